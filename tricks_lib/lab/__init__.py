@@ -1,0 +1,8 @@
+"""Demo equipment of the book: profiles, models, tasks, one training loop, experiments and figures.
+
+``setup()`` is what the first cell of every chapter calls.
+"""
+
+from tricks_lib.lab.profile import device, profile, setup
+
+__all__ = ["device", "profile", "setup"]

@@ -1,0 +1,104 @@
+"""``python -m tricks_lib.lab run | list | show | verify``: the book's experiments and their records."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import transformers
+
+from tricks_lib.lab import experiment, records
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="python -m tricks_lib.lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run an experiment, or go on with an interrupted one")
+    run.add_argument("name", help="trick/task; see list")
+    run.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    commands.add_parser("list", help="all experiments, and which are recorded or interrupted")
+    show = commands.add_parser("show", help="print one record, or what an interrupted run has")
+    show.add_argument("name", help="trick/task; see list")
+    verify = commands.add_parser("verify", help="recompute every record's statistics from its raw numbers")
+    verify.add_argument("name", nargs="?", help="trick/task (default: all records)")
+    for command in commands.choices.values():
+        command.add_argument("--folder", type=Path, help="folder of the records (default: chapters/evidence)")
+    args = parser.parse_args(argv)
+    if args.command == "run" and args.jobs < 1:
+        parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
+    if args.folder and args.command != "run" and not args.folder.is_dir():
+        parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
+    args.folder = args.folder or records.folder()
+    return args
+
+
+def find(name):
+    known = experiment.registry()
+    if name not in known:
+        raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(known))}")
+    return known[name]
+
+
+def list_all(folder):
+    for name in sorted({*experiment.registry(), *records.names(folder)}):
+        file = records.path(name, folder)
+        state = "recorded" if file.is_file() else "-"
+        if file.with_suffix(".partial.json").is_file():
+            state += ", interrupted run"
+        print(f"{name:32} {state}")
+
+
+def show(name, folder):
+    file = records.path(name, folder)
+    partial = file.with_suffix(".partial.json")
+    if not file.is_file() and partial.is_file():
+        state = json.loads(partial.read_text(encoding="utf-8"))
+        print(f"{name}: interrupted, {len(state['results'])} runs finished; `run {name}` goes on")
+        return
+    record = records.load(name, folder)
+    model, data, made = record["model"], record["data"], record["environment"]
+    print(f"{name}: {record['setting']}\n{model['name']} on {data['name']} {data['sizes']}, {record['kind']}")
+    print(records.table(record).to_string())
+    print(f"{made['device']}, torch {made['torch']}, {record['date']}, {record['wall_seconds']:.0f} s: {record['command']}")
+
+
+def verify(name, folder):
+    wanted = [name] if name else records.names(folder)
+    if not wanted:
+        raise ValueError(f"--folder: no record in {folder}")
+    wrong = 0
+    for each in wanted:
+        try:
+            records.load(each, folder)
+            print(f"ok    {each}")
+        except (ValueError, FileNotFoundError) as error:
+            wrong += 1
+            print(f"WRONG {error}", file=sys.stderr)
+    return 2 if wrong else 0
+
+
+def main(argv=None) -> int:
+    """Exit code: 0, 2 for bad input (one line says what is accepted), 130 after Ctrl-C."""
+    args = parse(argv)
+    try:
+        if args.command == "run":
+            transformers.utils.logging.disable_progress_bar()  # the bar that counts is the experiment's own
+            print(f"wrote {experiment.run(find(args.name), args.folder, args.jobs, not args.quiet)}")
+        elif args.command == "list":
+            list_all(args.folder)
+        elif args.command == "show":
+            show(args.name, args.folder)
+        else:
+            return verify(args.name, args.folder)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; the finished runs are kept, `run {args.name}` goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

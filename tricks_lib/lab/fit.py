@@ -1,0 +1,127 @@
+"""One short training loop, on ``accelerate.Accelerator``: one process, several GPUs and several machines run it."""
+
+import random
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from tricks_lib.lab.profile import device as default_device
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def tokenize(tokenizer, dataset, max_length: int = 128) -> list[dict]:
+    """A list of ``{"input_ids", "attention_mask", "labels"}``, cut at ``max_length`` tokens and not yet padded.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        dataset: rows with ``text`` (and ``text_b``) and ``label``.
+        max_length: in tokens, special tokens included.
+
+    Raises:
+        ValueError: ``dataset`` is empty.
+    """
+    if not len(dataset):
+        raise ValueError("dataset: no rows given, at least one is accepted")
+    pair = [list(dataset["text_b"])] if "text_b" in dataset.column_names else []
+    encoded = tokenizer(list(dataset["text"]), *pair, truncation=True, max_length=max_length)
+    columns = {k: encoded[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in encoded}
+    return [dict(zip([*columns, "labels"], row)) for row in zip(*columns.values(), dataset["label"])]
+
+
+def collate(tokenizer):
+    """Pads a list of rows to its longest, on the tokenizer's side, and stacks the labels."""
+
+    def stack(rows):
+        labels = torch.as_tensor([row["labels"] for row in rows])
+        batch = tokenizer.pad([{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt")
+        return {**batch, "labels": labels}
+
+    return stack
+
+
+def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0,
+        seed=0, param_groups=None, loss_fn=None, after_backward=None, after_step=None, device=None):  # fmt: skip
+    """Train for a number of steps with AdamW, linear warm-up and linear decay.
+
+    Args:
+        model: returns an output with ``loss`` when it is called with a batch.
+        rows: what :func:`tokenize` returns.
+        collate_fn: what :func:`collate` returns.
+        steps: optimizer steps; the data is read again, in a new order, as often as it takes.
+        lr: highest learning rate; ``warmup``: share of the steps in which it rises to that.
+        param_groups: for the optimizer, in place of all parameters at one rate.
+        loss_fn: ``loss_fn(model, batch) -> scalar`` in place of the model's own loss.
+        after_backward: ``f(model, batch, accelerator)`` between backward and step (an attack's place).
+        after_step: ``f(model)`` after each optimizer step (an average's place).
+        device: default: the profile's.
+
+    Returns:
+        list of the loss at every step; the model is trained in place and left in evaluation mode.
+
+    Raises:
+        ValueError: ``steps``, ``lr`` or ``batch_size`` is not positive, or ``rows`` is empty.
+        FloatingPointError: the loss is not finite.
+    """
+    for name, value in [("steps", steps), ("lr", lr), ("batch_size", batch_size), ("rows", len(rows))]:
+        if value <= 0:
+            raise ValueError(f"{name}: {value} given, a positive number is accepted")
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=(device or default_device()).type == "cpu")
+    seed_everything(seed)
+    optimizer = torch.optim.AdamW(param_groups or model.parameters(), lr=lr, weight_decay=weight_decay)
+    rise = max(1, round(warmup * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / rise, (steps - s) / max(1, steps - rise)))
+    order = torch.Generator().manual_seed(seed)
+    loader = DataLoader(rows, batch_size=batch_size, shuffle=True, generator=order, collate_fn=collate_fn, drop_last=len(rows) >= batch_size)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    losses = []
+    model.train()
+    while len(losses) < steps:
+        for batch in loader:
+            loss = loss_fn(model, batch) if loss_fn else model(**batch).loss
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"loss is {loss.item()} at step {len(losses)}; lr is {lr}")
+            accelerator.backward(loss)
+            if after_backward:
+                after_backward(model, batch, accelerator)
+            if max_grad_norm:
+                accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            if after_step:
+                after_step(model)
+            losses.append(loss.item())
+            if len(losses) == steps:
+                break
+    model.eval()
+    return losses
+
+
+@torch.no_grad()
+def predict(model, rows, collate_fn, batch_size=64):
+    """Logits (N, C) and labels (N,) or (N, C) of all rows, as NumPy arrays in the order of ``rows``."""
+    where = next(model.parameters()).device
+    logits, labels = [], []
+    model.eval()
+    for batch in DataLoader(rows, batch_size=batch_size, collate_fn=collate_fn):
+        labels.append(batch["labels"])
+        logits.append(model(**{k: v.to(where) for k, v in batch.items()}).logits.float().cpu())
+    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+@torch.no_grad()
+def hidden_states(model, tokenizer, texts, batch_size=32, max_length=128):
+    """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest text."""
+    where = next(model.parameters()).device
+    for i in range(0, len(texts), batch_size):
+        batch = tokenizer(list(texts[i : i + batch_size]), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        batch = batch.to(where)
+        yield model(**batch).last_hidden_state.float(), batch["attention_mask"]

@@ -1,0 +1,91 @@
+"""Models by name: embedded mini checkpoint, then a folder of ``TRICKS_MODELS``, then the hub.
+
+What was loaded, and from where, is printed. Only safetensors are read, and no remote code is run.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+
+from tricks_lib.lab import profile as profiles
+
+ASSETS = Path(__file__).parent.parent / "assets"
+HUB = {
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "xlnet-base-cased": "xlnet/xlnet-base-cased",
+    "gpt2": "openai-community/gpt2",
+    "gpt2-chinese-cluecorpussmall": "uer/gpt2-chinese-cluecorpussmall",
+    "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
+}
+
+
+def load_encoder(name: str | None = None, pretrained: bool = True):
+    """A BERT-like encoder and its tokenizer.
+
+    Args:
+        name: ``mini_bert``, a folder of ``TRICKS_MODELS``, a name of ``HUB`` or a hub address
+            (``owner/name``); default: ``mini_bert`` in profile ``mini``, ``bert-base-uncased`` in ``full``.
+        pretrained: with False the same network with random weights (seed them before).
+
+    Returns:
+        model in evaluation mode, float32, on the CPU; tokenizer.
+
+    Raises:
+        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read.
+        ConnectionError: the model stands on the hub only, and the hub does not answer.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    name = name or {"mini": "mini_bert", "full": "bert-base-uncased"}[profiles.profile()]
+    source, where = locate(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        if pretrained:
+            model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        else:
+            model = AutoModel.from_config(AutoConfig.from_pretrained(source))
+    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
+        if where == "hub":
+            raise ConnectionError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_MODELS") from error
+        raise ValueError(f"name: the checkpoint {source} cannot be read: {first_line(error)}") from error
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"{name}: {millions:.1f} M parameters, {'pretrained' if pretrained else 'random weights'}, {where}")
+    return model.eval(), tokenizer
+
+
+def locate(name: str) -> tuple[str, str]:
+    """Address to load ``name`` from, and what it is: ``embedded``, ``local folder`` or ``hub``.
+
+    Raises:
+        ValueError: unknown name, or a local folder without ``model.safetensors``.
+    """
+    local = Path(os.environ["TRICKS_MODELS"]) if os.environ.get("TRICKS_MODELS") else None
+    embedded = sorted(p.parent.name for p in ASSETS.glob("*/model.safetensors"))
+    if name in embedded:
+        return str(ASSETS / name), "embedded"
+    folder = local and local / name.split("/")[-1]
+    if folder and folder.is_dir():
+        if not (folder / "model.safetensors").is_file():
+            raise ValueError(f"name: {folder} holds no model.safetensors, the only format that is read")
+        return str(folder), "local folder"
+    if name in HUB or name.count("/") == 1:
+        return HUB.get(name, name), "hub"
+    there = sorted(p.name for p in local.iterdir() if p.is_dir()) if local and local.is_dir() else []
+    raise ValueError(f"name: {name!r} given; accepted are {', '.join(embedded + there + sorted(HUB))}, or an address owner/name")
+
+
+def describe(name: str) -> dict:
+    """Name, source and sha256 of the weights, for a record (``sha256`` is None for a model on the hub)."""
+    source, where = locate(name)
+    weights = Path(source) / "model.safetensors"
+    return {"name": name, "source": where, "sha256": sha256(weights) if weights.is_file() else None}
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

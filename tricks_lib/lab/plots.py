@@ -1,0 +1,68 @@
+"""One look for all figures: opaque white, colour-blind safe (Okabe & Ito), readable at 390 px wide, PNG."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#666666"
+
+STYLE = {
+    "figure.figsize": (6.4, 3.4), "figure.dpi": 120, "figure.facecolor": "white", "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True, "font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left",
+    "axes.facecolor": "white", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#444444",
+    "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 2,
+    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY]),
+}  # fmt: skip
+
+
+def use_style() -> None:
+    """Set the book's look for this session."""
+    mpl.rcdefaults()
+    mpl.rcParams.update(STYLE)
+
+
+def intervals(rows: dict[str, dict], xlabel: str, ax=None):
+    """Interval plot: one line a row, its mean and 95 % interval, zero marked; grey where zero is inside.
+
+    Args:
+        rows: label -> ``{"mean", "low", "high"}`` in points, drawn from top to bottom.
+        xlabel: what is drawn, with its unit.
+
+    Raises:
+        ValueError: ``rows`` is empty.
+    """
+    if not rows:
+        raise ValueError("rows: none given, at least one is accepted")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 1.1 + 0.42 * len(rows)))
+    ax.axvline(0, color="#444444", linewidth=1)
+    for y, (label, r) in enumerate(rows.items()):
+        colour = BLUE if r["low"] > 0 else RED if r["high"] < 0 else GREY
+        ax.plot([r["low"], r["high"]], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
+        ax.plot(r["mean"], y, "o", color=colour, markersize=8)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(xlabel)
+    return ax
+
+
+def seeds(scores: dict[str, list], ylabel: str, ax=None):
+    """Every seed as a dot, every arm a column, the mean as a bar: paired seeds are joined by thin lines.
+
+    Args:
+        scores: arm -> one score a seed, seeds in the same order in every arm.
+    """
+    if ax is None:
+        _, ax = plt.subplots()
+    arms = list(scores)
+    for paired in zip(*scores.values()):
+        ax.plot(range(len(arms)), paired, color="#cccccc", linewidth=0.8, zorder=1)
+    for x, arm in enumerate(arms):
+        ax.plot([x] * len(scores[arm]), scores[arm], "o", color=STYLE["axes.prop_cycle"].by_key()["color"][x], alpha=0.6, markersize=6)
+        mean = sum(scores[arm]) / len(scores[arm])
+        ax.plot([x - 0.25, x + 0.25], [mean, mean], color="#222222", linewidth=2.5)
+    ax.set_xticks(range(len(arms)), [arm.replace(" over ", "\nover ") for arm in arms])
+    ax.set_xlim(-0.5, len(arms) - 0.5)
+    ax.grid(axis="x", visible=False)
+    ax.set_ylabel(ylabel)
+    return ax

@@ -1,0 +1,69 @@
+"""Two profiles: ``mini`` (embedded assets, CPU, one thread: what CI runs) and ``full`` (hub models on a GPU).
+
+``TRICKS_PROFILE`` decides. Without it the profile is ``full`` where there is CUDA and the hub answers,
+else ``mini``. Where ``full`` is asked for but its models cannot be had, it says so and ``mini`` is used.
+"""
+
+import functools
+import os
+import platform
+import urllib.request
+
+import torch
+
+PROFILES = ("mini", "full")
+
+
+@functools.cache
+def hub_answers() -> bool:
+    """Whether the Hugging Face hub can be asked for a model (``HF_HUB_OFFLINE`` set means no)."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def profile() -> str:
+    """``mini`` or ``full``; decided once in a process.
+
+    Raises:
+        ValueError: ``TRICKS_PROFILE`` is neither.
+    """
+    asked = os.environ.get("TRICKS_PROFILE", "")
+    if asked not in (*PROFILES, ""):
+        raise ValueError(f"TRICKS_PROFILE: {asked!r} given, {' or '.join(PROFILES)} is accepted")
+    if asked == "mini" or (not asked and not torch.cuda.is_available()):
+        return "mini"
+    if os.environ.get("TRICKS_MODELS") or hub_answers():
+        return "full"
+    if asked:
+        print("profile full: the hub does not answer and TRICKS_MODELS is not set, so this is profile mini")
+    return "mini"
+
+
+def device() -> torch.device:
+    """Where models of this profile run: CUDA in ``full`` where there is one, else the CPU."""
+    return torch.device("cuda" if profile() == "full" and torch.cuda.is_available() else "cpu")
+
+
+def setup(seed: int = 0) -> None:
+    """Seed, number of threads and quiet libraries; prints profile, device and versions on one line.
+
+    ``mini`` computes with one thread, so that stored numbers do not depend on the number of cores.
+    """
+    import transformers
+
+    if profile() == "mini":
+        torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    where = torch.cuda.get_device_name() if device().type == "cuda" else "CPU"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"profile {profile()} on {where}; {versions}")

@@ -1,0 +1,78 @@
+"""Statistics of an experiment: paired difference by seed, its bootstrap interval and its sign-flip p-value."""
+
+import itertools
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+def paired_difference(trick, baseline, seed: int = 0) -> dict:
+    """Mean of trick - baseline over seeds, with a 95 % percentile bootstrap interval and a two-sided p-value.
+
+    The p-value flips the signs of the differences: all 2^n of them up to n = 14, else 100,000 drawn ones
+    (Phipson & Smyth 2010: the observed one counts among the drawn).
+
+    Args:
+        trick: n scores, one a seed. baseline: n scores of the same seeds.
+
+    Returns:
+        ``{"mean", "low", "high", "p", "n"}``.
+
+    Raises:
+        ValueError: different lengths, fewer than two, or a score that is not finite.
+    """
+    difference = np.asarray(trick, dtype=np.float64) - np.asarray(baseline, dtype=np.float64) if len(trick) == len(baseline) else None
+    if difference is None or difference.ndim != 1 or len(difference) < 2:
+        raise ValueError(f"trick, baseline: {len(trick)} and {len(baseline)} scores given, the same number and at least 2 are accepted")
+    if not np.isfinite(difference).all():
+        raise ValueError("trick, baseline: a score is not finite")
+    n, rng = len(difference), np.random.default_rng(seed)
+    means = difference[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    if n <= 14:
+        signs = np.array(list(itertools.product([1, -1], repeat=n)))
+        flipped, extra = np.abs(signs @ difference), 0
+    else:
+        flipped, extra = np.abs(rng.choice([1, -1], size=(100_000, n)) @ difference), 1
+    at_least = np.sum(flipped >= abs(difference.sum()) - 1e-12) + extra
+    return {"mean": float(difference.mean()), "low": float(low), "high": float(high), "p": float(at_least / (len(flipped) + extra)), "n": n}
+
+
+def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resamples: int = 2000) -> dict:
+    """As :func:`paired_difference` where nothing is trained: test examples are drawn anew, the same for both arms.
+
+    ``p`` is twice the share of resamples in which the difference has the other sign (at least 2 / resamples).
+
+    Args:
+        metric: ``metric(predictions, labels) -> float`` on arrays (N,).
+        trick, baseline: predictions (N,). labels: (N,).
+    """
+    trick, baseline, labels = (np.asarray(x, dtype=np.float64) for x in (trick, baseline, labels))
+    if not trick.shape == baseline.shape == labels.shape or trick.ndim != 1 or len(labels) < 2:
+        raise ValueError(f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the same (N,) is accepted")
+    n, rng = len(labels), np.random.default_rng(seed)
+    observed = metric(trick, labels) - metric(baseline, labels)
+    drawn = np.empty(resamples)
+    for i in range(resamples):
+        rows = rng.integers(n, size=n)
+        drawn[i] = metric(trick[rows], labels[rows]) - metric(baseline[rows], labels[rows])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    p = 2 * max(1, min(np.sum(drawn <= 0), np.sum(drawn >= 0))) / resamples
+    return {"mean": float(observed), "low": float(low), "high": float(high), "p": float(min(1.0, p)), "n": n}
+
+
+def spearman(predictions, labels) -> float:
+    """Spearman's rank correlation, ties at their mean rank."""
+    return pearson(ranks(predictions), ranks(labels))
+
+
+def pearson(x, y) -> float:
+    """Pearson's correlation in float64, centred before it is multiplied."""
+    x, y = (np.asarray(v, dtype=np.float64) - np.mean(v) for v in (x, y))
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def ranks(values) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,0 +1,202 @@
+"""Data sets by name, as ``datasets.DatasetDict``: the embedded corpus, then parquet files of
+``TRICKS_DATA``, then the hub (parquet-backed sets only).
+
+Every split has the columns ``text`` (and ``text_b`` for pairs) and ``label``. Embedded and local files
+must have the sha256 that stands here.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tricks_lib.lab.models import ASSETS, first_line, sha256
+
+SPLITS = ("train", "validation", "test")
+TOPICS = ("staff", "room", "food", "facilities", "location", "booking", "noise", "accessibility")
+ASPECTS = ("cleanliness", "comfort", "food", "service", "quiet", "value", "location", "maintenance")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a data set is and what its columns mean.
+
+    ``kind``: ``classification`` (label: a string or index), ``multilabel`` (label: list of names),
+    ``regression`` (label: a number); ``sha256``: of ``<split>.<ending>``, in the order of ``SPLITS``;
+    ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label.
+    """
+
+    kind: str
+    sha256: tuple[str, ...] = ()
+    label: str = "label"
+    folder: str = ""
+    hub: str = ""
+    columns: dict = field(default_factory=dict)
+
+
+NOTES_SHA256 = (
+    "35ea984d89328dcdfe009d2ae209c7153ffaed7629d968968f798af0e4c3125e",
+    "f7f7ce09e43b759a46f18779b33603f0c6653a90e52bc47ea1ae7e8e0c09f49f",
+    "061bb99b41a2c8b106794684bc23760461b6486c19e9d84a35d109ea63624139",
+)
+TASKS = {
+    **{
+        f"guest_notes/{label}": Task(kind, NOTES_SHA256, label, "guest_notes")
+        for label, kind in {
+            "topic": "classification", "aspects": "multilabel", "rating": "regression", "safety_issue": "classification",
+        }.items()
+    },
+    "en_trec": Task("classification", (
+        "68a02a6921d3045386b5f4450ea4705f92c53030b4a9921f60e38a5c7653502d",
+        "60e09e9d69a5c20d8dd69e45a05cfb27a1782a0c03582b2b26e45b3da624881e",
+        "da1e0f6c73483ec1282cec6b7074c483b9edb74a3a424e1ac073c730667dcb44")),
+    "en_banking77": Task("classification", (
+        "66ccccf52caec462754361c2142371d3df47f93644268f8f35b72094c05ffaf7",
+        "ec6d420f473ee84c78e14c36b516aecda3c9bbf1c10aa9d7bb5b56fa9ed40c73",
+        "bb5ad882e3a4a9c54be47d9f804592ecf5eb738c836a010d52fbcfc4743f7cf0")),
+    "en_stsb": Task("regression", (
+        "da938cc98f5b05ab54055f9ae429da28cdf4c95f1ed66c47de4a64677914a8ea",
+        "f50d56592e50d3e76bc574f9905a49074b5dadddc653f8acdb4bf4d243a7e02c",
+        "9fe33635dd47d31698cfc60873981a84cc6b40b1d6d192582d90b6c80b67045f")),
+    "ag_news": Task("classification", hub="fancyzhx/ag_news"),
+}  # fmt: skip
+
+
+def load_task(name: str):
+    """A data set by name.
+
+    Args:
+        name: a key of ``TASKS``, or ``guest_book`` (assembled from ``guest_notes``, see :func:`guest_book`).
+
+    Returns:
+        ``datasets.DatasetDict``; ``label`` is a ``ClassLabel``, a 0/1 list in the order of ``ASPECTS``, or a float.
+
+    Raises:
+        ValueError: unknown name; a file that is not the registered one, or cannot be read.
+        FileNotFoundError: no copy of it here, and no hub to ask.
+    """
+    if name == "guest_book":
+        return guest_book()
+    if name not in TASKS:
+        raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(TASKS))}, guest_book")
+    task = TASKS[name]
+    frames = {split: read(file) for split, file in files(name).items()} if files(name) else from_hub(name, task)
+    return to_datasets(task, frames)
+
+
+def files(name: str) -> dict[str, Path]:
+    """Files of the splits of an embedded or local data set, after their sha256 was checked; {} for one on the hub.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_task`.
+    """
+    task = TASKS[name]
+    embedded = ASSETS / task.folder if task.folder else None
+    local = os.environ.get("TRICKS_DATA")
+    if embedded:
+        found = {split: embedded / f"{split}.jsonl" for split in SPLITS}
+    elif local and (Path(local) / name).is_dir():
+        found = {split: Path(local) / name / f"{split}.parquet" for split in SPLITS}
+    elif task.hub:
+        return {}
+    else:
+        raise FileNotFoundError(f"name: {name!r} is not embedded; TRICKS_DATA must name a folder that holds {name}/ (it is {local or 'not set'})")
+    for split, expected in zip(found, task.sha256):
+        if not found[split].is_file():
+            raise FileNotFoundError(f"name: {name!r} has no file {found[split]}")
+        given = sha256(found[split])
+        if given != expected:
+            raise ValueError(f"name: {found[split]} has sha256 {given}, {expected} is accepted")
+    return found
+
+
+def read(file: Path) -> list[dict]:
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(file).to_pylist()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"name: {file} cannot be read as parquet: {first_line(error)}") from error
+
+
+def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
+    import datasets
+
+    address, _, configuration = task.hub.partition(":")
+    try:
+        loaded = datasets.load_dataset(address, configuration or None)
+    except Exception as error:  # the hub client raises many kinds
+        raise FileNotFoundError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_DATA") from error
+    if "validation" not in loaded:  # a fixed tenth of train
+        parts = loaded["train"].train_test_split(test_size=0.1, seed=0)
+        loaded = datasets.DatasetDict(train=parts["train"], validation=parts["test"], test=loaded["test"])
+    loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
+    return {split: list(loaded[split]) for split in SPLITS}
+
+
+def to_datasets(task: Task, frames: dict[str, list[dict]]):
+    import datasets
+
+    texts = [c for c in ("text", "text_b") if c in frames["train"][0]]
+    labels = {split: [row[task.label] for row in rows] for split, rows in frames.items()}
+    if task.kind == "classification":
+        if isinstance(labels["train"][0], str):
+            seen = {x for split in labels.values() for x in split}
+            names = [t for t in TOPICS if t in seen] if seen <= set(TOPICS) else sorted(seen)
+            labels = {split: [names.index(x) for x in column] for split, column in labels.items()}
+        else:
+            names = [str(i) for i in range(1 + max(int(x) for x in labels["train"]))]
+            labels = {split: [int(x) for x in column] for split, column in labels.items()}
+        feature = datasets.ClassLabel(names=names)
+    elif task.kind == "multilabel":
+        feature = datasets.Sequence(datasets.Value("float32"), length=len(ASPECTS))
+        labels = {split: [[float(a in x) for a in ASPECTS] for x in column] for split, column in labels.items()}
+    else:
+        feature = datasets.Value("float32")
+    features = datasets.Features({**{c: datasets.Value("string") for c in texts}, "label": feature})
+    columns = {split: {**{c: [row[c] for row in rows] for c in texts}, "label": labels[split]} for split, rows in frames.items()}
+    return datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features=features) for split, c in columns.items()})
+
+
+def describe(name: str) -> dict:
+    """Name, sha256 and number of rows of each split, for a record."""
+    found = files(name)
+    sizes = {split: len(rows) for split, rows in load_task(name).items()}
+    return {"name": name, "sha256": {split: sha256(f) for split, f in found.items()}, "sizes": sizes}
+
+
+def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):
+    """Pages of 10 to 14 guest notes (300 to 450 words): does any note report a safety issue?
+
+    Notes are drawn with replacement inside each split, so no note of a test page is in a training page.
+    Half of the pages hold exactly one note with an issue, at a uniform place, half hold none.
+
+    Returns:
+        ``datasets.DatasetDict`` with ``text`` (notes joined by a newline), ``label`` (0 or 1), and
+        ``position``: index of the first word of the safety note, -1 where there is none.
+    """
+    import datasets
+
+    rng = np.random.default_rng(seed)
+    notes = load_task("guest_notes/safety_issue")
+    label = datasets.ClassLabel(names=["no issue", "issue"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": label, "position": datasets.Value("int32")})
+    out = {}
+    for split, number in zip(SPLITS, pages):
+        texts, flags = np.array(notes[split]["text"], dtype=object), np.array(notes[split]["label"])
+        rows = []
+        while len(rows) < number:
+            page = list(rng.choice(texts[flags == 0], rng.integers(10, 15)))
+            issue, position = len(rows) % 2, -1
+            if issue:
+                place = int(rng.integers(len(page)))
+                page[place] = rng.choice(texts[flags == 1])
+                position = sum(len(note.split()) for note in page[:place])
+            if 300 <= sum(len(note.split()) for note in page) <= 450:
+                rows.append({"text": "\n".join(page), "label": issue, "position": position})
+        out[split] = datasets.Dataset.from_dict({c: [row[c] for row in rows] for c in features}, features=features)
+    return datasets.DatasetDict(out)

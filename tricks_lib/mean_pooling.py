@@ -1,0 +1,210 @@
+"""Mean pooling: one vector for a text, the average of its tokens' last hidden states.
+
+With mask m_t = 1 for a token and 0 for padding, the mean over the T positions of a row is
+
+    mean = sum_t m_t h_t / max(1, sum_t m_t)                                                    (1)
+
+Padding must not change it: not its amount, not its side, not what the encoder left there.
+
+Source: Reimers & Gurevych, "Sentence-BERT", EMNLP 2019, section 3 (MEAN, MAX and CLS strategy).
+Shapes: B batch, T tokens, H hidden, C classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["mean_pool", "max_pool", "cls_pool", "MeanPoolingClassifier"]
+
+
+def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean of the token vectors that the mask keeps, equation (1).
+
+    Half precision is summed in float32: a sum of 4,096 tokens overflows float16, their mean does not.
+
+    Args:
+        hidden_states: (B, T, H), floating point, e.g. ``model(...).last_hidden_state``.
+        attention_mask: (B, T), bool, integer or float, 1 for a token and 0 for padding, on the same device.
+
+    Returns:
+        (B, H) in the dtype of ``hidden_states``; zeros for a row that is all padding.
+
+    Raises:
+        TypeError: an argument is not a tensor, or ``hidden_states`` is not floating point.
+        ValueError: wrong shape or device, an empty batch, a mask with other values than 0 and 1.
+
+    Example:
+        >>> hidden_states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, 99.0]]])
+        >>> mean_pool(hidden_states, torch.tensor([[1, 1, 0]]))
+        tensor([[2., 4.]])
+    """
+    keep = _check(hidden_states, attention_mask)  # (B, T) bool
+    wide = torch.promote_types(hidden_states.dtype, torch.float32)
+    count = keep.sum(dim=1, keepdim=True).clamp(min=1).to(wide)  # (B, 1)
+    total = None
+    if hidden_states.dtype == wide and hidden_states.device.type == "cpu" and not torch.compiler.is_compiling():
+        # One read of the states, no copy of them: m (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so a sum
+        # that is not finite is done again below, where padding cannot meet the sum.
+        total = torch.bmm(keep.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
+        if not torch.isfinite(total).all():
+            total = None
+    if total is None:
+        total = hidden_states.masked_fill(~keep.unsqueeze(-1), 0).sum(dim=1, dtype=wide)  # (B, H)
+    return (total / count).to(hidden_states.dtype)
+
+
+def max_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Largest value of each feature over the tokens that the mask keeps.
+
+    Where several tokens share the largest value, they share its gradient evenly.
+
+    Args:
+        hidden_states: (B, T, H), floating point.
+        attention_mask: (B, T), 1 for a token and 0 for padding.
+
+    Returns:
+        (B, H) in the dtype of ``hidden_states``; zeros for a row that is all padding.
+
+    Raises:
+        TypeError, ValueError: as :func:`mean_pool`.
+
+    Example:
+        >>> max_pool(torch.tensor([[[1.0, 6.0], [3.0, 2.0], [99.0, 99.0]]]), torch.tensor([[1, 1, 0]]))
+        tensor([[3., 6.]])
+    """
+    keep = _check(hidden_states, attention_mask)
+    largest = hidden_states.masked_fill(~keep.unsqueeze(-1), float("-inf")).amax(dim=1)  # (B, H)
+    return largest.masked_fill(~keep.any(dim=1, keepdim=True), 0)
+
+
+def cls_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    """The first token that the mask keeps: position 0 with right padding, later with left padding.
+
+    Args:
+        hidden_states: (B, T, H), floating point.
+        attention_mask: (B, T), 1 for a token and 0 for padding.
+
+    Returns:
+        (B, H) in the dtype of ``hidden_states``; zeros for a row that is all padding.
+
+    Raises:
+        TypeError, ValueError: as :func:`mean_pool`.
+
+    Example:
+        >>> cls_pool(torch.tensor([[[99.0, 99.0], [1.0, 6.0], [3.0, 2.0]]]), torch.tensor([[0, 1, 1]]))
+        tensor([[1., 6.]])
+    """
+    keep = _check(hidden_states, attention_mask)
+    first = keep.int().argmax(dim=1)  # (B,)
+    picked = hidden_states[torch.arange(len(first), device=first.device), first]  # (B, H)
+    return picked.masked_fill(~keep.any(dim=1, keepdim=True), 0)
+
+
+class MeanPoolingClassifier(nn.Module):
+    """An encoder, the masked mean of its last layer, dropout and one linear layer.
+
+    Args:
+        encoder: a Hugging Face encoder whose output has ``last_hidden_state`` (B, T, H) and whose
+            ``config.hidden_size`` is H.
+        num_labels: C; with 1 the task is regression.
+        dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
+
+    Raises:
+        TypeError: ``encoder`` is not a module with a ``config.hidden_size``.
+        ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1).
+    """
+
+    accepts_loss_kwargs = False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+
+    def __init__(self, encoder: nn.Module, num_labels: int, dropout: float | None = None):
+        super().__init__()
+        config = getattr(encoder, "config", None)
+        if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
+            raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
+        if not isinstance(num_labels, int) or isinstance(num_labels, bool) or num_labels < 1:
+            raise ValueError(f"num_labels: {num_labels!r} given, a positive integer is accepted")
+        dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: {dropout} given, a number in [0, 1) is accepted")
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        nn.init.normal_(self.classifier.weight, std=getattr(config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
+        """Logits and, with labels, the loss.
+
+        Args:
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T); default: every position is a token.
+            labels: class indices (B,), multi-label targets (B, C) in floating point, or, with one label,
+                numbers (B,): cross-entropy, binary cross-entropy or mean squared error.
+            **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
+
+        Returns:
+            ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
+
+        Raises:
+            ValueError: as :func:`mean_pool`; labels of another shape or outside 0..C-1.
+        """
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state  # (B, T, H)
+        logits = self.classifier(self.dropout(mean_pool(hidden_states, attention_mask)))  # (B, C)
+        loss = None if labels is None else classification_loss(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss that fits the labels: regression (C = 1), multi-label (floating labels (B, C)) or classes.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) or (B, 1) numbers if C = 1; (B, C) floating point; else (B,) integers in 0..C-1.
+
+    Returns:
+        scalar, the mean over examples.
+
+    Raises:
+        ValueError: ``labels`` fits none of these, or a class index is outside 0..C-1.
+    """
+    B, C = logits.shape
+    if C == 1 and labels.shape in {(B,), (B, 1)}:
+        return F.mse_loss(logits.float().squeeze(1), labels.float().view(B))
+    if labels.shape == (B, C) and labels.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+    if labels.shape == (B,) and not labels.is_floating_point():
+        require(((labels >= 0) & (labels < C)).all(), f"labels: class indices in 0..{C - 1} are accepted, {{}} given", labels)
+        return F.cross_entropy(logits.float(), labels.long())
+    raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype} given with logits {(B, C)}; accepted are class indices (B,), floating (B, C), numbers (B,) if C = 1")
+
+
+def require(condition: Tensor, message: str, given: Tensor) -> None:
+    """Raise a ``ValueError`` unless ``condition`` (a bool scalar) holds; ``{}`` in the message shows the extremes of
+    ``given``. Under ``torch.compile`` nothing is checked; on CUDA the check is asynchronous, so that it costs no sync."""
+    if torch.compiler.is_compiling():
+        return
+    if condition.is_cuda:
+        torch._assert_async(condition, message.format("others"))
+    elif not condition:
+        raise ValueError(message.format(f"{given.min().item():g} to {given.max().item():g}"))
+
+
+def _check(hidden_states, attention_mask) -> Tensor:
+    for name, value in [("hidden_states", hidden_states), ("attention_mask", attention_mask)]:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: {type(value).__name__} given, a torch.Tensor is accepted")
+    if not hidden_states.is_floating_point():
+        raise TypeError(f"hidden_states: dtype {hidden_states.dtype} given, a floating point one is accepted")
+    if hidden_states.ndim != 3 or 0 in hidden_states.shape:
+        raise ValueError(f"hidden_states: shape {tuple(hidden_states.shape)} given, (B, T, H) without a zero is accepted")
+    if attention_mask.shape != hidden_states.shape[:2]:
+        raise ValueError(f"attention_mask: shape {tuple(attention_mask.shape)} given, {tuple(hidden_states.shape[:2])} (B, T) is accepted")
+    if attention_mask.device != hidden_states.device:
+        raise ValueError(f"attention_mask: on {attention_mask.device}, hidden_states on {hidden_states.device}; one device is accepted")
+    if attention_mask.dtype != torch.bool:
+        require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
+    return attention_mask.bool()
