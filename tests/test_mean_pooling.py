@@ -251,7 +251,7 @@ def test_bad_labels_are_an_error(labels):
 
 @pytest.mark.parametrize("num_labels", [0, -1, 2.0, "3", True])
 def test_bad_num_labels_is_an_error(encoder, num_labels):
-    with pytest.raises(ValueError, match="^num_labels: "):
+    with pytest.raises((TypeError, ValueError), match="^num_labels: .* accepted"):
         MeanPoolingClassifier(encoder, num_labels)
 
 
@@ -261,7 +261,14 @@ def test_bad_encoder_is_an_error(wrong):
         MeanPoolingClassifier(wrong, 2)
 
 
-@pytest.mark.parametrize("dropout", [-0.1, 1.0, 2])
+@pytest.mark.parametrize("dropout", [-0.1, 1.1, 2, "0.1"])
 def test_bad_dropout_is_an_error(encoder, dropout):
-    with pytest.raises(ValueError, match="^dropout: "):
+    with pytest.raises((TypeError, ValueError), match="^dropout: .* accepted"):
         MeanPoolingClassifier(encoder, 2, dropout=dropout)
+
+
+def test_head_has_the_encoders_dtype(encoder):
+    """transformers 5 loads a checkpoint in the dtype it is stored in."""
+    model = MeanPoolingClassifier(encoder.to(torch.bfloat16), num_labels=2).eval()
+    out = model(torch.tensor([[3, 4, 0]]), torch.tensor([[1, 1, 0]]), labels=torch.tensor([1]))
+    assert out.logits.dtype == torch.bfloat16 and out.loss.dtype == torch.float32

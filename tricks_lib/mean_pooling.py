@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tricks_lib._checks import number, require, same_device, tensor
+
 __all__ = ["mean_pool", "max_pool", "cls_pool", "MeanPoolingClassifier"]
 
 
@@ -110,8 +112,8 @@ class MeanPoolingClassifier(nn.Module):
         dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
 
     Raises:
-        TypeError: ``encoder`` is not a module with a ``config.hidden_size``.
-        ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1).
+        TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
+        ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1].
     """
 
     accepts_loss_kwargs = False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
@@ -121,14 +123,13 @@ class MeanPoolingClassifier(nn.Module):
         config = getattr(encoder, "config", None)
         if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
             raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
-        if not isinstance(num_labels, int) or isinstance(num_labels, bool) or num_labels < 1:
-            raise ValueError(f"num_labels: {num_labels!r} given, a positive integer is accepted")
+        number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
         dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: {dropout} given, a number in [0, 1) is accepted")
+        number("dropout", dropout, 0.0, 1.0)
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        dtype = next(encoder.parameters()).dtype  # a checkpoint stored in half precision may be loaded as such
+        self.classifier = nn.Linear(config.hidden_size, num_labels, dtype=dtype)
         nn.init.normal_(self.classifier.weight, std=getattr(config, "initializer_range", 0.02))
         nn.init.zeros_(self.classifier.bias)
 
@@ -182,29 +183,14 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype} given with logits {(B, C)}; accepted are class indices (B,), floating (B, C), numbers (B,) if C = 1")
 
 
-def require(condition: Tensor, message: str, given: Tensor) -> None:
-    """Raise a ``ValueError`` unless ``condition`` (a bool scalar) holds; ``{}`` in the message shows the extremes of
-    ``given``. Under ``torch.compile`` nothing is checked; on CUDA the check is asynchronous, so that it costs no sync."""
-    if torch.compiler.is_compiling():
-        return
-    if condition.is_cuda:
-        torch._assert_async(condition, message.format("others"))
-    elif not condition:
-        raise ValueError(message.format(f"{given.min().item():g} to {given.max().item():g}"))
-
-
 def _check(hidden_states, attention_mask) -> Tensor:
-    for name, value in [("hidden_states", hidden_states), ("attention_mask", attention_mask)]:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: {type(value).__name__} given, a torch.Tensor is accepted")
-    if not hidden_states.is_floating_point():
-        raise TypeError(f"hidden_states: dtype {hidden_states.dtype} given, a floating point one is accepted")
+    tensor("hidden_states", hidden_states, floating=True)
+    tensor("attention_mask", attention_mask)
     if hidden_states.ndim != 3 or 0 in hidden_states.shape:
         raise ValueError(f"hidden_states: shape {tuple(hidden_states.shape)} given, (B, T, H) without a zero is accepted")
     if attention_mask.shape != hidden_states.shape[:2]:
         raise ValueError(f"attention_mask: shape {tuple(attention_mask.shape)} given, {tuple(hidden_states.shape[:2])} (B, T) is accepted")
-    if attention_mask.device != hidden_states.device:
-        raise ValueError(f"attention_mask: on {attention_mask.device}, hidden_states on {hidden_states.device}; one device is accepted")
+    same_device("attention_mask", attention_mask, "hidden_states", hidden_states)
     if attention_mask.dtype != torch.bool:
         require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
     return attention_mask.bool()

@@ -3,6 +3,6 @@
 ``setup()`` is what the first cell of every chapter calls.
 """
 
-from tricks_lib.lab.profile import device, profile, setup
+from tricks_lib.lab.profiles import device, profile, setup
 
 __all__ = ["device", "profile", "setup"]

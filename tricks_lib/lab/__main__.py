@@ -1,7 +1,6 @@
 """``python -m tricks_lib.lab run | list | show | verify``: the book's experiments and their records."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -10,9 +9,14 @@ import transformers
 from tricks_lib.lab import experiment, records
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage that --help prints
+        self.exit(2, f"error: {message}\n")
+
+
 def parse(argv):
-    parser = argparse.ArgumentParser(prog="python -m tricks_lib.lab", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|list|show|verify")
     run = commands.add_parser("run", help="run an experiment, or go on with an interrupted one")
     run.add_argument("name", help="trick/task; see list")
     run.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
@@ -53,7 +57,7 @@ def show(name, folder):
     file = records.path(name, folder)
     partial = file.with_suffix(".partial.json")
     if not file.is_file() and partial.is_file():
-        state = json.loads(partial.read_text(encoding="utf-8"))
+        state = experiment.read_partial(partial)
         print(f"{name}: interrupted, {len(state['results'])} runs finished; `run {name}` goes on")
         return
     record = records.load(name, folder)
@@ -91,11 +95,11 @@ def main(argv=None) -> int:
             show(args.name, args.folder)
         else:
             return verify(args.name, args.folder)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; the finished runs are kept, `run {args.name}` goes on", file=sys.stderr)
+        print("interrupted" + (f"; the finished runs are kept, `run {args.name}` goes on" if args.command == "run" else ""), file=sys.stderr)
         return 130
     return 0
 

@@ -12,14 +12,14 @@ import json
 import os
 import pkgutil
 import platform
-import statistics as st
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from tricks_lib.lab import models, records, tasks
+from tricks_lib._checks import number
+from tricks_lib.lab import models, records, stats, tasks
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Experiment:
             ``run(experiment, settings, 0, "test") -> {"predictions": [...], "labels": [...]}``.
         grid: the values tuned for every arm, the same for all.
         tuning_seeds, seeds: never the same ones.
+
+    Raises:
+        ValueError: one of these does not fit the others.
     """
 
     trick: str
@@ -52,6 +55,22 @@ class Experiment:
     kind: str = "seeds"
     tuning_seeds: tuple[int, ...] = (101, 102, 103)
     seeds: tuple[int, ...] = tuple(range(20))
+
+    def __post_init__(self):
+        given = {*self.seeds, *(self.tuning_seeds if len(self.points()) > 1 else ())}
+        for fits, message in [
+            (self.kind in ("seeds", "examples"), f"kind: {self.kind!r} given, 'seeds' or 'examples' is accepted"),
+            (len(self.arms) > 1, f"arms: {list(self.arms)} given, at least two are accepted"),
+            (self.baseline in self.arms, f"baseline: {self.baseline!r} given, one of {list(self.arms)} is accepted"),
+            (self.points(), f"grid: {self.grid} given, at least one value for each name is accepted"),
+            (self.kind == "seeds" or len(self.points()) == 1, "grid: nothing is tuned with kind 'examples', one point is accepted"),
+            (self.kind == "seeds" or self.metric in stats.METRICS, f"metric: {self.metric!r} given, {' or '.join(stats.METRICS)} is accepted"),
+            (len(self.seeds) > 1, f"seeds: {self.seeds} given, at least two are accepted"),
+            (len(given) == len(self.seeds) + (len(self.tuning_seeds) if len(self.points()) > 1 else 0), "seeds, tuning_seeds: a seed stands there twice"),
+            (self.tuning_seeds, "tuning_seeds: none given, at least one is accepted"),
+        ]:  # fmt: skip
+            if not fits:
+                raise ValueError(f"{self.name}: {message}")
 
     @property
     def name(self) -> str:
@@ -79,8 +98,10 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
         folder: where the record goes. jobs: processes (joblib). progress: show a bar with the time left.
 
     Raises:
-        ValueError: the partial file there is damaged, or belongs to another definition, model or data set.
+        ValueError: the partial file there is damaged, or belongs to another definition, model or data set;
+            or a run gives no finite score.
     """
+    number("jobs", jobs, 1, accepted="a positive integer", integer=True)
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     file = records.path(experiment.name, folder)
@@ -89,10 +110,13 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
     state = {"definition": definition, "seconds": 0.0, "results": {}}
     if partial.exists():
         state = read_partial(partial, definition)
+        for name, result in state["results"].items():
+            check_result(experiment, f"{partial}: {name}", result)
     before = state["seconds"]
 
     def advance(pending, label):
         for key, result in execute(experiment, pending, state["results"], jobs, progress, label):
+            check_result(experiment, f"{experiment.name}: {key}", result)
             state["results"][key] = result
             state["seconds"] = before + time.perf_counter() - started
             records.write(partial, state)
@@ -103,7 +127,10 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
         for arm, settings in experiment.arms.items() for point in experiment.points() for seed in experiment.tuning_seeds
     }  # fmt: skip
     advance(tuning, "tuning")
-    chosen = {arm: choose(experiment, arm, results) if tuning else (experiment.points() or [{}])[0] for arm in experiment.arms}
+    chosen = {
+        arm: records.choose(tuned(experiment, arm, results), experiment.metric) if tuning else experiment.points()[0]
+        for arm in experiment.arms
+    }  # fmt: skip
     seeds = experiment.seeds if experiment.kind == "seeds" else (0,)
     final = {
         key("test", arm, chosen[arm], seed): ({**settings, **chosen[arm]}, seed, "test")
@@ -145,11 +172,24 @@ def timed(experiment, name, settings, seed, split):
     return name, result
 
 
-def choose(experiment, arm, results) -> dict:
-    """The grid point with the best mean on validation; the first of equals."""
-    metric = experiment.metric
-    means = [(st.fmean(results[key("tune", arm, p, s)][metric] for s in experiment.tuning_seeds), p) for p in experiment.points()]
-    return max(means, key=lambda pair: pair[0])[1]
+def check_result(experiment, name, result) -> None:
+    """Refuse what no statistics can be made of, before it is kept."""
+    if not isinstance(result, dict):
+        raise ValueError(f"{name}: gave {result!r}, an object is accepted")
+    for field in [experiment.metric] if experiment.kind == "seeds" else ["predictions", "labels"]:
+        values = [result.get(field)] if experiment.kind == "seeds" else result.get(field)
+        if not isinstance(values, list) or not all(map(records.is_number, values)):
+            given = repr(result.get(field)) if field in result else "none"
+            raise ValueError(f"{name}: gave {given:.60} as {field}, {'a finite number is' if experiment.kind == 'seeds' else 'finite numbers are'} accepted")
+
+
+def tuned(experiment, arm, results) -> list[dict]:
+    """An arm's scores on validation: every grid point with one for each tuning seed; none where nothing is chosen."""
+    points = experiment.points() if experiment.kind == "seeds" and len(experiment.points()) > 1 else []
+    return [
+        {"point": p, experiment.metric: [results[key("tune", arm, p, s)][experiment.metric] for s in experiment.tuning_seeds]}
+        for p in points
+    ]  # fmt: skip
 
 
 def define(experiment) -> dict:
@@ -163,15 +203,17 @@ def define(experiment) -> dict:
     return json.loads(json.dumps(content))
 
 
-def read_partial(partial: Path, definition: dict) -> dict:
+def read_partial(partial: Path, definition: dict | None = None) -> dict:
+    """What an interrupted run has on disk; refused where it is damaged, or made under another definition than this."""
     try:
-        state = json.loads(partial.read_text(encoding="utf-8"))
-        found = state["definition"]
-        state["results"], state["seconds"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        state = records.read(partial)
+        fields = [state["definition"], state["results"], *state["results"].values()]
+        if not all(isinstance(field, dict) for field in fields) or not records.is_number(state["seconds"]):
+            raise ValueError("a field has another type")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{partial}: not a readable interrupted run ({error}); move it away to start anew") from error
-    if found != definition:
-        changed = [k for k in definition if found.get(k) != definition[k]]
+    if definition and (found := state["definition"]) != definition:
+        changed = [k for k in {**definition, **found} if k not in found or k not in definition or found[k] != definition[k]]
         raise ValueError(f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to start anew")
     return state
 
@@ -181,12 +223,13 @@ def assemble(experiment, definition, chosen, results, seconds) -> dict:
     for arm, settings in experiment.arms.items():
         content = {"settings": settings, "chosen": chosen[arm]}
         if experiment.kind == "seeds":
-            tuned = {p: [results.get(key("tune", arm, json.loads(p), s)) for s in experiment.tuning_seeds] for p in map(json.dumps, experiment.points())}
-            content["tuning"] = [{"point": json.loads(p), experiment.metric: [r[experiment.metric] for r in rs]} for p, rs in tuned.items() if None not in rs]
+            content["tuning"] = tuned(experiment, arm, results)
             content["runs"] = [{"seed": s, **results[key("test", arm, chosen[arm], s)]} for s in experiment.seeds]
         else:
             result = results[key("test", arm, chosen[arm], 0)]
-            content["predictions"], record["labels"] = result["predictions"], result["labels"]
+            content["predictions"] = result["predictions"]
+            if result["labels"] != record.setdefault("labels", result["labels"]):
+                raise ValueError(f"{experiment.name}: arm {arm!r} has other labels than the arms before it")
         record["arms"][arm] = content
     record |= {
         "environment": environment(), "git_commit": git_commit(), "command": f"python -m tricks_lib.lab run {experiment.name}",

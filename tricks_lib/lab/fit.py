@@ -1,12 +1,14 @@
 """One short training loop, on ``accelerate.Accelerator``: one process, several GPUs and several machines run it."""
 
 import random
+import sys
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from tricks_lib.lab.profile import device as default_device
+from tricks_lib._checks import number
+from tricks_lib.lab.profiles import device as default_device
 
 
 def seed_everything(seed: int) -> None:
@@ -24,10 +26,13 @@ def tokenize(tokenizer, dataset, max_length: int = 128) -> list[dict]:
         max_length: in tokens, special tokens included.
 
     Raises:
-        ValueError: ``dataset`` is empty.
+        ValueError: ``dataset`` is empty or lacks a column, or ``max_length`` leaves no room for a token.
     """
     if not len(dataset):
         raise ValueError("dataset: no rows given, at least one is accepted")
+    if not {"text", "label"} <= {*dataset.column_names}:
+        raise ValueError(f"dataset: columns {dataset.column_names} given, text, label and (if it is of pairs) text_b are accepted")
+    number("max_length", max_length, 3, accepted="an integer of at least 3", integer=True)
     pair = [list(dataset["text_b"])] if "text_b" in dataset.column_names else []
     encoded = tokenizer(list(dataset["text"]), *pair, truncation=True, max_length=max_length)
     columns = {k: encoded[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in encoded}
@@ -56,6 +61,7 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
         steps: optimizer steps; the data is read again, in a new order, as often as it takes.
         lr: highest learning rate; ``warmup``: share of the steps in which it rises to that.
         param_groups: for the optimizer, in place of all parameters at one rate.
+        max_grad_norm: gradients are clipped at this norm; 0 or None: they are not.
         loss_fn: ``loss_fn(model, batch) -> scalar`` in place of the model's own loss.
         after_backward: ``f(model, batch, accelerator)`` between backward and step (an attack's place).
         after_step: ``f(model)`` after each optimizer step (an average's place).
@@ -65,15 +71,20 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
         list of the loss at every step; the model is trained in place and left in evaluation mode.
 
     Raises:
-        ValueError: ``steps``, ``lr`` or ``batch_size`` is not positive, or ``rows`` is empty.
+        TypeError: ``steps`` or ``batch_size`` is not an integer, another number not a number.
+        ValueError: ``steps``, ``lr`` or ``batch_size`` is not positive, ``rows`` is empty, ``warmup`` is outside
+            [0, 1], ``weight_decay`` or ``max_grad_norm`` is negative, or the loss is not a scalar.
         FloatingPointError: the loss is not finite.
     """
-    for name, value in [("steps", steps), ("lr", lr), ("batch_size", batch_size), ("rows", len(rows))]:
-        if value <= 0:
-            raise ValueError(f"{name}: {value} given, a positive number is accepted")
+    for name, value in [("steps", steps), ("batch_size", batch_size), ("rows", len(rows))]:
+        number(name, value, 1, accepted="a positive integer" if name != "rows" else "a list of at least one", integer=True)
+    number("lr", lr, sys.float_info.min, sys.float_info.max, accepted="a positive number")
+    number("warmup", warmup, 0.0, 1.0)
+    number("weight_decay", weight_decay, 0.0, sys.float_info.max, accepted="a number of at least 0")
+    number("max_grad_norm", 0.0 if max_grad_norm is None else max_grad_norm, 0.0)
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=(device or default_device()).type == "cpu")
+    accelerator = Accelerator(cpu=torch.device(device or default_device()).type == "cpu")
     seed_everything(seed)
     optimizer = torch.optim.AdamW(param_groups or model.parameters(), lr=lr, weight_decay=weight_decay)
     rise = max(1, round(warmup * steps))
@@ -86,6 +97,9 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
     while len(losses) < steps:
         for batch in loader:
             loss = loss_fn(model, batch) if loss_fn else model(**batch).loss
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                given = tuple(loss.shape) if isinstance(loss, torch.Tensor) else loss
+                raise ValueError(f"loss: {given} given by {'loss_fn' if loss_fn else 'the model'}, a scalar tensor is accepted")
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss is {loss.item()} at step {len(losses)}; lr is {lr}")
             accelerator.backward(loss)
@@ -107,7 +121,13 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
 
 @torch.no_grad()
 def predict(model, rows, collate_fn, batch_size=64):
-    """Logits (N, C) and labels (N,) or (N, C) of all rows, as NumPy arrays in the order of ``rows``."""
+    """Logits (N, C) and labels (N,) or (N, C) of all rows, as NumPy arrays in the order of ``rows``.
+
+    Raises:
+        ValueError: ``rows`` is empty, or ``batch_size`` is not positive.
+    """
+    number("rows", len(rows), 1, accepted="a list of at least one", integer=True)
+    number("batch_size", batch_size, 1, accepted="a positive integer", integer=True)
     where = next(model.parameters()).device
     logits, labels = [], []
     model.eval()
@@ -119,7 +139,16 @@ def predict(model, rows, collate_fn, batch_size=64):
 
 @torch.no_grad()
 def hidden_states(model, tokenizer, texts, batch_size=32, max_length=128):
-    """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest text."""
+    """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest text.
+
+    Raises (when the first batch is asked for):
+        TypeError: ``texts`` is one string.
+        ValueError: ``texts`` is empty, or ``batch_size`` is not positive.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts: one string given, a list of strings is accepted")
+    number("texts", len(texts), 1, accepted="a list of at least one", integer=True)
+    number("batch_size", batch_size, 1, accepted="a positive integer", integer=True)
     where = next(model.parameters()).device
     for i in range(0, len(texts), batch_size):
         batch = tokenizer(list(texts[i : i + batch_size]), padding=True, truncation=True, max_length=max_length, return_tensors="pt")

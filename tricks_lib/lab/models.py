@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tricks_lib.lab import profile as profiles
+from tricks_lib.lab import profiles
 
 ASSETS = Path(__file__).parent.parent / "assets"
 HUB = {
@@ -33,19 +33,22 @@ def load_encoder(name: str | None = None, pretrained: bool = True):
         model in evaluation mode, float32, on the CPU; tokenizer.
 
     Raises:
-        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read.
+        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read, or lacks weights.
         ConnectionError: the model stands on the hub only, and the hub does not answer.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    name = name or {"mini": "mini_bert", "full": "bert-base-uncased"}[profiles.profile()]
+    if name is None:
+        name = {"mini": "mini_bert", "full": "bert-base-uncased"}[profiles.profile()]
     source, where = locate(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         if pretrained:
-            model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+            model, loaded = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+            if missing := sorted(key for key in loaded["missing_keys"] if "pooler" not in key):  # else they stay random
+                raise ValueError(f"it lacks {len(missing)} tensors, {missing[0]} among them")
         else:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(source))
+            model = AutoModel.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         if where == "hub":
             raise ConnectionError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_MODELS") from error
@@ -59,20 +62,25 @@ def locate(name: str) -> tuple[str, str]:
     """Address to load ``name`` from, and what it is: ``embedded``, ``local folder`` or ``hub``.
 
     Raises:
-        ValueError: unknown name, or a local folder without ``model.safetensors``.
+        ValueError: unknown name, a local folder without ``model.safetensors``, or no folder at ``TRICKS_MODELS``.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: {name!r} given, a string is accepted")
     local = Path(os.environ["TRICKS_MODELS"]) if os.environ.get("TRICKS_MODELS") else None
     embedded = sorted(p.parent.name for p in ASSETS.glob("*/model.safetensors"))
     if name in embedded:
         return str(ASSETS / name), "embedded"
-    folder = local and local / name.split("/")[-1]
+    if local and not local.is_dir():
+        raise ValueError(f"TRICKS_MODELS: {str(local)!r} given, an existing folder is accepted")
+    owner, _, leaf = name.rpartition("/")
+    folder = local / leaf if local and leaf not in ("", ".", "..") else None
     if folder and folder.is_dir():
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"name: {folder} holds no model.safetensors, the only format that is read")
         return str(folder), "local folder"
-    if name in HUB or name.count("/") == 1:
+    if name in HUB or (owner and leaf and "/" not in owner):
         return HUB.get(name, name), "hub"
-    there = sorted(p.name for p in local.iterdir() if p.is_dir()) if local and local.is_dir() else []
+    there = sorted(p.name for p in local.iterdir() if p.is_dir()) if local else []
     raise ValueError(f"name: {name!r} given; accepted are {', '.join(embedded + there + sorted(HUB))}, or an address owner/name")
 
 

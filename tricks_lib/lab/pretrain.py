@@ -39,7 +39,7 @@ class Recipe:
     max_positions: int = 512
     mask_share: float = 0.2
     stages: tuple = ((64, 128, 0.80), (128, 64, 0.12), (512, 16, 0.08))  # (tokens, sequences, share of steps)
-    steps: int = 7_500
+    steps: int = 5_200
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
     warmup: int = 300
@@ -275,6 +275,7 @@ def export(name, model, tokenizer, out, recipe, state, sha256, corpus_tokens, de
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1  # fine-tuning's default, pretraining used 0
     with_pooler.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     parameters = sum(p.numel() for p in with_pooler.parameters())
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     held = [line["held_out"] for line in state["curve"] if "held_out" in line]
@@ -284,7 +285,7 @@ def export(name, model, tokenizer, out, recipe, state, sha256, corpus_tokens, de
         "tokens_seen": state["tokens"], "steps": state["step"], "minutes": round(state["seconds"] / 60, 1),
         "held_out_loss": held[-1], "held_out_perplexity": round(math.exp(held[-1]), 2), "hardware": hardware,
         "machine": platform.machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
-        "recipe": state["recipe"], "curve": state["curve"],
+        "note": state.get("note", ""), "recipe": state["recipe"], "curve": state["curve"],
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     print(f"wrote {folder}", flush=True)

@@ -1,8 +1,11 @@
 """Records of experiments: one JSON file each, with every seed's raw number; statistics follow from those."""
 
+import itertools
 import json
+import math
 import os
 import statistics as st
+import sys
 from pathlib import Path
 
 from tricks_lib.lab import stats
@@ -12,6 +15,10 @@ FIELDS = {  # name: type(s)
     "schema": int, "trick": str, "task": str, "setting": str, "kind": str, "metric": str, "baseline": str, "arms": dict,
     "grid": dict, "tuning_seeds": list, "seeds": list, "data": dict, "model": dict, "environment": dict,
     "git_commit": (str, type(None)), "command": str, "wall_seconds": (int, float), "date": str, "statistics": dict,
+}  # fmt: skip
+PARTS = {
+    "data": ("name", "sha256", "sizes"), "model": ("name", "source", "sha256"),
+    "environment": ("device", "cuda", "python", "torch", "transformers"),
 }  # fmt: skip
 
 
@@ -33,12 +40,19 @@ def path(name: str, where: Path | None = None) -> Path:
 
 def write(file: Path, content: dict) -> None:
     """Write as JSON by way of a temporary file in the same folder, so that ``file`` is the old one or the new one,
-    never half of one, whatever happens in between."""
+    never half of one, whatever happens in between.
+
+    Raises:
+        ValueError: JSON cannot hold ``content``: NaN, Infinity, or what is no number, string, list or dict.
+    """
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file.name}: cannot be written as JSON: {error}") from error
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1, ensure_ascii=False)
-            stream.write("\n")
+            stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)
@@ -46,22 +60,49 @@ def write(file: Path, content: dict) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read(file: Path):
+    """The JSON of a file, without the NaN, Infinity and 1e999 that Python would take.
+
+    Raises:
+        ValueError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file.name}: cannot be read as JSON: {error}") from error
+
+
+def finite(number: str) -> float:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} given, a finite number is accepted")
+    return float(number)
+
+
 def load(name: str, where: Path | None = None) -> dict:
     """A record by name ``trick/task``, checked.
 
     Raises:
         FileNotFoundError: there is no such record.
-        ValueError: the file is not JSON, lacks a field, or its statistics do not follow from its raw numbers.
+        ValueError: the file is not JSON, lacks a field, or its choices or statistics do not follow from its raw numbers.
     """
     file = path(name, where)
     if not file.is_file():
         raise FileNotFoundError(f"name: no record {name!r} in {file.parent}; there are {', '.join(names(where)) or 'none'}")
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file.name}: not a readable record: {error}") from error
+    record = read(file)
     check(record, file.name)
     return record
+
+
+def bench(device: str, where: Path | None = None) -> dict:
+    """What ``make bench`` measured on ``device`` (``cpu`` or ``cuda``).
+
+    Raises:
+        FileNotFoundError: nothing was measured there.
+    """
+    file = (where or folder()) / f"bench_{device}.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"device: no {file.name} in {file.parent}; make bench writes it")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def check(record: dict, file: str) -> None:
@@ -79,16 +120,76 @@ def check(record: dict, file: str) -> None:
         raise ValueError(f"{file}: holds the record of {record['trick']}/{record['task']}")
     if record["kind"] not in ("seeds", "examples"):
         raise ValueError(f"{file}: kind {record['kind']!r} given, 'seeds' or 'examples' is accepted")
+    if len(record["arms"]) < 2:
+        raise ValueError(f"{file}: arms {list(record['arms'])} given, at least two are accepted")
     if record["baseline"] not in record["arms"]:
         raise ValueError(f"{file}: baseline {record['baseline']!r} is not among the arms {list(record['arms'])}")
-    for arm, content in record["arms"].items():
-        if record["kind"] == "seeds" and [run["seed"] for run in content["runs"]] != record["seeds"]:
-            raise ValueError(f"{file}: arm {arm!r} has not one run for each seed")
-        if record["kind"] == "examples" and len(content["predictions"]) != len(record["labels"]):
-            raise ValueError(f"{file}: arm {arm!r} has not one prediction for each label")
-    if record["statistics"] != (again := summarize(record)):
+    for part, keys in PARTS.items():
+        if missing := [key for key in keys if key not in record[part]]:
+            raise ValueError(f"{file}: field {part!r} has no {', '.join(missing)}")
+    try:
+        (check_seeds if record["kind"] == "seeds" else check_examples)(record)
+        again = summarize(record)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    if record["statistics"] != again:
         wrong = [arm for arm in again if record["statistics"].get(arm) != again[arm]]
         raise ValueError(f"{file}: statistics of {', '.join(wrong) or 'unknown arms'} do not follow from the raw numbers")
+
+
+def check_seeds(record: dict) -> None:
+    """Every arm: the same grid tried with the same tuning seeds, its best point chosen, one run for each fresh seed."""
+    metric, seeds, tuning_seeds = record["metric"], record["seeds"], record["tuning_seeds"]
+    if not all(type(seed) is int for seed in seeds + tuning_seeds) or len(seeds) < 2 or len({*seeds}) < len(seeds):
+        raise ValueError("seeds: at least two integers are accepted, each once")
+    if not all(isinstance(values, list) and values for values in record["grid"].values()):
+        raise ValueError("grid: a list of values for each name is accepted")
+    grid = [dict(zip(record["grid"], values)) for values in itertools.product(*record["grid"].values())]
+    if len(grid) > 1 and (again := [seed for seed in seeds if seed in tuning_seeds]):
+        raise ValueError(f"seeds {again} are tuning seeds too")
+    for arm, content in record["arms"].items():
+        runs, tuning = rows(content, "runs", arm), rows(content, "tuning", arm)
+        if [run.get("seed") for run in runs] != seeds:
+            raise ValueError(f"arm {arm!r} has not one run for each seed")
+        if [row.get("point") for row in tuning] != (grid if len(grid) > 1 else []):
+            raise ValueError(f"arm {arm!r} was not tuned on the grid")
+        scores = [row.get(metric) for row in tuning]
+        if any(not isinstance(each, list) or len(each) != len(tuning_seeds) for each in scores):
+            raise ValueError(f"arm {arm!r} has not one {metric} for each tuning seed")
+        if not all(map(is_number, [*itertools.chain(*scores), *(run.get(metric) for run in runs)])):
+            raise ValueError(f"arm {arm!r} has a {metric} that is not a number")
+        if content.get("chosen") != (best := choose(tuning, metric) if tuning else grid[0]):
+            raise ValueError(f"arm {arm!r} has chosen {content.get('chosen')}, {best} follows from the raw numbers")
+
+
+def check_examples(record: dict) -> None:
+    """Every arm: one prediction for each label."""
+    if record["metric"] not in stats.METRICS:
+        raise ValueError(f"metric {record['metric']!r} given, {' or '.join(stats.METRICS)} is accepted")
+    if not isinstance(record.get("labels"), list) or not all(map(is_number, record["labels"])):
+        raise ValueError("field 'labels' is not a list of numbers")
+    for arm, content in record["arms"].items():
+        predictions = content.get("predictions") if isinstance(content, dict) else None
+        if not isinstance(predictions, list) or not all(map(is_number, predictions)):
+            raise ValueError(f"arm {arm!r} has no list 'predictions' of numbers")
+        if len(predictions) != len(record["labels"]):
+            raise ValueError(f"arm {arm!r} has not one prediction for each label")
+
+
+def rows(content, key: str, arm: str) -> list[dict]:
+    found = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ValueError(f"arm {arm!r} has no list {key!r} of objects")
+    return found
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def choose(tuning: list[dict], metric: str) -> dict:
+    """The grid point with the best mean on validation; the first of equals."""
+    return max(tuning, key=lambda row: st.fmean(row[metric]))["point"]
 
 
 def summarize(record: dict) -> dict:
@@ -102,7 +203,7 @@ def summarize(record: dict) -> dict:
             other = [run[metric] for run in arms[baseline]["runs"]]
             difference = None if arm == baseline else stats.paired_difference(scores, other)
         else:
-            function = getattr(stats, metric)
+            function = stats.METRICS[metric]
             own = {"mean": function(content["predictions"], record["labels"]), "sd": None}
             other = arms[baseline]["predictions"]
             difference = None if arm == baseline else stats.bootstrap_difference(function, content["predictions"], other, record["labels"])

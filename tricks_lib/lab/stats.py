@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from tricks_lib._checks import number
+
 RESAMPLES = 10_000
 
 
@@ -35,7 +37,8 @@ def paired_difference(trick, baseline, seed: int = 0) -> dict:
         flipped, extra = np.abs(signs @ difference), 0
     else:
         flipped, extra = np.abs(rng.choice([1, -1], size=(100_000, n)) @ difference), 1
-    at_least = np.sum(flipped >= abs(difference.sum()) - 1e-12) + extra
+    rounding = 1e-12 * np.abs(difference).sum()  # equal sums, added in another order
+    at_least = np.sum(flipped >= abs(difference.sum()) - rounding) + extra
     return {"mean": float(difference.mean()), "low": float(low), "high": float(high), "p": float(at_least / (len(flipped) + extra)), "n": n}
 
 
@@ -47,10 +50,16 @@ def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resampl
     Args:
         metric: ``metric(predictions, labels) -> float`` on arrays (N,).
         trick, baseline: predictions (N,). labels: (N,).
+
+    Raises:
+        ValueError: different shapes, fewer than two, a number that is not finite, or ``resamples`` not positive.
     """
+    number("resamples", resamples, 1, accepted="a positive integer", integer=True)
     trick, baseline, labels = (np.asarray(x, dtype=np.float64) for x in (trick, baseline, labels))
     if not trick.shape == baseline.shape == labels.shape or trick.ndim != 1 or len(labels) < 2:
-        raise ValueError(f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the same (N,) is accepted")
+        raise ValueError(f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the same (N,) with N of at least 2 is accepted")
+    if not (np.isfinite(trick) & np.isfinite(baseline) & np.isfinite(labels)).all():
+        raise ValueError("trick, baseline, labels: a number is not finite")
     n, rng = len(labels), np.random.default_rng(seed)
     observed = metric(trick, labels) - metric(baseline, labels)
     drawn = np.empty(resamples)
@@ -68,11 +77,33 @@ def spearman(predictions, labels) -> float:
 
 
 def pearson(x, y) -> float:
-    """Pearson's correlation in float64, centred before it is multiplied."""
-    x, y = (np.asarray(v, dtype=np.float64) - np.mean(v) for v in (x, y))
+    """Pearson's correlation in float64, centred and scaled before it is multiplied.
+
+    Raises:
+        ValueError: different shapes, fewer than two, a number that is not finite, or all of one side equal.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
+        raise ValueError(f"x, y: shapes {x.shape}, {y.shape} given, the same (N,) with N of at least 2 is accepted")
+    if not (np.isfinite(x) & np.isfinite(y)).all():
+        raise ValueError("x, y: a number is not finite")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise ValueError("x, y: all numbers of one side are equal, the correlation is undefined")
+    x, y = ((v - v.mean()) / np.ptp(v) for v in (x, y))
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def ranks(values) -> np.ndarray:
+    """Ranks (N,) of numbers (N,), from 1; equal numbers share their mean rank.
+
+    Raises:
+        ValueError: not (N,), or a number is NaN.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or np.isnan(values).any():
+        raise ValueError(f"values: shape {values.shape}{' with NaN' if np.isnan(values).any() else ''} given, (N,) of numbers is accepted")
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+METRICS = {"spearman": spearman, "pearson": pearson}  # what predictions can be scored with

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tricks_lib._checks import number
 from tricks_lib.lab.models import ASSETS, first_line, sha256
 
 SPLITS = ("train", "validation", "test")
@@ -77,12 +78,12 @@ def load_task(name: str):
         ValueError: unknown name; a file that is not the registered one, or cannot be read.
         FileNotFoundError: no copy of it here, and no hub to ask.
     """
+    found = files(name)
     if name == "guest_book":
         return guest_book()
-    if name not in TASKS:
-        raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(TASKS))}, guest_book")
     task = TASKS[name]
-    frames = {split: read(file) for split, file in files(name).items()} if files(name) else from_hub(name, task)
+    frames = {split: read(file) for split, file in found.items()} if found else from_hub(name, task)
+    check_rows(name, task, frames)
     return to_datasets(task, frames)
 
 
@@ -92,9 +93,13 @@ def files(name: str) -> dict[str, Path]:
     Raises:
         FileNotFoundError, ValueError: as :func:`load_task`.
     """
-    task = TASKS[name]
+    if not isinstance(name, str) or name not in (*TASKS, "guest_book"):
+        raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(TASKS))}, guest_book")
+    task = TASKS["guest_notes/safety_issue" if name == "guest_book" else name]
     embedded = ASSETS / task.folder if task.folder else None
     local = os.environ.get("TRICKS_DATA")
+    if not embedded and local and not Path(local).is_dir():
+        raise FileNotFoundError(f"TRICKS_DATA: {local!r} given, an existing folder is accepted")
     if embedded:
         found = {split: embedded / f"{split}.jsonl" for split in SPLITS}
     elif local and (Path(local) / name).is_dir():
@@ -103,9 +108,10 @@ def files(name: str) -> dict[str, Path]:
         return {}
     else:
         raise FileNotFoundError(f"name: {name!r} is not embedded; TRICKS_DATA must name a folder that holds {name}/ (it is {local or 'not set'})")
-    for split, expected in zip(found, task.sha256):
+    for split in found:
         if not found[split].is_file():
             raise FileNotFoundError(f"name: {name!r} has no file {found[split]}")
+    for split, expected in zip(found, task.sha256):
         given = sha256(found[split])
         if given != expected:
             raise ValueError(f"name: {found[split]} has sha256 {given}, {expected} is accepted")
@@ -138,6 +144,21 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
     return {split: list(loaded[split]) for split in SPLITS}
 
 
+def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
+    """Refuse a split without rows, a missing column, and a text or label of another type."""
+    label = {"classification": (str, int), "multilabel": list, "regression": (int, float)}[task.kind]
+    for split, rows in frames.items():
+        if not rows:
+            raise ValueError(f"name: {name!r} has no rows in {split}")
+        pair = [("text_b", str)] if "text_b" in frames["train"][0] else []
+        for column, kind in [("text", str), *pair, (task.label, label)]:
+            wrong = [row.get(column) for row in rows if not isinstance(row.get(column), kind)]
+            if wrong:
+                raise ValueError(f"name: {name!r} has {wrong[0]!r} as {column!r} in {split}")
+        if isinstance(rows[0][task.label], int) and task.kind == "classification" and (low := min(row[task.label] for row in rows)) < 0:
+            raise ValueError(f"name: {name!r} has label {low} in {split}; 0 and above are accepted")
+
+
 def to_datasets(task: Task, frames: dict[str, list[dict]]):
     import datasets
 
@@ -149,7 +170,7 @@ def to_datasets(task: Task, frames: dict[str, list[dict]]):
             names = [t for t in TOPICS if t in seen] if seen <= set(TOPICS) else sorted(seen)
             labels = {split: [names.index(x) for x in column] for split, column in labels.items()}
         else:
-            names = [str(i) for i in range(1 + max(int(x) for x in labels["train"]))]
+            names = [str(i) for i in range(1 + max(int(x) for split in labels.values() for x in split))]
             labels = {split: [int(x) for x in column] for split, column in labels.items()}
         feature = datasets.ClassLabel(names=names)
     elif task.kind == "multilabel":
@@ -178,18 +199,27 @@ def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):
     Returns:
         ``datasets.DatasetDict`` with ``text`` (notes joined by a newline), ``label`` (0 or 1), and
         ``position``: index of the first word of the safety note, -1 where there is none.
+
+    Raises:
+        TypeError, ValueError: ``pages`` are not three positive integers, or ``seed`` is negative.
     """
     import datasets
+
+    number("seed", seed, 0, accepted="an integer of at least 0", integer=True)
+    if len(pages) != len(SPLITS):
+        raise ValueError(f"pages: {pages} given, one number for each of {', '.join(SPLITS)} is accepted")
+    for each in pages:
+        number("pages", each, 1, accepted="a positive integer for each split", integer=True)
 
     rng = np.random.default_rng(seed)
     notes = load_task("guest_notes/safety_issue")
     label = datasets.ClassLabel(names=["no issue", "issue"])
     features = datasets.Features({"text": datasets.Value("string"), "label": label, "position": datasets.Value("int32")})
     out = {}
-    for split, number in zip(SPLITS, pages):
+    for split, count in zip(SPLITS, pages):
         texts, flags = np.array(notes[split]["text"], dtype=object), np.array(notes[split]["label"])
         rows = []
-        while len(rows) < number:
+        while len(rows) < count:
             page = list(rng.choice(texts[flags == 0], rng.integers(10, 15)))
             issue, position = len(rows) % 2, -1
             if issue:

@@ -55,7 +55,7 @@ def probe(x_train, y_train, x_test, y_test, C: float = 1.0, seed: int | None = N
     if seed is not None:
         rows = np.random.default_rng(seed).permutation(len(y_train))[: round(share * len(y_train))]
         x_train, y_train = x_train[rows], y_train[rows]
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000, tol=1e-6))
     return float(classifier.fit(x_train.astype(np.float64), y_train).score(x_test.astype(np.float64), y_test))
 
 

@@ -5,9 +5,11 @@ else ``mini``. Where ``full`` is asked for but its models cannot be had, it says
 """
 
 import functools
+import http.client
 import os
 import platform
 import urllib.request
+import warnings
 
 import torch
 
@@ -23,7 +25,7 @@ def hub_answers() -> bool:
         return False
     try:
         urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3)
-    except OSError:
+    except (OSError, ValueError, http.client.HTTPException):  # no answer, no address, no HTTP
         return False
     return True
 
@@ -57,6 +59,7 @@ def setup(seed: int = 0) -> None:
 
     ``mini`` computes with one thread, so that stored numbers do not depend on the number of cores.
     """
+    warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars need no widgets here
     import transformers
 
     if profile() == "mini":

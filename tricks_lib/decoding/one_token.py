@@ -1,0 +1,154 @@
+"""Greedy search and sampling: one token a step, chosen from the next token's distribution alone.
+
+    greedy   x_t = argmax_v p(v | x_<t)                                                        (1)
+    sample   x_t ~ p'(v | x_<t), p' the softmax of logits / temperature after the filters       (2)
+
+Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020, sections 3 and 4.
+Shapes: B batch, T tokens of the prompt, V vocabulary.
+"""
+
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from tricks_lib._checks import number
+from tricks_lib.decoding import filters
+from tricks_lib.decoding.run import Run
+
+__all__ = ["greedy_search", "sample"]
+
+
+@torch.no_grad()
+def greedy_search(
+    model,
+    input_ids: Tensor,
+    max_new_tokens: int | None = None,
+    attention_mask: Tensor | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    no_repeat_ngram_size: int = 0,
+    on_token: Callable | None = None,
+    logits_processor: Callable | None = None,
+    stopping_criteria=None,
+    generation_config=None,
+    **from_generate,
+) -> Tensor:
+    """The most probable token at each step, equation (1); token for token what ``model.generate(do_sample=False)`` returns.
+
+    Args:
+        model: a decoder-only language model of transformers, in evaluation mode.
+        input_ids: (B, T), int64, the prompts, padded on the left.
+        max_new_tokens: at most so many tokens are added.
+        attention_mask: (B, T), 1 for a token and 0 for padding; default: every position is a token.
+        eos_token_id: a row ends with any of these; default: the model's ``generation_config``; ``[]``: none.
+        pad_token_id: fills a row after its end; default: the ``generation_config``'s, else the first end token.
+        no_repeat_ngram_size: no n-gram of this size stands twice in a row, prompt included; 0: no limit.
+        on_token: called with the new tokens (B,) of each step, e.g. ``TextStreamer(tokenizer).put``.
+        logits_processor: (input_ids (B, t), logits (B, V)) -> logits, e.g. a ``LogitsProcessorList``.
+        stopping_criteria: (input_ids (B, t), None) -> (B,) bool, or a ``StoppingCriteriaList``.
+        generation_config, **from_generate: what ``model.generate(custom_generate=greedy_search)`` hands on.
+
+    Returns:
+        (B, T + new), the prompts and their continuations; new <= max_new_tokens, the longest row's.
+
+    Raises:
+        TypeError: ``model`` is no decoder-only language model with a cache, or an argument is of the wrong type.
+        ValueError: ``model`` is in training mode or gives NaN, ids outside the vocabulary, padding on the right, shapes
+            or devices that do not fit, an empty batch, more tokens than the model has positions for.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
+        >>> greedy_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4).shape
+        torch.Size([1, 7])
+    """
+    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
+              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
+    return _grow(run, lambda logits: logits.argmax(dim=-1), on_token)
+
+
+@torch.no_grad()
+def sample(
+    model,
+    input_ids: Tensor,
+    max_new_tokens: int | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    typical_p: float | None = None,
+    eta_cutoff: float | None = None,
+    top_h: float | None = None,
+    generator: torch.Generator | None = None,
+    attention_mask: Tensor | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    no_repeat_ngram_size: int = 0,
+    on_token: Callable | None = None,
+    logits_processor: Callable | None = None,
+    stopping_criteria=None,
+    generation_config=None,
+    **from_generate,
+) -> Tensor:
+    """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is added.
+
+    Filters apply in the order top-h, top-k, top-p, min-p, typical, eta, each to what the one before has left,
+    as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0, ...)``.
+
+    Args:
+        model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token,
+            logits_processor, stopping_criteria, generation_config, **from_generate: as :func:`greedy_search`.
+        temperature: larger than 0; below 1 sharpens the distribution, above flattens it.
+        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see :mod:`tricks_lib.decoding.filters`; default: not used.
+        generator: source of randomness on the model's device; default: torch's.
+
+    Returns:
+        (B, T + new), the prompts and their continuations.
+
+    Raises:
+        TypeError, ValueError: as :func:`greedy_search`; a parameter out of its range.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
+        >>> sample(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, temperature=0.7, min_p=0.1).shape
+        torch.Size([1, 7])
+    """
+    number("temperature", temperature, 0.0, accepted="a number larger than 0 (for 0: greedy_search)")
+    if temperature == 0:
+        raise ValueError(f"temperature: {temperature} given, a number larger than 0 (for 0: greedy_search) is accepted")
+    steps = [(filters.top_h_filter, top_h), (filters.top_k_filter, top_k), (filters.top_p_filter, top_p),
+             (filters.min_p_filter, min_p), (filters.typical_filter, typical_p), (filters.eta_filter, eta_cutoff)]  # fmt: skip
+    steps = [(keep, value) for keep, value in steps if value is not None]
+    for keep, value in steps:  # a parameter out of range is an error before the model runs
+        keep(torch.zeros(1, 2), value)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: {type(generator).__name__} given, a torch.Generator is accepted")
+
+    def draw(logits):  # (B, V) -> (B,)
+        logits = logits / temperature
+        for keep, value in steps:
+            logits = keep(logits, value)
+        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
+
+    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
+              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
+    return _grow(run, draw, on_token)
+
+
+def _grow(run: Run, choose: Callable, on_token: Callable | None) -> Tensor:
+    """Tokens chosen one a step until every row has ended: (B, T + new)."""
+    if on_token is not None and not callable(on_token):
+        raise TypeError(f"on_token: {type(on_token).__name__} given, a callable is accepted")
+    done = torch.zeros(len(run.ids), dtype=torch.bool, device=run.ids.device)  # (B,)
+    for _ in range(run.max_new_tokens):
+        tokens = choose(run.process(run.next_logits())).masked_fill(done, run.pad)  # (B,)
+        run.append(tokens)
+        if on_token is not None:
+            on_token(tokens)
+        if run.eos or run.criteria:
+            done |= run.ends(tokens)
+            if done.all():
+                break
+    return run.ids[:, : run.length].clone()

@@ -1,0 +1,133 @@
+"""What a model thinks of tokens: the log-probability of a sequence, and a table of the choices at each step.
+
+    log p(y | x) = sum_i log p(y_i | x, y_<i),  divided by n^length_penalty for n tokens        (1)
+
+Source: Tunstall, von Werra & Wolf, "Natural Language Processing with Transformers", chapter 5 (the table; its
+circulating code computes the whole prefix again in each step).
+Shapes: B batch, T tokens, V vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tricks_lib._checks import number
+from tricks_lib.decoding.run import Run, as_list, causal_model, check_prompt, from_config, token_ids
+
+__all__ = ["sequence_log_prob", "next_token_table"]
+
+
+def sequence_log_prob(
+    model,
+    sequences: Tensor,
+    prompt_length: int = 0,
+    attention_mask: Tensor | None = None,
+    length_penalty: float = 0.0,
+    eos_token_id: int | list[int] | None = None,
+) -> Tensor:
+    """Log-probability of each row's continuation, equation (1), in nats; differentiable.
+
+    Counted are the tokens from ``prompt_length`` on, up to and with the first end token, that the mask keeps and that
+    stand after a token it keeps: the very first token of a row has nothing that predicts it.
+
+    Args:
+        model: a causal language model of transformers.
+        sequences: (B, T), int64, e.g. what :func:`~tricks_lib.decoding.beam_search` returns.
+        prompt_length: number of leading columns that are given, not scored, in 0..T-1.
+        attention_mask: (B, T), or (B, prompt_length) for the prompts alone, 1 for a token and 0 for padding on
+            either side; default: every position is a token.
+        length_penalty: 0: the sum; 1: the mean over the counted tokens; else as beam search divides.
+        eos_token_id: as :func:`~tricks_lib.decoding.greedy_search`.
+
+    Returns:
+        (B,) in the logits' dtype, at least float32; 0 for a row without a counted token.
+
+    Raises:
+        TypeError: ``model`` is no decoder-only language model, or an argument is of the wrong type.
+        ValueError: shapes or devices that do not fit, ids outside the vocabulary, ``prompt_length`` not in 0..T-1.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
+        >>> sequence_log_prob(model, torch.tensor([[1, 2, 3, 4]]), prompt_length=2).shape
+        torch.Size([1])
+    """
+    _, takes = causal_model(model)
+    check_prompt(model, sequences, None, "sequences")
+    B, T = sequences.shape
+    number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
+    number("length_penalty", length_penalty, -float("inf"), accepted="a number")
+    if isinstance(attention_mask, Tensor) and attention_mask.shape == (B, prompt_length) and prompt_length < T:
+        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(B, T - prompt_length)], dim=1)
+    check_prompt(model, sequences, attention_mask, "sequences")
+    mask = torch.ones_like(sequences) if attention_mask is None else attention_mask.long()
+
+    inputs = {"input_ids": sequences, "attention_mask": mask, "use_cache": False}
+    if "position_ids" in takes or "kwargs" in takes:
+        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    first = max(prompt_length, 1)
+    logits = model(**inputs).logits[:, first - 1 : -1]  # (B, n, V) predict the tokens first..T-1
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = sequences[:, first:].long()  # (B, n)
+    log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, n)
+
+    V = model.get_input_embeddings().num_embeddings
+    eos = from_config(getattr(model, "generation_config", None), "eos_token_id", V) if eos_token_id is None else token_ids("eos_token_id", eos_token_id, V)
+    ends = torch.isin(targets, torch.tensor(eos, dtype=torch.long, device=targets.device)).long()  # (B, n)
+    keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool() & (ends.cumsum(dim=1) - ends == 0)  # none before the first end token
+    count = keep.sum(dim=1).clamp(min=1)
+    return log_p.masked_fill(~keep, 0).sum(dim=1) / count.to(log_p.dtype) ** length_penalty
+
+
+@torch.no_grad()
+def next_token_table(
+    model,
+    input_ids: Tensor,
+    tokenizer=None,
+    max_new_tokens: int = 8,
+    num_choices: int = 5,
+    attention_mask: Tensor | None = None,
+    eos_token_id: int | list[int] | None = None,
+):
+    """A row for each step of greedy search: the text so far and the most probable next tokens with their probability.
+
+    Args:
+        model, attention_mask, eos_token_id: as :func:`~tricks_lib.decoding.greedy_search`.
+        input_ids: (1, T), int64, one prompt.
+        tokenizer: turns ids into text by ``decode``; default: the ids are shown.
+        max_new_tokens: rows at most; the table ends with an end token.
+        num_choices: columns of choices.
+
+    Returns:
+        ``pandas.DataFrame`` with the columns Input, Choice 1, Choice 2, ... of strings such as ``"cat (12.34%)"``;
+        Choice 1 is the token that the next row goes on with.
+
+    Raises:
+        TypeError, ValueError: as :func:`~tricks_lib.decoding.greedy_search`; more than one prompt; a parameter out of its range.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
+        >>> next_token_table(model, torch.tensor([[1, 2, 3]]), max_new_tokens=2, num_choices=2).columns.tolist()
+        ['Input', 'Choice 1', 'Choice 2']
+    """
+    import pandas as pd
+
+    if tokenizer is not None and not hasattr(tokenizer, "decode"):
+        raise TypeError(f"tokenizer: {type(tokenizer).__name__} given, one with decode() is accepted")
+    number("num_choices", num_choices, 1, accepted="a positive integer", integer=True)
+    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, None, 0, None, None, None, {})
+    if len(input_ids) != 1:
+        raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given, one prompt (1, T) is accepted")
+    decode = tokenizer.decode if tokenizer is not None else lambda ids: " ".join(map(str, as_list(ids)))
+    rows = []
+    for _ in range(max_new_tokens):
+        so_far = run.ids[0, : run.length] if run.mask is None else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
+        p = run.next_logits()[0].softmax(dim=-1)  # (V,)
+        top = p.topk(min(num_choices, len(p)))
+        choices = {f"Choice {i}": f"{decode([token])} ({p:.2%})" for i, (token, p) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)}
+        rows.append({"Input": decode(so_far.tolist()), **choices})
+        run.append(top.indices[:1])
+        if run.ends(top.indices[:1]).all():
+            break
+    return pd.DataFrame(rows)

@@ -1,0 +1,296 @@
+"""Focal loss: cross-entropy that turns its attention from the easy examples to the hard ones.
+
+With p_t the probability that the model gives to the true label, cross-entropy is -log p_t. Focal loss multiplies it
+by a factor that vanishes as the example becomes easy:
+
+    FL(p_t) = -alpha_t (1 - p_t)^gamma log p_t                                                  (1)
+
+gamma = 0 is (weighted) cross-entropy; gamma = 2 gives an example with p_t = 0.9 a hundredth of its weight.
+Binary, with logit x and label y, everything follows from one number, z = (1 - 2y) x: how far the logit is on the wrong side:
+
+    p_t = sigmoid(-z),   FL = alpha_t sigmoid(z)^gamma softplus(z)                              (2)
+    dFL/dz = alpha_t sigmoid(z)^gamma (gamma (1 - sigmoid(z)) softplus(z) + sigmoid(z))         (3)
+
+Nothing in (2) or (3) is ever the logarithm or the negative power of a number that can round to 0, so value and gradient
+are finite at any logit. Several classes, with l = log p_t from log_softmax and q = 1 - p_t:
+
+    FL = -w_y q^gamma l,   dFL/dl = w_y q^gamma (gamma p_t l / q - 1)                           (4)
+
+Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equations (4) and (5).
+Shapes: B batch, T tokens, C classes.
+"""
+
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tricks_lib._checks import number, require, same_device, tensor
+
+__all__ = ["binary_focal_loss", "focal_loss", "BinaryFocalLoss", "FocalLoss"]
+
+
+def binary_focal_loss(
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, alpha: float | Tensor | None = 0.25, reduction: str = "mean", ignore_index: int = -100
+) -> Tensor:
+    """Focal loss of independent yes/no labels (binary and multi-label), equation (2).
+
+    Args:
+        logits: (B,), (B, C), (B, T, C) or any other shape, floating point; half precision is computed in float32.
+        labels: same shape and device; 0, 1 or ``ignore_index``, in a bool, integer or floating point dtype.
+        gamma: focusing parameter, at least 0.
+        alpha: weight of the positives in [0, 1], the negatives weigh 1 - alpha; a number, a tensor (C,), or None: no weights.
+        reduction: "mean" over the labels that are not ignored (0 if all are), "sum", or "none".
+        ignore_index: a label with this value counts for nothing, whatever its logit, be it NaN.
+
+    Returns:
+        scalar, or the shape of ``logits`` with "none"; float32 (float64 for float64 logits).
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: wrong shape or device, an empty batch, another label, a parameter out of range.
+
+    Example:
+        >>> logits = torch.tensor([[0.3992, 0.2232, 0.6435], [0.3800, 0.3044, 0.3241]])
+        >>> binary_focal_loss(logits, torch.tensor([[0, 1, 1], [1, 0, 1]]))
+        tensor(0.0908)
+    """
+    _check_parameters(gamma, reduction, ignore_index, alpha=alpha)
+    tensor("logits", logits, floating=True)
+    tensor("labels", labels)
+    if logits.numel() == 0:
+        raise ValueError(f"logits: shape {tuple(logits.shape)} given, one without a zero is accepted")
+    _check_shape("labels", labels, logits.shape, logits)
+    x = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if isinstance(alpha, Tensor):
+        _check_shape("alpha", alpha, logits.shape[-1:], logits)
+        alpha = alpha.to(x.dtype)
+    keep = _kept(labels, 2, ignore_index)
+    if keep is not None:
+        x, labels = x.masked_fill(~keep, 0), labels.masked_fill(~keep, 0)
+    loss = _compute(_binary, _binary_with_slope, x, labels, gamma, alpha)
+    return _reduce(loss, keep, reduction)
+
+
+def focal_loss(
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """Focal loss of one class among several, equation (4); with ``gamma=0`` it is ``F.cross_entropy``.
+
+    Args:
+        logits: (..., C), e.g. (B, C) or (B, T, C), C at least 2, floating point; half precision is computed in float32.
+        labels: (...), integer, class indices in 0..C-1 or ``ignore_index``, on the same device.
+        gamma: focusing parameter, at least 0.
+        weight: (C,), floating point, at least 0; the weight of each class.
+        ignore_index: an example with this label counts for nothing, whatever its logits, be they NaN.
+        label_smoothing: e in [0, 1]; the loss is (1 - e) times that of the true class plus e/C times the sum of (4)
+            over all classes, each with its own p, q and weight.
+        reduction: "mean" over the examples kept (with ``weight`` divided by the sum of their weights, as ``F.cross_entropy``;
+            0 if all are ignored), "sum", or "none".
+
+    Returns:
+        scalar, or the shape of ``labels`` with "none"; float32 (float64 for float64 logits).
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: wrong shape or device, an empty batch, a label or a parameter out of range.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]])  # p = 0.787, 0.107, 0.107 for each
+        >>> focal_loss(logits, torch.tensor([0, 1]), reduction="none")
+        tensor([0.0109, 1.7879])
+    """
+    _check_parameters(gamma, reduction, ignore_index, label_smoothing=label_smoothing, weight=weight)
+    tensor("logits", logits, floating=True)
+    tensor("labels", labels, floating=False)
+    if logits.ndim < 2 or 0 in logits.shape or logits.shape[-1] == 1:
+        raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., C) with C > 1 and no zero is accepted (one logit: BinaryFocalLoss)")
+    C = logits.shape[-1]
+    _check_shape("labels", labels, logits.shape[:-1], logits)
+    x = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    keep = counted = _kept(labels, C, ignore_index)  # (...)
+    t = labels.long()
+    if keep is not None:
+        x, t = x.masked_fill(~keep.unsqueeze(-1), 0), t.masked_fill(~keep, 0)
+    if weight is not None:
+        _check_shape("weight", weight, (C,), logits)
+        weight = weight.to(x.dtype)
+        counted = weight[t] if keep is None else weight[t].masked_fill(~keep, 0)  # (...)
+    if label_smoothing:
+        each = _focal(F.log_softmax(x, dim=-1), gamma) * (1 if weight is None else weight)  # (..., C)
+        loss = (1 - label_smoothing) * _pick(each, t) + label_smoothing / C * each.sum(dim=-1)
+    else:
+        loss = _compute(_of_class, _of_class_with_slope if x.device.type == "cpu" else None, x, t, gamma)
+        loss = loss if weight is None else loss * weight[t]
+    return _reduce(loss, counted, reduction)
+
+
+class BinaryFocalLoss(nn.Module):
+    """:func:`binary_focal_loss` as a module; its parameters are attributes of the same name, a tensor ``alpha`` a buffer.
+
+    Example:
+        >>> BinaryFocalLoss(gamma=0.0, alpha=None)(torch.tensor([0.0]), torch.tensor([1.0]))  # log 2
+        tensor(0.6931)
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | Tensor | None = 0.25, reduction: str = "mean", ignore_index: int = -100):
+        super().__init__()
+        _check_parameters(gamma, reduction, ignore_index, alpha=alpha)
+        self.gamma, self.reduction, self.ignore_index = gamma, reduction, ignore_index
+        if isinstance(alpha, Tensor):
+            self.register_buffer("alpha", alpha)
+        else:
+            self.alpha = alpha
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return binary_focal_loss(logits, labels, self.gamma, self.alpha, self.reduction, self.ignore_index)
+
+
+class FocalLoss(nn.Module):
+    """:func:`focal_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it moves with the module.
+
+    Example:
+        >>> loss = FocalLoss(weight=torch.tensor([1.0, 3.0]))
+        >>> loss(torch.zeros(2, 2), torch.tensor([0, 1]))  # log 2 / 4
+        tensor(0.1733)
+    """
+
+    def __init__(
+        self, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+    ):
+        super().__init__()
+        _check_parameters(gamma, reduction, ignore_index, label_smoothing=label_smoothing, weight=weight)
+        self.gamma, self.ignore_index, self.label_smoothing, self.reduction = gamma, ignore_index, label_smoothing, reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return focal_loss(logits, labels, self.gamma, self.weight, self.ignore_index, self.label_smoothing, self.reduction)
+
+
+# The formulas, whose gradient by autograd is right and finite; and the same with the slope beside the loss, in fewer passes over memory.
+
+
+def _binary(x, y, gamma, alpha):
+    sign = 1 - 2 * y.to(x.dtype)
+    z = sign * x
+    return _alpha_t(sign, alpha) * torch.exp(gamma * F.logsigmoid(z)) * -F.logsigmoid(-z)  # (2)
+
+
+def _binary_with_slope(x, y, gamma, alpha):
+    sign = torch.rsub(y.to(x.dtype), 1, alpha=2)
+    z = sign * x
+    u = F.softplus(z, threshold=50)  # -log p_t
+    s = z.sigmoid_()  # 1 - p_t
+    slope = torch.addcmul(u, u, s, value=-1)  # (1 - s) u
+    slope = torch.add(s, slope, alpha=gamma, out=slope)
+    factor = s.pow_(gamma).mul_(_alpha_t(sign, alpha))
+    return u.mul_(factor), slope.mul_(factor).mul_(sign)  # (2), (3) with dz/dx = sign
+
+
+def _alpha_t(sign, alpha):
+    return 1.0 if alpha is None else 0.5 - (alpha - 0.5) * sign  # a positive has sign -1 and weight alpha
+
+
+def _of_class(x, t, gamma):
+    return _focal(_pick(F.log_softmax(x, dim=-1), t), gamma)
+
+
+def _focal(log_p, gamma):
+    q = -torch.expm1(log_p)
+    return -(q.clamp(min=torch.finfo(q.dtype).tiny) ** gamma) * log_p  # (4); clamped, since the slope of q^gamma at 0 is infinite for gamma < 1
+
+
+def _of_class_with_slope(x, t, gamma):
+    p = torch.softmax(x, dim=-1)
+    p_t = _pick(p, t)
+    if p_t.min() > 1e-30:
+        log_p = p_t.log()
+    else:  # log p_t = x_t - max x + log max p, where p_t may round to 0
+        log_p = _pick(x, t) - x.amax(dim=-1) + p.amax(dim=-1).log()
+    q = 1 - p_t
+    ratio = torch.where(q > 0, p_t * log_p.clamp(min=torch.finfo(q.dtype).min) / q, -1)  # p_t l / q, -1 in the limit
+    factor = q**gamma
+    slope = (factor * (gamma * ratio - 1)).unsqueeze(-1)  # (4)
+    return -factor * log_p, p.mul_(-slope).scatter_add_(-1, t.unsqueeze(-1), slope)  # dl/dx = onehot - p
+
+
+def _pick(each, t):
+    return each.gather(-1, t.unsqueeze(-1)).squeeze(-1)
+
+
+def _compute(formula, with_slope, x, *arguments):
+    if with_slope is None or not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return formula(x, *arguments)
+    return _WithSlope.apply(formula, with_slope, x, *arguments)
+
+
+class _WithSlope(torch.autograd.Function):
+    """The loss and its slope at once; with ``create_graph=True`` the backward is autograd's of the formula, which can be derived again."""
+
+    @staticmethod
+    def forward(ctx, formula, with_slope, x, labels, *parameters):
+        loss, slope = with_slope(x, labels, *parameters)
+        ctx.save_for_backward(x, labels, slope)
+        ctx.formula, ctx.parameters = formula, parameters
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, labels, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            gradient = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
+        else:
+            gradient = slope * (grad if grad.ndim == x.ndim else grad.unsqueeze(-1))
+        return None, None, gradient, None, *[None for _ in ctx.parameters]
+
+
+def _reduce(loss, counted, reduction):
+    """``counted``: the weight of each loss in the divisor of the mean, or None where it is 1."""
+    if counted is not None:
+        loss = loss.masked_fill(counted == 0, 0)
+    if reduction == "none":
+        return loss
+    if reduction == "mean" and counted is None:
+        return loss.mean()
+    divisor = counted.sum() if reduction == "mean" else loss.new_ones(())
+    return loss.sum() / divisor.masked_fill(divisor == 0, 1)
+
+
+def _kept(labels, C, ignore_index) -> Tensor | None:
+    """Where labels are not ``ignore_index``, None if none is; the others must be 0..C-1."""
+    if labels.dtype == torch.bool:
+        return None
+    floating = labels.is_floating_point()
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
+        low, high = labels.aminmax()  # several times faster than comparing each label with each value
+        if low >= 0 and high < C and not (floating and (labels * (1 - labels)).any()):
+            return None
+    keep = labels != ignore_index
+    valid = (labels == 0) | (labels == 1) if floating else (labels >= 0) & (labels < C)
+    accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
+    require((valid | ~keep).all(), f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted", labels)
+    return keep
+
+
+def _check_shape(name, value, shape, logits):
+    if value.shape != tuple(shape):
+        raise ValueError(f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, {tuple(shape)} is accepted")
+    same_device(name, value, "logits", logits)
+
+
+def _check_parameters(gamma, reduction, ignore_index, alpha=None, label_smoothing=0.0, weight=None):
+    number("gamma", gamma, 0.0, sys.float_info.max, accepted="a finite number of at least 0")
+    number("label_smoothing", label_smoothing, 0.0, 1.0)
+    number("ignore_index", ignore_index, -sys.maxsize, accepted="an integer", integer=True)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction: {reduction!r} given, 'mean', 'sum' or 'none' is accepted")
+    if isinstance(alpha, Tensor):
+        tensor("alpha", alpha, floating=True)
+        require(((alpha >= 0) & (alpha <= 1)).all(), "alpha: {} given, numbers in [0, 1] are accepted", alpha)
+    elif alpha is not None:
+        number("alpha", alpha, 0.0, 1.0, accepted="a number in [0, 1], a tensor (C,) of them or None")
+    if weight is not None:
+        tensor("weight", weight, floating=True)
+        require(((weight >= 0) & (weight < float("inf"))).all(), "weight: {} given, finite numbers of at least 0 are accepted", weight)

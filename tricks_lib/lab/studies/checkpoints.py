@@ -1,0 +1,41 @@
+"""Is a mini checkpoint really pretrained? The same network, fine-tuned from its weights and from random ones."""
+
+import functools
+
+import torch
+
+from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab.experiment import Experiment
+from tricks_lib.mean_pooling import MeanPoolingClassifier
+
+STEPS, BATCH, LR = 300, 32, 5e-4  # gradient norm clipped at 1, linear warm-up and decay: the defaults of fit
+
+
+@functools.cache
+def rows(model: str, data: str, split: str, max_length: int):
+    _, tokenizer = models.load_encoder(model)
+    dataset = tasks.load_task(data)[split]
+    return fit.tokenize(tokenizer, dataset, max_length), tokenizer, dataset.features["label"].num_classes
+
+
+def run(experiment, settings, seed, split):
+    train, tokenizer, num_labels = rows(experiment.model, experiment.data, "train", settings["max_length"])
+    test, _, _ = rows(experiment.model, experiment.data, split, settings["max_length"])
+    torch.manual_seed(seed)
+    encoder, _ = models.load_encoder(experiment.model, pretrained=settings["pretrained"])
+    model = MeanPoolingClassifier(encoder, num_labels)
+    losses = fit.fit(model, train, fit.collate(tokenizer), steps=STEPS, lr=LR, batch_size=BATCH, seed=seed)
+    logits, labels = fit.predict(model, test, fit.collate(tokenizer))
+    return {"accuracy": float((logits.argmax(1) == labels).mean()), "last_loss": round(sum(losses[-30:]) / 30, 4)}
+
+
+def bar(task: str, data: str, max_length: int, seeds: int) -> Experiment:
+    arms = {"random weights": {"pretrained": False}, "mini_bert": {"pretrained": True}}
+    return Experiment(
+        trick="mini_bert", task=task, model="mini_bert", data=data, metric="accuracy", baseline="random weights", run=run,
+        arms={arm: {**settings, "max_length": max_length} for arm, settings in arms.items()}, seeds=tuple(range(seeds)),
+        setting=f"fine-tuned whole: {STEPS} steps of {BATCH}, learning rate {LR}, at most {max_length} tokens, mean pooling",
+    )  # fmt: skip
+
+
+EXPERIMENTS = [bar("en_trec", "en_trec", 40, 10), bar("guest_notes_topic", "guest_notes/topic", 80, 10)]
