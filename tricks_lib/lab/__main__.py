@@ -88,6 +88,7 @@ def main(argv=None) -> int:
     try:
         if args.command == "run":
             transformers.utils.logging.disable_progress_bar()  # the bar that counts is the experiment's own
+            transformers.utils.logging.set_verbosity_error()
             print(f"wrote {experiment.run(find(args.name), args.folder, args.jobs, not args.quiet)}")
         elif args.command == "list":
             list_all(args.folder)

@@ -44,9 +44,12 @@ def load_encoder(name: str | None = None, pretrained: bool = True):
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         if pretrained:
-            model, loaded = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-            if missing := sorted(key for key in loaded["missing_keys"] if "pooler" not in key):  # else they stay random
-                raise ValueError(f"it lacks {len(missing)} tensors, {missing[0]} among them")
+            model, loaded = AutoModel.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+            other_shape = [key for key, *_ in loaded["mismatched_keys"]]
+            if random := sorted({*other_shape, *(key for key in loaded["missing_keys"] if "pooler" not in key)}):
+                raise ValueError(f"{len(random)} tensors are missing or of another shape, {random[0]} among them")
         else:
             model = AutoModel.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds

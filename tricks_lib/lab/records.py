@@ -225,6 +225,6 @@ def table(record: dict):
             record["metric"]: f"{100 * own['mean']:.1f}" + (f" ± {100 * own['sd']:.1f}" if own["sd"] is not None else ""),
             "gain": "" if d is None else f"{100 * d['mean']:+.1f}",
             "95 % interval": "" if d is None else f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
-            "p": "" if d is None else f"{d['p']:.3f}",
+            "p": "" if d is None else "<0.001" if d["p"] < 0.001 else f"{d['p']:.3f}",
         }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("arm")

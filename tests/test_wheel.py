@@ -1,0 +1,81 @@
+"""The wheel, installed outside the checkout, as a reader in Colab has it: assets and evidence inside, nothing replaced."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy, so that the checkout keeps no build folder."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "tricks_lib", "chapters"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(copy / "dist"), str(copy)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return next((copy / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+    """A folder that holds nothing but the installed wheel."""
+    target = tmp_path_factory.mktemp("site")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)], check=True, capture_output=True)
+    return target
+
+
+def run(site, code):
+    """Python outside the checkout, with the installed package first."""
+    environment = {**os.environ, "PYTHONPATH": str(site), "TRICKS_PROFILE": "mini", "HF_HUB_OFFLINE": "1"}
+    environment.pop("TRICKS_MODELS", None), environment.pop("TRICKS_DATA", None)
+    done = subprocess.run([sys.executable, "-c", code], cwd=site, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_wheel_holds_assets_and_evidence(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for file in (ROOT / "tricks_lib" / "assets").rglob("*"):
+        if file.is_file():
+            assert str(file.relative_to(ROOT)) in names
+    for record in (ROOT / "chapters" / "evidence").glob("*.json"):
+        assert f"tricks_lib/evidence/{record.name}" in names
+    assert not [name for name in names if name.startswith(("tests", "scripts", "chapters"))]
+
+
+def test_assets_are_at_most_32_mb_and_each_checkpoint_at_most_8():
+    sizes = {file: file.stat().st_size for file in (ROOT / "tricks_lib" / "assets").rglob("*") if file.is_file()}
+    assert sum(sizes.values()) <= 32e6
+    assert all(size <= 8e6 for file, size in sizes.items() if file.suffix == ".safetensors")
+
+
+def test_installed_package_works_outside_the_checkout(site):
+    out = run(site, (
+        "import tricks_lib; from tricks_lib.lab import models, records, tasks\n"
+        "print(tricks_lib.__file__)\n"
+        "models.load_encoder('mini_bert'); print(len(tasks.load_task('guest_notes/topic')['train'])); print(records.names())"
+    ))  # fmt: skip
+    assert str(site) in out and "mini_bert: " in out and "embedded" in out and "mean_pooling/en_trec" in out
+
+
+def test_a_trick_imports_torch_and_not_transformers(site):
+    code = "import sys, tricks_lib.mean_pooling; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    assert run(site, code).split() == ["True", "False"]
+
+
+def test_requirements_are_ranges_that_hold_what_colab_has(wheel):
+    """An exact pin would replace Colab's torch or transformers."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))).decode()
+    needed = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+    assert "torch>=2.6" in needed and "transformers<6,>=4.56" in needed
+    assert not [requirement for requirement in needed if "==" in requirement or "~=" in requirement]
