@@ -190,7 +190,11 @@ def _binary_with_slope(x, y, gamma, alpha):
 
 
 def _alpha_t(sign, alpha):
-    return 1.0 if alpha is None else 0.5 - (alpha - 0.5) * sign  # a positive has sign -1 and weight alpha
+    if alpha is None:
+        return 1.0
+    if isinstance(alpha, Tensor):
+        return 0.5 - (alpha - 0.5) * sign
+    return torch.rsub(sign, 0.5, alpha=alpha - 0.5)  # the same in one pass: alpha where the sign is -1, a positive; else 1 - alpha
 
 
 def _of_class(x, t, gamma):
@@ -265,7 +269,7 @@ def _kept(labels, C, ignore_index) -> Tensor | None:
     floating = labels.is_floating_point()
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
         low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        if low >= 0 and high < C and not (floating and (labels * (1 - labels)).any()):
+        if low >= 0 and high < C and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0):
             return None
     keep = labels != ignore_index
     valid = (labels == 0) | (labels == 1) if floating else (labels >= 0) & (labels < C)

@@ -245,8 +245,8 @@ class SlidingWindowClassifier(_LongClassifier):
         _check_word("pool", pool, ("mean", "max", "attention"))
         self.window_length, self.stride, self.pool, self.windows_at_once = window_length, stride, pool, windows_at_once
         if pool == "attention":
-            H = encoder.config.hidden_size
-            self.attention = nn.Sequential(nn.Linear(H, H), nn.Tanh(), nn.Linear(H, 1, bias=False))
+            H, dtype = encoder.config.hidden_size, self.classifier.weight.dtype
+            self.attention = nn.Sequential(nn.Linear(H, H, dtype=dtype), nn.Tanh(), nn.Linear(H, 1, bias=False, dtype=dtype))
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
         """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""

@@ -21,9 +21,10 @@ from tricks_lib.decoding.beam import beam_search, diverse_beam_search
 from tricks_lib.decoding.contrastive import contrastive_search
 from tricks_lib.decoding.filters import block_repeated_ngrams, eta_filter, min_p_filter, top_h_filter, top_k_filter, top_p_filter, typical_filter
 from tricks_lib.decoding.one_token import greedy_search, sample
+from tricks_lib.decoding.run import Options
 from tricks_lib.decoding.score import next_token_table, sequence_log_prob
 
 __all__ = [
-    "greedy_search", "sample", "beam_search", "diverse_beam_search", "contrastive_search", "sequence_log_prob", "next_token_table",
+    "greedy_search", "sample", "beam_search", "diverse_beam_search", "contrastive_search", "sequence_log_prob", "next_token_table", "Options",
     "top_k_filter", "top_p_filter", "min_p_filter", "typical_filter", "eta_filter", "top_h_filter", "block_repeated_ngrams",
 ]  # fmt: skip

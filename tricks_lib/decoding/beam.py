@@ -18,13 +18,13 @@ Shapes: B prompts, K beams, G groups of k = K/G, N returned, T tokens of the pro
 
 import math
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.run import Run
+from tricks_lib.decoding.run import Options, Run
 
 __all__ = ["beam_search", "diverse_beam_search"]
 
@@ -38,27 +38,17 @@ def beam_search(
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
     num_return_sequences: int = 1,
-    attention_mask: Tensor | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    no_repeat_ngram_size: int = 0,
-    logits_processor: Callable | None = None,
-    stopping_criteria=None,
-    generation_config=None,
-    **from_generate,
+    **options: Unpack[Options],
 ) -> Tensor:
     """The best sequences by equation (1) that K beams find; token for token what ``model.generate(num_beams=K)`` returns.
 
     Args:
-        model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-            logits_processor (here: of log-probabilities), generation_config, **from_generate: as
-            :func:`~tricks_lib.decoding.greedy_search`.
+        model, input_ids, max_new_tokens, **options: as :func:`~tricks_lib.decoding.greedy_search`, less those not for beams.
         num_beams: K, at least 1.
         length_penalty: 0: the sum of log-probabilities; 1: their mean; larger values favour longer sequences.
         early_stopping: True: close with K finished sequences; False: when the best living beam, at its present length,
             is no better than the worst of them; "never": when it could not become better at any length.
         num_return_sequences: N, at most K.
-        stopping_criteria: as ``generate`` hands them on; others than length and end tokens are an error.
 
     Returns:
         (B * N, T + new), for each prompt its N best sequences, the best first, padded on the right.
@@ -72,8 +62,7 @@ def beam_search(
         >>> beam_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, num_beams=3, num_return_sequences=2).shape
         torch.Size([2, 7])
     """
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
+    run = Run(model, input_ids, max_new_tokens, **options)
     return _search(run, num_beams, 1, 0.0, length_penalty, early_stopping, num_return_sequences)
 
 
@@ -88,14 +77,7 @@ def diverse_beam_search(
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
     num_return_sequences: int = 1,
-    attention_mask: Tensor | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    no_repeat_ngram_size: int = 0,
-    logits_processor: Callable | None = None,
-    stopping_criteria=None,
-    generation_config=None,
-    **from_generate,
+    **options: Unpack[Options],
 ) -> Tensor:
     """Beam search in groups that avoid each other's tokens, equation (2), as ``generate`` did until transformers 4.55.
 
@@ -118,8 +100,7 @@ def diverse_beam_search(
     """
     number("num_beam_groups", num_beam_groups, 1, accepted="a positive integer", integer=True)
     number("diversity_penalty", diversity_penalty, 0.0)
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
+    run = Run(model, input_ids, max_new_tokens, **options)
     return _search(run, num_beams, num_beam_groups, diversity_penalty, length_penalty, early_stopping, num_return_sequences)
 
 
@@ -143,8 +124,9 @@ def _search(run: Run, K: int, G: int, diversity: float, length_penalty: float, e
         raise ValueError(f'early_stopping: {early_stopping!r} given, True, False or "never" is accepted')
     if K % G:
         raise ValueError(f"num_beam_groups: {G} given, a divisor of num_beams ({K}) is accepted")
-    if run.criteria:
-        raise ValueError("stopping_criteria: other than length and end tokens given, none of those is accepted by a search over beams")
+    for name, value in {"on_token": run.on_token, "stopping_criteria": run.criteria}.items():
+        if value:  # beams change their past
+            raise ValueError(f"{name}: given, none is accepted by a search over beams")
     (B, start), k, device = run.ids.shape, K // G, run.ids.device
     start -= run.max_new_tokens
     groups = [[_Group(k) for _ in range(G)] for _ in range(B)]

@@ -9,14 +9,14 @@ Source: Su et al., "A Contrastive Framework for Neural Text Generation", NeurIPS
 Shapes: B batch, T tokens of the prompt, t tokens so far, k candidates, H hidden, V vocabulary.
 """
 
-from typing import Callable
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.run import Run
+from tricks_lib.decoding.run import Options, Run
 
 __all__ = ["contrastive_search"]
 
@@ -28,22 +28,12 @@ def contrastive_search(
     max_new_tokens: int | None = None,
     penalty_alpha: float = 0.6,
     top_k: int = 4,
-    attention_mask: Tensor | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    no_repeat_ngram_size: int = 0,
-    on_token: Callable | None = None,
-    logits_processor: Callable | None = None,
-    stopping_criteria=None,
-    generation_config=None,
-    **from_generate,
+    **options: Unpack[Options],
 ) -> Tensor:
     """Equation (1) at each step, as ``model.generate(penalty_alpha=..., top_k=...)`` did until transformers 4.55.
 
     Args:
-        model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token,
-            logits_processor, stopping_criteria, generation_config, **from_generate: as
-            :func:`~tricks_lib.decoding.greedy_search`.
+        model, input_ids, max_new_tokens, **options: as :func:`~tricks_lib.decoding.greedy_search`.
         penalty_alpha: a, in [0, 1].
         top_k: k, at least 1, the candidates a step; a step costs a forward of B * k columns.
 
@@ -61,17 +51,12 @@ def contrastive_search(
     """
     number("penalty_alpha", penalty_alpha, 0.0, 1.0)
     number("top_k", top_k, 1, accepted="a positive integer", integer=True)
-    if on_token is not None and not callable(on_token):
-        raise TypeError(f"on_token: {type(on_token).__name__} given, a callable is accepted")
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
-
+    run = Run(model, input_ids, max_new_tokens, **options)
     logits, states = run.next_logits(hidden=True)  # (B, V), (B, T, H)
     B, V = logits.shape
     k, row = min(top_k, V), torch.arange(B, device=logits.device)
     past = states.new_zeros(B, run.ids.shape[1], states.shape[-1])  # (B, T + new, H), directions of the states
     past[:, : run.length] = F.normalize(states, dim=-1)
-    done = torch.zeros(B, dtype=torch.bool, device=logits.device)
     for _ in range(run.max_new_tokens):
         p, candidates = run.process(logits).softmax(dim=-1).topk(k, dim=-1)  # (B, k)
         t = run.length
@@ -84,14 +69,9 @@ def contrastive_search(
         if keep is not None:
             likeness = likeness.masked_fill(~keep, -2.0)  # below any cosine
         best = ((1 - penalty_alpha) * p - penalty_alpha * likeness.amax(dim=-1)).argmax(dim=-1)  # (B,), equation (1)
-        run.select(row * k + best)
         logits, past[:, t] = logits.view(B, k, V)[row, best], directions[row, best]
-        tokens = run.ids[:, t].masked_fill(done, run.pad)
-        run.ids[:, t] = tokens
-        if on_token is not None:
-            on_token(tokens)
-        if run.eos or run.criteria:
-            done |= run.ends(tokens)
-            if done.all():
-                break
+        run.select(row * k + best)
+        run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it
+        if run.take(candidates[row, best]):
+            break
     return run.ids[:, : run.length].clone()

@@ -192,14 +192,13 @@ def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
     return _keep_only(logits, order, keep | (torch.arange(keep.shape[-1], device=keep.device) == 0))
 
 
-def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int, attention_mask: Tensor | None = None) -> Tensor:
+def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) -> Tensor:
     """-inf for each token that would complete an n-gram which the row, prompt included, already holds.
 
     Args:
         logits: (B, V), floating point, of the token to come.
-        input_ids: (B, T), the tokens so far.
+        input_ids: (B, T), the tokens so far; padding counts as a token, as in transformers.
         ngram_size: n, at least 1.
-        attention_mask: (B, T), 0 for padding, which is no part of any n-gram; default: no padding.
 
     Returns:
         (B, V), the logits, -inf for the tokens left out.
@@ -223,8 +222,6 @@ def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int, at
         return logits
     windows = input_ids.unfold(1, ngram_size, 1)  # (B, T-n+1, n)
     seen = (windows[..., :-1] == input_ids[:, None, T - ngram_size + 1 :]).all(dim=-1)  # (B, T-n+1): they begin as the row ends
-    if attention_mask is not None:
-        seen &= attention_mask.bool().unfold(1, ngram_size, 1).all(dim=-1)
     banned = torch.zeros(len(logits), V + 1, dtype=torch.bool, device=logits.device)  # column V takes what is not banned
     banned.scatter_(1, windows[..., -1].long().masked_fill(~seen, V), True)
     return logits.masked_fill(banned[:, :V], -INF)

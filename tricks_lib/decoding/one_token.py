@@ -7,47 +7,28 @@ Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 20
 Shapes: B batch, T tokens of the prompt, V vocabulary.
 """
 
-from typing import Callable
+from typing import Callable, Unpack
 
 import torch
 from torch import Tensor
 
 from tricks_lib._checks import number
 from tricks_lib.decoding import filters
-from tricks_lib.decoding.run import Run
+from tricks_lib.decoding.run import Options, Run
 
 __all__ = ["greedy_search", "sample"]
 
 
 @torch.no_grad()
-def greedy_search(
-    model,
-    input_ids: Tensor,
-    max_new_tokens: int | None = None,
-    attention_mask: Tensor | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    no_repeat_ngram_size: int = 0,
-    on_token: Callable | None = None,
-    logits_processor: Callable | None = None,
-    stopping_criteria=None,
-    generation_config=None,
-    **from_generate,
-) -> Tensor:
+def greedy_search(model, input_ids: Tensor, max_new_tokens: int | None = None, **options: Unpack[Options]) -> Tensor:
     """The most probable token at each step, equation (1); token for token what ``model.generate(do_sample=False)`` returns.
 
     Args:
         model: a decoder-only language model of transformers, in evaluation mode.
         input_ids: (B, T), int64, the prompts, padded on the left.
-        max_new_tokens: at most so many tokens are added.
-        attention_mask: (B, T), 1 for a token and 0 for padding; default: every position is a token.
-        eos_token_id: a row ends with any of these; default: the model's ``generation_config``; ``[]``: none.
-        pad_token_id: fills a row after its end; default: the ``generation_config``'s, else the first end token.
-        no_repeat_ngram_size: no n-gram of this size stands twice in a row, prompt included; 0: no limit.
-        on_token: called with the new tokens (B,) of each step, e.g. ``TextStreamer(tokenizer).put``.
-        logits_processor: (input_ids (B, t), logits (B, V)) -> logits, e.g. a ``LogitsProcessorList``.
-        stopping_criteria: (input_ids (B, t), None) -> (B,) bool, or a ``StoppingCriteriaList``.
-        generation_config, **from_generate: what ``model.generate(custom_generate=greedy_search)`` hands on.
+        max_new_tokens: at most so many tokens are added; default: what the ``generation_config`` given says.
+        **options: attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token, logits_processor,
+            stopping_criteria, generation_config: see :class:`~tricks_lib.decoding.Options`.
 
     Returns:
         (B, T + new), the prompts and their continuations; new <= max_new_tokens, the longest row's.
@@ -63,9 +44,7 @@ def greedy_search(
         >>> greedy_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4).shape
         torch.Size([1, 7])
     """
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
-    return _grow(run, lambda logits: logits.argmax(dim=-1), on_token)
+    return _grow(Run(model, input_ids, max_new_tokens, **options), lambda logits: logits.argmax(dim=-1))
 
 
 @torch.no_grad()
@@ -81,15 +60,7 @@ def sample(
     eta_cutoff: float | None = None,
     top_h: float | None = None,
     generator: torch.Generator | None = None,
-    attention_mask: Tensor | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    no_repeat_ngram_size: int = 0,
-    on_token: Callable | None = None,
-    logits_processor: Callable | None = None,
-    stopping_criteria=None,
-    generation_config=None,
-    **from_generate,
+    **options: Unpack[Options],
 ) -> Tensor:
     """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is added.
 
@@ -97,8 +68,7 @@ def sample(
     as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0, ...)``.
 
     Args:
-        model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token,
-            logits_processor, stopping_criteria, generation_config, **from_generate: as :func:`greedy_search`.
+        model, input_ids, max_new_tokens, **options: as :func:`greedy_search`.
         temperature: larger than 0; below 1 sharpens the distribution, above flattens it.
         top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see :mod:`tricks_lib.decoding.filters`; default: not used.
         generator: source of randomness on the model's device; default: torch's.
@@ -132,23 +102,12 @@ def sample(
             logits = keep(logits, value)
         return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
 
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size,
-              logits_processor, stopping_criteria, generation_config, from_generate)  # fmt: skip
-    return _grow(run, draw, on_token)
+    return _grow(Run(model, input_ids, max_new_tokens, **options), draw)
 
 
-def _grow(run: Run, choose: Callable, on_token: Callable | None) -> Tensor:
+def _grow(run: Run, choose: Callable) -> Tensor:
     """Tokens chosen one a step until every row has ended: (B, T + new)."""
-    if on_token is not None and not callable(on_token):
-        raise TypeError(f"on_token: {type(on_token).__name__} given, a callable is accepted")
-    done = torch.zeros(len(run.ids), dtype=torch.bool, device=run.ids.device)  # (B,)
     for _ in range(run.max_new_tokens):
-        tokens = choose(run.process(run.next_logits())).masked_fill(done, run.pad)  # (B,)
-        run.append(tokens)
-        if on_token is not None:
-            on_token(tokens)
-        if run.eos or run.criteria:
-            done |= run.ends(tokens)
-            if done.all():
-                break
+        if run.take(choose(run.process(run.next_logits()))):
+            break
     return run.ids[:, : run.length].clone()

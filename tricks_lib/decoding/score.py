@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.run import Run, as_list, causal_model, check_prompt, from_config, token_ids
+from tricks_lib.decoding.run import Run, causal_model, check_prompt, end_tokens
 
 __all__ = ["sequence_log_prob", "next_token_table"]
 
@@ -52,7 +52,7 @@ def sequence_log_prob(
         >>> sequence_log_prob(model, torch.tensor([[1, 2, 3, 4]]), prompt_length=2).shape
         torch.Size([1])
     """
-    _, takes = causal_model(model)
+    takes = causal_model(model)
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
     number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
@@ -71,8 +71,7 @@ def sequence_log_prob(
     targets = sequences[:, first:].long()  # (B, n)
     log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, n)
 
-    V = model.get_input_embeddings().num_embeddings
-    eos = from_config(getattr(model, "generation_config", None), "eos_token_id", V) if eos_token_id is None else token_ids("eos_token_id", eos_token_id, V)
+    eos = end_tokens(model, eos_token_id, getattr(model, "generation_config", None))
     ends = torch.isin(targets, torch.tensor(eos, dtype=torch.long, device=targets.device)).long()  # (B, n)
     keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool() & (ends.cumsum(dim=1) - ends == 0)  # none before the first end token
     count = keep.sum(dim=1).clamp(min=1)
@@ -116,10 +115,10 @@ def next_token_table(
     if tokenizer is not None and not hasattr(tokenizer, "decode"):
         raise TypeError(f"tokenizer: {type(tokenizer).__name__} given, one with decode() is accepted")
     number("num_choices", num_choices, 1, accepted="a positive integer", integer=True)
-    run = Run(model, input_ids, max_new_tokens, attention_mask, eos_token_id, None, 0, None, None, None, {})
+    run = Run(model, input_ids, max_new_tokens, attention_mask=attention_mask, eos_token_id=eos_token_id)
     if len(input_ids) != 1:
         raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given, one prompt (1, T) is accepted")
-    decode = tokenizer.decode if tokenizer is not None else lambda ids: " ".join(map(str, as_list(ids)))
+    decode = tokenizer.decode if tokenizer is not None else lambda ids: " ".join(map(str, ids))
     rows = []
     for _ in range(max_new_tokens):
         so_far = run.ids[0, : run.length] if run.mask is None else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
@@ -127,7 +126,6 @@ def next_token_table(
         top = p.topk(min(num_choices, len(p)))
         choices = {f"Choice {i}": f"{decode([token])} ({p:.2%})" for i, (token, p) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)}
         rows.append({"Input": decode(so_far.tolist()), **choices})
-        run.append(top.indices[:1])
-        if run.ends(top.indices[:1]).all():
+        if run.take(top.indices[:1]):
             break
     return pd.DataFrame(rows)

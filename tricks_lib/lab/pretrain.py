@@ -17,10 +17,8 @@ import json
 import math
 import os
 import platform
-import subprocess
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,7 +37,7 @@ class Recipe:
     max_positions: int = 512
     mask_share: float = 0.2
     stages: tuple = ((64, 128, 0.80), (128, 64, 0.12), (512, 16, 0.08))  # (tokens, sequences, share of steps)
-    steps: int = 5_200
+    steps: int = 4_200
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
     warmup: int = 300
@@ -49,6 +47,7 @@ class Recipe:
 
 RECIPES = {"bert": Recipe()}
 CORPUS = {"bert": "corpus_en"}
+SAVE_SECONDS = 120
 
 
 def read_corpus(folder: Path) -> tuple[list[str], list[str], str]:
@@ -106,29 +105,29 @@ def mask_tokens(input_ids, tokenizer, share, generator):
     return input_ids.scatter(1, positions, replacement), positions, labels
 
 
-class Batches:
-    """Sequences ``[CLS] ... [SEP]`` cut from the stream; reshuffled and shifted each epoch; the whole
-    order is a function of the seed and the step, so that a resumed run reads what it would have read."""
+def stage(recipe: Recipe, step: int) -> tuple[int, int]:
+    """Tokens a sequence and sequences a batch at a step: short sequences first, long ones at the end."""
+    done = 0.0
+    for tokens, sequences, share in recipe.stages:
+        done += share * recipe.steps
+        if step < done:
+            break
+    return tokens, sequences
 
-    def __init__(self, stream, tokenizer, recipe):
-        self.stream, self.tokenizer, self.recipe = stream, tokenizer, recipe
 
-    def stage(self, step):
-        done = 0.0
-        for tokens, sequences, share in self.recipe.stages:
-            done += share * self.recipe.steps
-            if step < done:
-                return tokens, sequences
-        return tokens, sequences
+def batch_of(stream, tokenizer, recipe, step):
+    """Sequences ``[CLS] ... [SEP]`` cut from the stream at random places, masked. A function of seed and step alone, so that
+    a resumed run reads what it would have read."""
+    T, B = stage(recipe, step)
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    starts = torch.randint(0, len(stream) - T, (B,), generator=generator)
+    body = stream[starts[:, None] + torch.arange(T - 2)].long()  # (B, T-2)
+    return mask_tokens(with_ends(body, tokenizer), tokenizer, recipe.mask_share, generator)
 
-    def __call__(self, step):
-        T, B = self.stage(step)
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-        starts = torch.randint(0, len(self.stream) - T, (B,), generator=generator)
-        body = self.stream[starts[:, None] + torch.arange(T - 2)].long()  # (B, T-2)
-        cls = torch.full((B, 1), self.tokenizer.cls_token_id)
-        sep = torch.full((B, 1), self.tokenizer.sep_token_id)
-        return mask_tokens(torch.cat([cls, body, sep], 1), self.tokenizer, self.recipe.mask_share, generator)
+
+def with_ends(body, tokenizer):
+    """(B, T-2) -> (B, T): ``[CLS]`` before, ``[SEP]`` after."""
+    return F.pad(F.pad(body, (1, 0), value=tokenizer.cls_token_id), (0, 1), value=tokenizer.sep_token_id)
 
 
 def mlm_loss(model, input_ids, positions, labels):
@@ -144,10 +143,9 @@ def held_out_loss(model, stream, tokenizer, recipe, device, tokens=128, batches=
     generator = torch.Generator().manual_seed(1)
     n = min(batches * 32, (len(stream) - 1) // (tokens - 2))
     body = stream[: n * (tokens - 2)].view(n, tokens - 2).long()
-    ids = F.pad(F.pad(body, (1, 0), value=tokenizer.cls_token_id), (0, 1), value=tokenizer.sep_token_id)
     model.eval()
     total = 0.0
-    for rows in ids.split(32):
+    for rows in with_ends(body, tokenizer).split(32):
         batch = [x.to(device) for x in mask_tokens(rows, tokenizer, recipe.mask_share, generator)]
         with torch.autocast(device.type, torch.bfloat16):
             total += mlm_loss(model, *batch).item() * len(rows)
@@ -192,16 +190,17 @@ def write_atomically(path: Path, save) -> None:
     os.replace(temporary, path)
 
 
-def pretrain(name, data, out, recipe, device):
-    """Run one recipe to its last step, resuming what ``out`` holds.
+def pretrain(name, data, out, recipe, device, compiled=True):
+    """Run one recipe to its last step, going on with what ``out`` holds; writes ``out/mini_<name>``.
 
     Raises:
         FileNotFoundError: the corpus is not there.
         ValueError: ``out`` holds the state of another recipe.
     """
+    from transformers import BertTokenizerFast
+
     texts, held_texts, sha256 = read_corpus(data / CORPUS[name])
     out.mkdir(parents=True, exist_ok=True)
-    from transformers import BertTokenizerFast
 
     if not (out / "tokenizer.json").exists():
         train_wordpiece(texts, recipe.vocab_size).save_pretrained(out)
@@ -223,8 +222,7 @@ def pretrain(name, data, out, recipe, device):
         for optim, s in zip(optims, saved["optims"]):
             optim.load_state_dict(s)
         print(f"resuming at step {state['step']}", flush=True)
-    batches = Batches(streams["train"], tokenizer, recipe)
-    loss_of = torch.compile(mlm_loss)  # 1.4 times the tokens a second on two cores
+    loss_of = torch.compile(mlm_loss) if compiled else mlm_loss  # 1.4 times the tokens a second on two cores
 
     def save():
         everything = {"model": model.state_dict(), "optims": [o.state_dict() for o in optims], "state": state}
@@ -234,7 +232,7 @@ def pretrain(name, data, out, recipe, device):
     start, before = time.perf_counter(), state["seconds"]
     last_save, running = start, None
     for step in range(state["step"], recipe.steps):
-        batch = [x.to(device, non_blocking=True) for x in batches(step)]
+        batch = [x.to(device, non_blocking=True) for x in batch_of(streams["train"], tokenizer, recipe, step)]
         for optim, lrs in zip(optims, base_lrs):
             for group, lr in zip(optim.param_groups, lrs):
                 group["lr"] = lr * rate(step, recipe)
@@ -247,7 +245,7 @@ def pretrain(name, data, out, recipe, device):
             optim.zero_grad(set_to_none=True)
         state["step"], state["tokens"] = step + 1, state["tokens"] + batch[0].numel()
         state["seconds"] = before + time.perf_counter() - start
-        if step % 50 == 0:
+        if step % 50 == 0 or running is None:
             running = loss.item() if running is None else 0.8 * running + 0.2 * loss.item()
         if (step + 1) % 100 == 0 or step + 1 == recipe.steps:
             left = state["seconds"] / state["step"] * (recipe.steps - state["step"])
@@ -256,7 +254,7 @@ def pretrain(name, data, out, recipe, device):
                 line["held_out"] = round(held_out_loss(model, streams["held"], tokenizer, recipe, device), 4)
             state["curve"].append(line)
             print(f"{name} {line} {left / 60:.0f} min left", flush=True)
-        if time.perf_counter() - last_save > 120:
+        if time.perf_counter() - last_save >= SAVE_SECONDS:
             save()
             last_save = time.perf_counter()
     save()
@@ -265,12 +263,12 @@ def pretrain(name, data, out, recipe, device):
 
 def export(name, model, tokenizer, out, recipe, state, sha256, corpus_tokens, device):
     """Write ``out/mini_<name>/``: fp16 encoder, tokenizer, ``card.json`` (the model card's fields) and ``README.md``."""
-    folder = out / f"mini_{name}"
-    encoder = model.bert
     from transformers import BertModel
 
+    folder = out / f"mini_{name}"
+    torch.manual_seed(recipe.seed)
     with_pooler = BertModel(model.config)  # AutoModel expects the pooler; it is at its random start, as the card says
-    with_pooler.load_state_dict(encoder.state_dict(), strict=False)
+    with_pooler.load_state_dict(model.bert.state_dict(), strict=False)
     config = with_pooler.config
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1  # fine-tuning's default, pretraining used 0
     with_pooler.half().save_pretrained(folder)
@@ -285,10 +283,32 @@ def export(name, model, tokenizer, out, recipe, state, sha256, corpus_tokens, de
         "tokens_seen": state["tokens"], "steps": state["step"], "minutes": round(state["seconds"] / 60, 1),
         "held_out_loss": held[-1], "held_out_perplexity": round(math.exp(held[-1]), 2), "hardware": hardware,
         "machine": platform.machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
-        "note": state.get("note", ""), "recipe": state["recipe"], "curve": state["curve"],
+        "pooler": "random: masked language modelling does not train it", "note": state.get("note", ""), "recipe": state["recipe"], "curve": state["curve"],
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "README.md").write_text(readme(card))
     print(f"wrote {folder}", flush=True)
+
+
+def readme(card) -> str:
+    """The model card for people; its numbers are those of ``card.json``."""
+    recipe = card["recipe"]
+    shape = f"{recipe['num_layers']} layers of {recipe['hidden_size']}, {recipe['num_heads']} heads, vocabulary {recipe['vocab_size']:,}, {recipe['max_positions']} positions"
+    curve = "\n".join(f"| {x['step']:,} | {x['tokens'] / 1e6:.1f} M | {x['minutes']:.0f} | {x['loss']:.2f} | {x['held_out']:.2f} |" for x in card["curve"] if "held_out" in x)
+    return f"""# {card["name"]}
+
+A small encoder for demonstrations and tests: {shape}; {card["parameters"] / 1e6:.1f} M parameters in fp16. Not for production.
+
+- **Objective:** {card["objective"]}, {recipe["mask_share"]:.0%} of the tokens selected. The pooler is {card["pooler"]}.
+- **Text:** `{card["corpus"]}` (sha256 `{card["corpus_sha256"][:16]}...`): film reviews, newsgroup posts, encyclopedia paragraphs, Shakespeare; {card["corpus_tokens"] / 1e6:.1f} M tokens, 1 % of the documents held out by hash. No text of it is in this repository. The model has the tastes, errors and prejudices of that text.
+- **Training:** {card["steps"]:,} steps, {card["tokens_seen"] / 1e6:.1f} M tokens, {card["minutes"]:.0f} minutes on {card["hardware"]}, {card["date"]}; seed {recipe["seed"]}. The batch of a step is a function of the seed and the step alone. {card["note"].capitalize()}
+- **Held-out loss:** {card["held_out_loss"]:.2f} (perplexity {card["held_out_perplexity"]:.1f}) on sequences of 128 tokens. These are longer than those of the first stages, so the column falls late, when the later positions are trained.
+- **Repeat:** `python -m tricks_lib.lab.pretrain {card["name"].removeprefix("mini_")} --data FOLDER --out FOLDER`
+
+| step | tokens | minutes | training loss | held-out loss |
+|---|---|---|---|---|
+{curve}
+"""
 
 
 def main(argv=None):
@@ -303,12 +323,10 @@ def main(argv=None):
         parser.error("--data: name the folder that holds the corpus, or set TRICKS_DATA")
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps: {args.steps} given, a positive number is accepted")
-    import dataclasses
-
-    recipe = dataclasses.replace(RECIPES[args.model], **({"steps": args.steps} if args.steps else {}))
+    recipe = replace(RECIPES[args.model], **({"steps": args.steps} if args.steps else {}))
     try:
         pretrain(args.model, args.data, args.out, recipe, torch.device(args.device))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         parser.error(str(error))
 
 
