@@ -11,7 +11,7 @@ import torch
 
 from tricks_lib.lab import pretrain
 
-TINY = pretrain.Recipe(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_positions=128, stages=((16, 8, 0.5), (32, 4, 0.5)), steps=6, warmup=2)
+TINY = pretrain.Recipe(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_positions=64, trained_tokens=16, batch=8, steps=6, warmup=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,6 @@ def test_rate_rises_and_falls_linearly():
     recipe = replace(TINY, steps=100, warmup=10)
     rates = [pretrain.rate(step, recipe) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == rates[9] == 1 and rates[-1] == pytest.approx(1 / 90)
-
-
-def test_stages_come_in_order():
-    assert [pretrain.stage(TINY, step) for step in range(6)] == [(16, 8)] * 3 + [(32, 4)] * 3
 
 
 def test_interrupted_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch):

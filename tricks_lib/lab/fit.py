@@ -17,13 +17,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def tokenize(tokenizer, dataset, max_length: int = 128) -> list[dict]:
+def tokenize(tokenizer, dataset, max_length: int | None = None) -> list[dict]:
     """A list of ``{"input_ids", "attention_mask", "labels"}``, cut at ``max_length`` tokens and not yet padded.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         dataset: rows with ``text`` (and ``text_b``) and ``label``.
-        max_length: in tokens, special tokens included.
+        max_length: in tokens, special tokens included; default: what the tokenizer says its model takes.
 
     Raises:
         ValueError: ``dataset`` is empty or lacks a column, or ``max_length`` leaves no room for a token.
@@ -32,7 +32,8 @@ def tokenize(tokenizer, dataset, max_length: int = 128) -> list[dict]:
         raise ValueError("dataset: no rows given, at least one is accepted")
     if not {"text", "label"} <= {*dataset.column_names}:
         raise ValueError(f"dataset: columns {dataset.column_names} given, text, label and (if it is of pairs) text_b are accepted")
-    number("max_length", max_length, 3, accepted="an integer of at least 3", integer=True)
+    if max_length is not None:
+        number("max_length", max_length, 3, accepted="an integer of at least 3", integer=True)
     pair = [list(dataset["text_b"])] if "text_b" in dataset.column_names else []
     encoded = tokenizer(list(dataset["text"]), *pair, truncation=True, max_length=max_length)
     columns = {k: encoded[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in encoded}
@@ -138,7 +139,7 @@ def predict(model, rows, collate_fn, batch_size=64):
 
 
 @torch.no_grad()
-def hidden_states(model, tokenizer, texts, batch_size=32, max_length=128):
+def hidden_states(model, tokenizer, texts, batch_size=32, max_length=None):
     """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest text.
 
     Raises (when the first batch is asked for):

@@ -38,4 +38,4 @@ def bar(task: str, data: str, max_length: int, seeds: int) -> Experiment:
     )  # fmt: skip
 
 
-EXPERIMENTS = [bar("en_trec", "en_trec", 40, 10), bar("guest_notes_topic", "guest_notes/topic", 80, 10)]
+EXPERIMENTS = [bar("en_trec", "en_trec", 40, 10), bar("guest_notes_topic", "guest_notes/topic", 64, 10)]

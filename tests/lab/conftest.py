@@ -1,0 +1,60 @@
+"""No network and no settings from outside; a tiny BERT that is saved once."""
+
+import socket
+
+import pytest
+import torch
+
+from tricks_lib.lab import profiles
+
+DECIDED = profiles.profile, profiles.hub_answers  # each once in a process
+WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and we they".split()
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """As on a fresh machine without network: no TRICKS_* setting, a hub that is offline, no decision kept."""
+    import huggingface_hub.constants
+
+    for name in ("TRICKS_PROFILE", "TRICKS_MODELS", "TRICKS_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network in the tests of the lab")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for decided in DECIDED:
+        decided.cache_clear()
+    yield
+    for decided in DECIDED:
+        decided.cache_clear()
+
+
+def tiny_tokenizer(padding_side="right"):
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    wordpiece = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
+    return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=64, padding_side=padding_side)
+
+
+def tiny_config(**changes):
+    from transformers import BertConfig
+
+    sizes = {"vocab_size": 5 + len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 32, "max_position_embeddings": 64}  # fmt: skip
+    return BertConfig(**{**sizes, **changes})
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with a tiny BERT (safetensors) and its tokenizer; copy it before changing it."""
+    from transformers import BertModel
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    torch.manual_seed(7)
+    BertModel(tiny_config()).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

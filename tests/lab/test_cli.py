@@ -1,0 +1,341 @@
+"""``python -m tricks_lib.lab``: exit codes, and one clear line on stderr for every bad input."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tricks_lib.lab import __main__ as cli
+from tricks_lib.lab import experiment, records, tasks
+from tricks_lib.lab.studies import mean_pooling
+
+from .test_records import RECORDS
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
+
+
+def rows(n, pair):
+    words = "the a room bed soup was is not cold warm good bad loud quiet".split()
+    texts = [" ".join(words[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
+    if pair:
+        return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
+    return [{"text": text, "label": "AB"[i % 2]} for i, text in enumerate(texts)]
+
+
+class Place:
+    """Folders for records, models and data, with a tiny model and tiny data under the registered names."""
+
+    def __init__(self, folder, checkpoint, monkeypatch):
+        self.records, self.models, self.data = folder / "records", folder / "models", folder / "data"
+        self.records.mkdir()
+        shutil.copytree(checkpoint, self.models / MODEL)
+        for name in ("en_trec", "en_stsb"):
+            (self.data / name).mkdir(parents=True)
+            for split in tasks.SPLITS:
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(40, name == "en_stsb")), self.data / name / f"{split}.parquet")
+            self.register(monkeypatch, name)
+        monkeypatch.setenv("TRICKS_MODELS", str(self.models))
+        monkeypatch.setenv("TRICKS_DATA", str(self.data))
+
+    def register(self, monkeypatch, name):
+        sums = tuple(hashlib.sha256((self.data / name / f"{split}.parquet").read_bytes()).hexdigest() for split in tasks.SPLITS)
+        monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=sums))
+
+
+@pytest.fixture
+def place(tmp_path, checkpoint, monkeypatch):
+    mean_pooling.features.cache_clear()
+    yield Place(tmp_path, checkpoint, monkeypatch)
+    mean_pooling.features.cache_clear()
+
+
+def call(*arguments) -> int:
+    """Exit code, also where argparse ends the program."""
+    try:
+        return cli.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+def one_line(text):
+    assert text.endswith("\n") and text.count("\n") == 1 and "Traceback" not in text, text
+    assert text.startswith("error: ")
+    return text[len("error: ") : -1]
+
+
+def contents(folder):
+    return {f: f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+# --- what works
+
+
+def test_run_show_list_verify(place, capsys):
+    folder = ["--folder", place.records]
+    assert call("run", "mean_pooling/en_stsb", *folder, "--quiet") == 0
+    printed = capsys.readouterr()
+    file = place.records / "mean_pooling__en_stsb.json"
+    assert printed.out.splitlines()[-1] == f"wrote {file}" and printed.out.startswith(f"{MODEL}: ") and printed.err == ""
+    assert [f.name for f in place.records.iterdir()] == [file.name]
+
+    assert call("verify", *folder) == 0
+    assert capsys.readouterr().out == "ok    mean_pooling/en_stsb\n"
+    assert call("verify", "mean_pooling/en_stsb", *folder) == 0
+    capsys.readouterr()
+
+    assert call("show", "mean_pooling/en_stsb", *folder) == 0
+    shown = capsys.readouterr().out
+    record = json.loads(file.read_text())
+    assert shown.startswith(f"mean_pooling/en_stsb: {record['setting']}\n{MODEL} on en_stsb {{'train': 40, 'validation': 40, 'test': 40}}, examples\n")
+    for arm, own in record["statistics"].items():
+        assert f"{100 * own['mean']:.1f}" in next(line for line in shown.splitlines() if line.startswith(f"{arm} "))
+    assert shown.splitlines()[-1].endswith("python -m tricks_lib.lab run mean_pooling/en_stsb")
+
+    assert call("list", *folder) == 0
+    listed = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert listed["mean_pooling/en_stsb"] == "recorded" and listed["mean_pooling/en_trec"] == "-" and set(listed) == set(experiment.registry())
+
+
+def test_a_probe_is_run_with_two_seeds(place, capsys, monkeypatch):
+    """The registered experiment, with fewer seeds: features, scikit-learn and the grid are the real ones."""
+    small = dataclasses.replace(experiment.registry()["mean_pooling/en_trec"], seeds=(0, 1), tuning_seeds=(101,))
+    monkeypatch.setattr(experiment, "registry", lambda: {"mean_pooling/en_trec": small})
+    assert call("run", "mean_pooling/en_trec", "--folder", place.records) == 0
+    assert "mean_pooling/en_trec test: 100%" in capsys.readouterr().err
+    record = records.load("mean_pooling/en_trec", place.records)
+    assert set(record["arms"]) == {"first token", "mean", "max", "mean over padding"}
+    for content in record["arms"].values():
+        assert [row["point"]["C"] for row in content["tuning"]] == [0.001, 0.01, 0.1, 1.0]
+        assert all(0 <= run["accuracy"] <= 1 for run in content["runs"])
+
+
+def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(records, "folder", lambda: tmp_path)
+    (tmp_path / "toy__seeds.json").write_text(json.dumps(RECORDS["seeds"]))
+    assert call("verify") == 0 and capsys.readouterr().out == "ok    toy/seeds\n"
+    assert call("list") == 0 and f"{'toy/seeds':32} recorded\n" in capsys.readouterr().out
+    assert call("show", "toy/seeds") == 0 and "CPU, torch 2.13, 2026-01-31, 3 s: run" in capsys.readouterr().out
+
+
+def test_the_records_of_the_book_are_true():
+    for name in records.names():
+        records.load(name)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["verify", "--help"]])
+def test_help_is_printed(arguments, capsys):
+    assert call(*arguments) == 0
+    assert "usage: python -m tricks_lib.lab" in capsys.readouterr().out
+
+
+# --- arguments
+
+ARGUMENTS = {
+    "nothing": ([], "the following arguments are required: run|list|show|verify"), "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
+    "run without a name": (["run"], "required: name"), "show without a name": (["show"], "required: name"),
+    "unknown option": (["list", "--frob"], "unrecognized arguments: --frob"), "two names": (["show", "a", "b"], "unrecognized arguments: b"),
+    "no jobs": (["run", "mean_pooling/en_stsb", "--jobs", "0"], "--jobs: 0 given, a positive number is accepted"),
+    "negative jobs": (["run", "mean_pooling/en_stsb", "--jobs", "-2"], "--jobs: -2 given, a positive number is accepted"),
+    "jobs a word": (["run", "mean_pooling/en_stsb", "--jobs", "two"], "--jobs: invalid int value: 'two'"),
+    "jobs a fraction": (["run", "mean_pooling/en_stsb", "--jobs", "1.5"], "--jobs: invalid int value: '1.5'"),
+    "jobs without a value": (["run", "mean_pooling/en_stsb", "--jobs"], "--jobs: expected one argument"),
+    "unknown experiment": (["run", "nope"], "name: 'nope' given; accepted are "), "no experiment": (["run", ""], "name: '' given; accepted are "),
+    "a path": (["run", "../../x"], "name: '../../x' given; accepted are "), "half a name": (["run", "mean_pooling"], "name: 'mean_pooling' given; accepted are "),
+    "show unknown": (["show", "nope/x"], "name: no record 'nope/x' in "), "show nothing": (["show", ""], "name: no record '' in "),
+    "show a path": (["show", "../../../etc/passwd"], "name: no record '../../../etc/passwd' in "), "show a long name": (["show", "x" * 300], "File name too long"),
+    "verify nothing": (["verify"], "--folder: no record in "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, message", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_bad_arguments_are_one_line_and_exit_code_2(place, capsys, arguments, message):
+    arguments = arguments if not arguments or arguments[0] == "frob" else [*arguments, "--folder", place.records]
+    if arguments[-3:-2] == ["--jobs"]:
+        arguments = arguments[:-2]
+    before = contents(place.records)
+    assert call(*arguments) == 2
+    printed = capsys.readouterr()
+    assert message in one_line(printed.err) and printed.out == ""
+    assert contents(place.records) == before
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "toy/seeds"], ["verify"]])
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_a_folder_that_is_none_is_refused(tmp_path, capsys, command, kind):
+    where = tmp_path / "where"
+    if kind == "a file":
+        where.write_text("")
+    assert call(*command, "--folder", where) == 2
+    assert one_line(capsys.readouterr().err) == f"--folder: {where} given, an existing folder is accepted"
+
+
+def test_run_makes_its_folder_but_not_over_a_file(place, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for where in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert call("run", "mean_pooling/en_stsb", "--folder", where, "--quiet") == 2
+        assert str(tmp_path / "file") in one_line(capsys.readouterr().err)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# --- bad input on disk and out of reach
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def no_folder(variable):
+    return lambda place, patch: patch.setenv(variable, str(place.records / "nowhere"))
+
+
+def corrupt_data(place, patch):
+    """A parquet file that is registered as it is, and is cut in half."""
+    cut(place.data / "en_stsb" / "test.parquet")
+    place.register(patch, "en_stsb")
+
+
+def hub_only(place, patch):
+    patch.delenv("TRICKS_MODELS")
+
+
+def no_safetensors(place, patch):
+    (place.models / MODEL / "model.safetensors").rename(place.models / MODEL / "pytorch_model.bin")
+
+
+def damaged_partial(place, patch):
+    (place.records / "mean_pooling__en_stsb.partial.json").write_text('{"definition": {')
+
+
+def partial_of_another(place, patch):
+    (place.records / "mean_pooling__en_stsb.partial.json").write_text('{"definition": {}, "results": {}, "seconds": 0}')
+
+
+def no_scikit_learn(place, patch):
+    patch.setitem(sys.modules, "sklearn.linear_model", None)
+
+
+INPUT = {
+    "no folder of data": (no_folder("TRICKS_DATA"), "TRICKS_DATA: .*nowhere' given, an existing folder is accepted"),
+    "data not in the folder": (lambda p, _: shutil.rmtree(p.data / "en_stsb"), r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is .*data\)"),
+    "data nowhere": (lambda p, patch: patch.delenv("TRICKS_DATA"), r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is not set\)"),
+    "a split missing": (lambda p, _: (p.data / "en_stsb" / "test.parquet").unlink(), "'en_stsb' has no file .*test.parquet"),
+    "another sha256": (lambda p, _: cut(p.data / "en_stsb" / "test.parquet"), "test.parquet has sha256 [0-9a-f]{64}, [0-9a-f]{64} is accepted"),
+    "corrupt parquet": (corrupt_data, "test.parquet cannot be read as parquet: "),
+    "no folder of models": (no_folder("TRICKS_MODELS"), "TRICKS_MODELS: .*nowhere' given, an existing folder is accepted"),
+    "corrupt checkpoint": (lambda p, _: cut(p.models / MODEL / "model.safetensors"), f"the checkpoint .*{MODEL} cannot be read: "),
+    "corrupt tokenizer": (lambda p, _: cut(p.models / MODEL / "tokenizer.json"), f"the checkpoint .*{MODEL} cannot be read: "),
+    "pickled checkpoint": (no_safetensors, f"{MODEL} holds no model.safetensors, the only format that is read"),
+    "hub out of reach": (hub_only, rf"'{MODEL}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS"),
+    "damaged partial": (damaged_partial, r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start anew"),
+    "partial of another definition": (partial_of_another, r"partial.json: belongs to another definition \(.*\); move it away to start anew"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prepare, message", INPUT.values(), ids=INPUT)
+@pytest.mark.filterwarnings("ignore")  # what libraries say about a damaged file before they give up
+def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_overwritten(place, monkeypatch, capsys, prepare, message):
+    prepare(place, monkeypatch)
+    record = place.records / "mean_pooling__en_stsb.json"
+    record.write_text("an older record")
+    before = contents(place.records)
+    assert call("run", "mean_pooling/en_stsb", "--folder", place.records, "--quiet") == 2
+    assert re.search(message, one_line(capsys.readouterr().err))
+    assert contents(place.records) == before
+
+
+def test_without_scikit_learn_the_missing_module_is_named(place, monkeypatch, capsys):
+    no_scikit_learn(place, monkeypatch)
+    assert call("run", "mean_pooling/en_trec", "--folder", place.records, "--quiet") == 2
+    assert "sklearn.linear_model" in one_line(capsys.readouterr().err)
+
+
+def test_a_run_that_diverges_is_one_line(place, monkeypatch, capsys):
+    def diverge(*arguments):
+        raise FloatingPointError("loss is nan at step 3; lr is 9")
+
+    bad = dataclasses.replace(experiment.registry()["mean_pooling/en_stsb"], run=diverge)
+    monkeypatch.setattr(experiment, "registry", lambda: {"mean_pooling/en_stsb": bad})
+    assert call("run", "mean_pooling/en_stsb", "--folder", place.records, "--quiet") == 2
+    assert one_line(capsys.readouterr().err) == "loss is nan at step 3; lr is 9"
+
+
+PARTIALS = {"empty": "", "half": '{"definition": {}, "res', "a list": "[]", "no results": '{"definition": {}, "seconds": 1}', "results a list": '{"definition": {}, "results": [], "seconds": 1}',
+            "nan": '{"definition": {}, "results": {}, "seconds": NaN}'}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PARTIALS.values(), ids=PARTIALS)
+def test_show_refuses_a_damaged_partial_by_name(place, capsys, text):
+    file = place.records / "toy__seeds.partial.json"
+    file.write_text(text)
+    assert call("show", "toy/seeds", "--folder", place.records) == 2
+    line = one_line(capsys.readouterr().err)
+    assert line.startswith(f"{file}: not a readable interrupted run (") and line.endswith("; move it away to start anew")
+    assert file.read_text() == text
+
+
+DAMAGED_RECORDS = {
+    "not JSON": ("{", "toy__seeds.json: cannot be read as JSON: "), "nan": (json.dumps(RECORDS["seeds"]).replace('"wall_seconds": 3', '"wall_seconds": NaN'), "NaN given, a finite number"),
+    "a field missing": (json.dumps({k: v for k, v in RECORDS["seeds"].items() if k != "model"}), "toy__seeds.json: field 'model' is missing"),
+    "a number changed": (json.dumps(RECORDS["seeds"]).replace('"seed": 3, "accuracy": 0.', '"seed": 3, "accuracy": 0.1'), "toy__seeds.json: statistics of .* do not follow from the raw numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, message", DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
+def test_show_and_verify_refuse_a_damaged_record(place, capsys, text, message):
+    (place.records / "toy__seeds.json").write_text(text)
+    (place.records / "toy__examples.json").write_text(json.dumps(RECORDS["examples"]))
+    assert call("show", "toy/seeds", "--folder", place.records) == 2
+    assert re.search(message, one_line(capsys.readouterr().err))
+    assert call("verify", "--folder", place.records) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "ok    toy/examples\n", "the others are verified all the same"
+    assert re.fullmatch(f"WRONG .*{message}.*\n", printed.err)
+    assert call("verify", "toy/examples", "--folder", place.records) == 0
+    assert call("verify", "toy/nope", "--folder", place.records) == 2
+
+
+def test_ctrl_c_outside_of_a_run_promises_nothing(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "list_all", interrupted)
+    assert call("list") == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+# --- the program itself
+
+
+def program(*arguments, **settings):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | settings
+    return subprocess.run([sys.executable, "-m", "tricks_lib.lab", *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_program_ends_with_one_line_and_exit_code_2_when_the_hub_is_out_of_reach(place):
+    """Real data of the book are not here, so the program runs on guest_notes, through a study of its own."""
+    code = (
+        "import dataclasses, sys; from tricks_lib.lab import experiment as e, __main__ as m; own = e.registry()['mean_pooling/en_trec'];"
+        "e.registry = lambda: {'mean_pooling/own': dataclasses.replace(own, task='own', data='guest_notes/topic')};"
+        f"sys.exit(m.main(['run', 'mean_pooling/own', '--folder', {str(place.records)!r}]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip() and "it/s]" not in line and "?it" not in line]
+    assert len(lines) == 1 and lines[0].startswith(f"error: name: '{MODEL}' could not be had from the hub (")
+    assert list(place.records.iterdir()) == []
+
+
+def test_the_program_refuses_an_unknown_name(tmp_path):
+    done = program("run", "nope", "--folder", tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert one_line(done.stderr).startswith("name: 'nope' given; accepted are ")
