@@ -34,7 +34,7 @@ def fingerprint() -> str:
 
 def main() -> None:
     plots.use_style()
-    ax = plots.intervals(rows(), "gain over the baseline (points, 95 % interval)")
+    ax = plots.intervals(rows(), "gain over the baseline (points)")
     ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint()})
     print(f"wrote {FILE.name}")
 

@@ -1,5 +1,6 @@
 """No network and no settings from outside; a tiny BERT that is saved once."""
 
+import multiprocessing
 import socket
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from tricks_lib.lab import profiles
 
 DECIDED = profiles.profile, profiles.hub_answers  # each once in a process
+FORK = multiprocessing.get_context("forkserver")  # processes that can be killed, and start without importing anew
+FORK.set_forkserver_preload(["transformers", "tricks_lib.lab.experiment", "tests.lab.test_experiment"])
 WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and we they".split()
 
 

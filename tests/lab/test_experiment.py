@@ -9,7 +9,6 @@ import errno
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -23,6 +22,8 @@ from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment as lab
 from tricks_lib.lab import records
 from tricks_lib.lab.experiment import Experiment
+
+from .conftest import FORK
 
 C = [0.1, 1.0, 10.0]
 BEST = {"plain": 1.0, "trick": 10.0, "ablation": 0.1}  # on validation; on test every arm is best elsewhere
@@ -296,10 +297,6 @@ def reference(tmp_path_factory, checkpoint):
         return timeless(json.loads(lab.run(SEEDS, folder, progress=False).read_text()))
 
 
-FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["tricks_lib.lab.experiment", "datasets", "transformers"])
-
-
 def start(target, *arguments, **settings):
     process = FORK.Process(target=elsewhere, args=(target, arguments, {**os.environ, **settings}, describe(TOY["data"])))
     process.start()
@@ -316,7 +313,7 @@ def elsewhere(target, arguments, environment, data):
 
 def run_and_die(folder, moment, count):
     """Run SEEDS and kill this process, as ``kill -9`` does, at a moment: in the middle of the n-th call of a function."""
-    owner, name = {"run": (sys.modules[__name__], "log"), "fsync": (os, "fsync"), "replace": (os, "replace"), "replaced": (os, "replace"), "unlink": (records.Path, "unlink")}[moment]
+    owner, name = {"run": (sys.modules[__name__], "log"), "fsync": (os, "fsync"), "replace": (os, "replace"), "replaced": (os, "replace")}[moment]
     done, real = iter(range(1, 10**6)), getattr(owner, name)
 
     def deadly(*arguments, **keywords):

@@ -4,7 +4,6 @@ import copy
 import errno
 import json
 import math
-import multiprocessing
 import os
 import resource
 import statistics
@@ -16,6 +15,8 @@ import pytest
 import scipy.stats
 
 from tricks_lib.lab import records, stats
+
+from .conftest import FORK
 
 SEEDS, TUNING_SEEDS, C = list(range(10)), [101, 102], [0.1, 1.0, 10.0]
 COMMON = {
@@ -331,11 +332,9 @@ def write_for_ever(file):
 
 def test_a_reader_never_sees_half_a_record(tmp_path):
     """A process writes without end and is killed at five moments; every read in between, and after, is whole."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tricks_lib.lab.experiment"])
     file = tmp_path / "a.json"
     for moment in (0.01, 0.03, 0.05, 0.08, 0.13):
-        writer = context.Process(target=write_for_ever, args=(file,))
+        writer = FORK.Process(target=write_for_ever, args=(file,))
         writer.start()
         deadline = time.monotonic() + 30
         while not file.exists() and time.monotonic() < deadline:

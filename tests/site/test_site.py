@@ -132,11 +132,33 @@ def test_sitemap_lists_the_book_and_nothing_else(site):
     assert locations == {CONFIG["html"]["baseurl"] + page for page in pages() if page not in MADE}
 
 
-def test_repository_address_agrees_everywhere():
+@pytest.fixture
+def repository():
     spec = importlib.util.spec_from_file_location("repository", ROOT / "scripts" / "repository.py")
-    repository = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(repository)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_repository_address_agrees_everywhere(repository):
     assert not repository.agreement()
+
+
+def test_a_new_address_is_written_everywhere(repository, tmp_path, monkeypatch):
+    for file in repository.files(*repository.ADDRESSES, *repository.LINKING):
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(file.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(repository, "ROOT", tmp_path)
+
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text("utf-8").replace(repository.current(), "https://github.com/some/other"), "utf-8")
+    assert [line for line in repository.agreement() if line.startswith("README.md")]
+
+    old = repository.current()
+    repository.write("https://github.com/Acme-AI/tricks.book")
+    assert not repository.agreement()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and old in file.read_text("utf-8")]
 
 
 def test_chapters_have_a_repository_address():

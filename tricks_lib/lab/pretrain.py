@@ -266,6 +266,9 @@ def export(name, model, tokenizer, out, recipe, state, sha256, corpus_tokens, de
     with_pooler.half().save_pretrained(folder)
     tokenizer.model_max_length = recipe.trained_tokens
     tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}  # of this machine, not of the tokenizer
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "model.safetensors").chmod(0o644)
     parameters = sum(p.numel() for p in with_pooler.parameters())
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
@@ -294,7 +297,7 @@ A small encoder for demonstrations and tests: {shape}; {card["parameters"] / 1e6
 
 - **Objective:** {card["objective"]}, {recipe["mask_share"]:.0%} of the tokens selected. The pooler is {card["pooler"]}.
 - **Text:** `{card["corpus"]}` (sha256 `{card["corpus_sha256"][:16]}...`): film reviews, newsgroup posts, encyclopedia paragraphs, Shakespeare; {card["corpus_tokens"] / 1e6:.1f} M tokens, 1 % of the documents held out by hash. No text of it is in this repository. The model has the tastes, errors and prejudices of that text.
-- **Training:** {card["steps"]:,} steps, {card["tokens_seen"] / 1e6:.1f} M tokens, {card["minutes"]:.0f} minutes on {card["hardware"]}, {card["date"]}; seed {recipe["seed"]}. The batch of a step is a function of the seed and the step alone. {card["note"].capitalize()}
+- **Training:** {card["steps"]:,} steps, {card["tokens_seen"] / 1e6:.1f} M tokens, {card["minutes"]:.0f} minutes on {card["hardware"]}, {card["date"]}; seed {recipe["seed"]}. The batch of a step is a function of the seed and the step alone. {card["note"][:1].upper() + card["note"][1:]}
 - **Held-out loss:** {card["held_out_loss"]:.2f} (perplexity {card["held_out_perplexity"]:.1f}) on sequences of {recipe["trained_tokens"]} tokens, the longest it was trained on: the tokenizer cuts there, and what stands in the position table beyond is untrained.
 - **Repeat:** `python -m tricks_lib.lab.pretrain {card["name"].removeprefix("mini_")} --data FOLDER --out FOLDER`
 

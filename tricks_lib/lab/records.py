@@ -212,15 +212,12 @@ def summarize(record: dict) -> dict:
 
 
 def table(record: dict):
-    """Arms of a record as a ``pandas.DataFrame``: score, spread, gain over the baseline in points, interval, p,
-    and, where there is training, its time (median over seeds) as a multiple of the baseline's.
+    """Arms of a record as a ``pandas.DataFrame``: score, spread, gain over the baseline in points, interval, p.
 
     A point is a hundredth of the metric. The intervals speak of seeds (or of test pairs, where nothing is trained).
     """
     import pandas
 
-    seconds = {arm: st.median(run["seconds"] for run in content.get("runs", [{"seconds": 0}])) for arm, content in record["arms"].items()}
-    base = seconds[record["baseline"]]
     rows = {}
     for arm, own in record["statistics"].items():
         d = own["difference"]
@@ -229,6 +226,5 @@ def table(record: dict):
             "gain": "" if d is None else f"{100 * d['mean']:+.1f}",
             "95 % interval": "" if d is None else f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
             "p": "" if d is None else "<0.001" if d["p"] < 0.001 else f"{d['p']:.3f}",
-            **({"time": f"{seconds[arm] / base:.1f}x"} if base else {}),
         }
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+    return pandas.DataFrame.from_dict(rows, orient="index")

@@ -35,15 +35,15 @@ def _without_docstrings(object_) -> str:
 
 
 def verdict(trick: str, baseline: str, difference: dict, digits: int = 1) -> str:
-    """One sentence on a paired difference in points (hundredths): its size, its interval, and what follows from it."""
-    low, mean, high = (f"{100 * difference[k]:+.{digits}f}" for k in ("low", "mean", "high"))
+    """One sentence, on two lines, on a paired difference in points (hundredths): its size, its interval, and what follows from it."""
+    low, mean, high = (f"{round(100 * difference[k], digits) + 0.0:+.{digits}f}" for k in ("low", "mean", "high"))  # + 0.0: no -0
     if difference["low"] > 0:
         follows = f"{trick} is better than {baseline}"
     elif difference["high"] < 0:
         follows = f"{trick} is worse than {baseline}"
     else:
         follows = f"no difference between {trick} and {baseline} is shown"
-    return f"{follows}: {mean} points, 95 % interval {low} to {high} (n = {difference['n']})"
+    return f"{follows}:\n    {mean} points, 95 % interval {low} to {high} (n = {difference['n']})"
 
 
 def cost(functions: dict, samples: int = 15):
