@@ -13,4 +13,5 @@ def test_picture_shows_the_current_records():
     picture = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(picture)
     assert picture.rows(), "no record to draw"
-    assert Image.open(picture.FILE).info["Description"] == picture.fingerprint(), "run: python scripts/picture.py"
+    with Image.open(picture.FILE) as image:
+        assert image.info["Description"] == picture.fingerprint(), "run: python scripts/picture.py"
