@@ -70,7 +70,7 @@ def binary_focal_loss(
     if keep is not None:
         x, labels = x.masked_fill(~keep, 0), labels.masked_fill(~keep, 0)
     loss = _compute(_binary, _binary_with_slope, x, labels, gamma, alpha)
-    return _reduce(loss, keep, reduction)
+    return _reduce(loss, keep, keep, reduction)
 
 
 def focal_loss(
@@ -110,21 +110,21 @@ def focal_loss(
     C = logits.shape[-1]
     _check_shape("labels", labels, logits.shape[:-1], logits)
     x = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    keep = counted = _kept(labels, C, ignore_index)  # (...)
+    keep = divisor = _kept(labels, C, ignore_index)  # (...)
     t = labels.long()
     if keep is not None:
         x, t = x.masked_fill(~keep.unsqueeze(-1), 0), t.masked_fill(~keep, 0)
     if weight is not None:
         _check_shape("weight", weight, (C,), logits)
         weight = weight.to(x.dtype)
-        counted = weight[t] if keep is None else weight[t].masked_fill(~keep, 0)  # (...)
+        divisor = weight[t] if keep is None else weight[t].masked_fill(~keep, 0)  # (...)
     if label_smoothing:
         each = _focal(F.log_softmax(x, dim=-1), gamma) * (1 if weight is None else weight)  # (..., C)
         loss = (1 - label_smoothing) * _pick(each, t) + label_smoothing / C * each.sum(dim=-1)
     else:
         loss = _compute(_of_class, _of_class_with_slope if x.device.type == "cpu" else None, x, t, gamma)
         loss = loss if weight is None else loss * weight[t]
-    return _reduce(loss, counted, reduction)
+    return _reduce(loss, keep, divisor, reduction)
 
 
 class BinaryFocalLoss(nn.Module):
@@ -227,38 +227,46 @@ def _pick(each, t):
 def _compute(formula, with_slope, x, *arguments):
     if with_slope is None or not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return formula(x, *arguments)
-    return _WithSlope.apply(formula, with_slope, x, *arguments)
+    return _WithSlope.apply(formula, with_slope, x, *arguments)[0]
 
 
 class _WithSlope(torch.autograd.Function):
     """The loss and its slope at once; with ``create_graph=True`` the backward is autograd's of the formula, which can be derived again."""
 
     @staticmethod
-    def forward(ctx, formula, with_slope, x, labels, *parameters):
-        loss, slope = with_slope(x, labels, *parameters)
-        ctx.save_for_backward(x, labels, slope)
-        ctx.formula, ctx.parameters = formula, parameters
-        return loss
+    def forward(formula, with_slope, x, labels, *parameters):
+        return with_slope(x, labels, *parameters)
 
     @staticmethod
-    def backward(ctx, grad):
+    def setup_context(ctx, inputs, output):
+        ctx.formula, _, x, labels, *ctx.parameters = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, labels, output[1])
+
+    @staticmethod
+    def backward(ctx, grad, _):
         x, labels, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if grad is None:
+            gradient = None
+        elif torch.is_grad_enabled():
             gradient = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
         else:
             gradient = slope * (grad if grad.ndim == x.ndim else grad.unsqueeze(-1))
         return None, None, gradient, None, *[None for _ in ctx.parameters]
 
 
-def _reduce(loss, counted, reduction):
-    """``counted``: the weight of each loss in the divisor of the mean, or None where it is 1."""
-    if counted is not None:
-        loss = loss.masked_fill(counted == 0, 0)
+def _reduce(loss, keep, divisor, reduction):
+    """``divisor``: of the mean, as a tensor to sum; None: the number of losses."""
+    if keep is not None:
+        loss = loss.masked_fill(~keep, 0)
     if reduction == "none":
         return loss
-    if reduction == "mean" and counted is None:
+    if reduction == "sum":
+        return loss.sum()
+    if divisor is None:
         return loss.mean()
-    divisor = counted.sum() if reduction == "mean" else loss.new_ones(())
+    divisor = divisor.sum()
     return loss.sum() / divisor.masked_fill(divisor == 0, 1)
 
 
@@ -269,7 +277,8 @@ def _kept(labels, C, ignore_index) -> Tensor | None:
     floating = labels.is_floating_point()
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
         low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        if low >= 0 and high < C and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0):
+        flat = labels.reshape(-1).to(torch.promote_types(labels.dtype, torch.float32)) if floating else None
+        if low >= 0 and high < C and (flat is None or torch.dot(flat, 1 - flat) == 0):
             return None
     keep = labels != ignore_index
     valid = (labels == 0) | (labels == 1) if floating else (labels >= 0) & (labels < C)
@@ -292,9 +301,11 @@ def _check_parameters(gamma, reduction, ignore_index, alpha=None, label_smoothin
         raise ValueError(f"reduction: {reduction!r} given, 'mean', 'sum' or 'none' is accepted")
     if isinstance(alpha, Tensor):
         tensor("alpha", alpha, floating=True)
-        require(((alpha >= 0) & (alpha <= 1)).all(), "alpha: {} given, numbers in [0, 1] are accepted", alpha)
+        if not alpha.is_meta:
+            require(((alpha >= 0) & (alpha <= 1)).all(), "alpha: {} given, numbers in [0, 1] are accepted", alpha)
     elif alpha is not None:
         number("alpha", alpha, 0.0, 1.0, accepted="a number in [0, 1], a tensor (C,) of them or None")
     if weight is not None:
         tensor("weight", weight, floating=True)
-        require(((weight >= 0) & (weight < float("inf"))).all(), "weight: {} given, finite numbers of at least 0 are accepted", weight)
+        if not weight.is_meta:  # a module may be built on the meta device
+            require(((weight >= 0) & (weight < float("inf"))).all(), "weight: {} given, finite numbers of at least 0 are accepted", weight)

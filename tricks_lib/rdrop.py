@@ -176,7 +176,8 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float) -> RDropOutput
     if name.endswith(("ForCausalLM", "LMHeadModel")) and not name.startswith("XLNet"):  # position t speaks of label t + 1
         p, q, labels = p[:, :-1], q[:, :-1], labels[:, 1:]
     if labels.is_floating_point() or labels.shape != p.shape[:-1]:
-        raise ValueError(f"batch: labels of {labels.dtype} and shape {tuple(labels.shape)} given with logits {tuple(p.shape)}; one class index for each is accepted")
+        given = f"labels {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
+        raise ValueError(f"batch: {given}; one class index for each is accepted")
     return RDropOutput(output.loss + alpha * symmetric_kl(p, q, labels != -100), logits)
 
 

@@ -18,6 +18,8 @@ Sources: (1) Fan et al., ACL 2018; (2) Holtzman et al., ICLR 2020, section 3.1; 
 Shapes: ... any leading dimensions, V vocabulary, B batch, T tokens so far.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -109,7 +111,8 @@ def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
     if min_p == 0:
         return logits
     # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
-    return torch.where(logits >= logits.amax(dim=-1, keepdim=True) + float(np.log(min_p)), logits, -INF)
+    border = logits.amax(dim=-1, keepdim=True).to(_wide(logits)) + math.log(min_p)  # (..., 1)
+    return torch.where(logits >= border, logits, -INF)
 
 
 def typical_filter(logits: Tensor, typical_p: float) -> Tensor:

@@ -89,7 +89,8 @@ class Run:
         self.length, self.seen, self.cache, self.mask = T, 0, None, None
         longest = T
         if attention_mask is not None and not (attention_mask == 1).all():
-            require((attention_mask[:, -1] == 1).all(), "attention_mask: a last column of ones (padding on the left) is accepted, {} given", attention_mask[:, -1])
+            last = attention_mask[:, -1]
+            require((last == 1).all(), "attention_mask: a last column of ones (padding on the left) is accepted, {} given", last)
             self.mask = torch.ones_like(self.ids, dtype=torch.long)
             self.mask[:, :T] = attention_mask
             self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -98,7 +99,8 @@ class Run:
         if limit is not None and 0 < limit < longest + max_new_tokens:
             raise ValueError(f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens, {limit} positions in all are accepted")
         if T > 1 and any(token in self.eos for token in input_ids[:, -1].tolist()):
-            warnings.warn("input_ids: a prompt closes with an end token, after which the model goes on; tokenizer(..., add_special_tokens=False) gives none", stacklevel=4)
+            message = "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with add_special_tokens=False"
+            warnings.warn(message, stacklevel=4)
         self.options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         self.takes_positions = "position_ids" in takes or "kwargs" in takes
 
@@ -116,7 +118,8 @@ class Run:
         out = self.model(**inputs, output_hidden_states=True) if hidden else self.model(**inputs)
         self.cache, self.seen = getattr(out, "past_key_values", None), self.length
         if not isinstance(getattr(out, "logits", None), Tensor) or self.cache is None:
-            raise TypeError(f"model: {type(out).__name__} without logits or past_key_values came from it, a causal language model with a cache is accepted")
+            given = f"{type(out).__name__} without logits or past_key_values"
+            raise TypeError(f"model: one that returns {given} given, a causal language model with a cache is accepted")
         logits = out.logits[:, -1].float()  # (R, V)
         highest = logits.amax()  # NaN if any is
         require(~highest.isnan(), "model: logits without NaN are accepted, {} given", highest)
@@ -193,7 +196,7 @@ def end_tokens(model, eos_token_id, config) -> list[int]:
 
 
 def from_config(config, name: str, V: int) -> list[int]:
-    return [i for i in as_list(getattr(config, name, None)) if i < V]  # a small model may keep the ids of a large vocabulary
+    return [i for i in as_list(getattr(config, name, None)) if 0 <= i < V]  # a small model may keep the ids of a large vocabulary
 
 
 def as_list(value) -> list:

@@ -1,0 +1,64 @@
+import torch
+
+from tests.benchmarks.row import Row
+from tricks_lib.decoding import greedy_search, min_p_filter, top_p_filter
+
+T, NEW, V = 16, 64, 50257
+
+# What "every distribution" means for the filters: from all mass on one token to all tokens alike.
+DISTRIBUTIONS = {
+    "peaked": lambda rows: torch.randn(rows, V) + 20 * (torch.arange(V) == 7),
+    "zipf": lambda rows: -1.1 * torch.arange(1, V + 1).float().log()[torch.stack([torch.randperm(V) for _ in range(rows)])],
+    "normal": lambda rows: 3 * torch.randn(rows, V),
+    "flat": lambda rows: 0.1 * torch.randn(rows, V),
+    "two values": lambda rows: (torch.rand(rows, V) < 0.3).float(),
+    "uniform": lambda rows: torch.zeros(rows, V),
+}
+
+
+def snippet(model, input_ids, steps=NEW):
+    """The circulating loop (Tunstall et al., chapter 5): every step runs the model on the whole prefix, without a cache."""
+    with torch.no_grad():
+        for _ in range(steps):
+            next_token_logits = model(input_ids=input_ids, use_cache=False).logits[:, -1, :]
+            input_ids = torch.cat([input_ids, next_token_logits.argmax(dim=-1, keepdim=True)], dim=-1)
+    return input_ids
+
+
+def greedy(batch):
+    def make(device):
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        torch.manual_seed(0)
+        config = GPT2Config(vocab_size=8192, n_embd=384, n_layer=6, n_head=6, n_positions=128, bos_token_id=None, eos_token_id=None)
+        model = GPT2LMHeadModel(config).eval().to(device)
+        input_ids = torch.randint(8192, (batch, T), device=device)
+        mask = torch.ones_like(input_ids)
+        peers = {
+            "snippet without cache": lambda: snippet(model, input_ids),
+            "transformers generate": lambda: model.generate(input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False),
+        }
+        return lambda: greedy_search(model, input_ids, NEW, attention_mask=mask), peers
+
+    return make
+
+
+def a_filter(ours, warper, value, name):
+    def make(device):
+        from transformers.generation import logits_process
+
+        torch.manual_seed(0)
+        logits, theirs = DISTRIBUTIONS[name](1).to(device), getattr(logits_process, warper)(value)
+        return lambda: ours(logits, value), {f"transformers {warper}": lambda: theirs(None, logits)}
+
+    return make
+
+
+ROWS = [
+    Row("greedy batch 1", f"{NEW} new, 6 layers of 384", greedy(1), {"snippet without cache": 0.40, "transformers generate": 1.0}),
+    Row("greedy batch 8", f"{NEW} new, 6 layers of 384", greedy(8), {"snippet without cache": 0.20, "transformers generate": 1.0}),
+    *(Row(f"top_p {name}", f"1x{V}", a_filter(top_p_filter, "TopPLogitsWarper", 0.9, name), {"transformers TopPLogitsWarper": 1.0})
+      for name in DISTRIBUTIONS),
+    *(Row(f"min_p {name}", f"1x{V}", a_filter(min_p_filter, "MinPLogitsWarper", 0.05, name), {"transformers MinPLogitsWarper": 0.5})
+      for name in DISTRIBUTIONS),
+]

@@ -1,0 +1,78 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.benchmarks.row import Row
+from tricks_lib.fgm import FGM
+
+
+class Circulating:
+    """The snippet."""
+
+    def __init__(self, model):
+        self.model, self.backup = model, {}
+
+    def attack(self, epsilon=1.0, emb_name="emb."):
+        for name, param in self.model.named_parameters():
+            if param.requires_grad and emb_name in name:
+                self.backup[name] = param.data.clone()
+                norm = torch.norm(param.grad)
+                if norm != 0 and not torch.isnan(norm):
+                    r_at = epsilon * param.grad / norm
+                    param.data.add_(r_at)
+
+    def restore(self, emb_name="emb."):
+        for name, param in self.model.named_parameters():
+            if param.requires_grad and emb_name in name:
+                assert name in self.backup
+                param.data = self.backup[name]
+        self.backup = {}
+
+
+def make_attack(device):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(30000, 768), nn.Linear(768, 2)).to(device)
+    input_ids, labels = torch.randint(30000, (32, 32), device=device), torch.randint(2, (32,), device=device)
+    fgm, circulating = FGM(model), Circulating(model)
+    F.cross_entropy(model(input_ids).mean(1), labels).backward()
+
+    def ours():
+        fgm.attack()
+        fgm.restore()
+
+    def theirs():
+        circulating.attack(1.0, "0.weight")
+        circulating.restore("0.weight")
+
+    return ours, {"circulating snippet": theirs}
+
+
+def make_step(device):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=8192, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, num_labels=8)
+    model = BertForSequenceClassification(config).to(device).train()  # mini_bert's size
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    batch = {"input_ids": torch.randint(8192, (16, 32), device=device), "labels": torch.randint(8, (16,), device=device)}
+    fgm = FGM(model)
+
+    def plain():
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+
+    def ours():
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        with fgm.perturbed():
+            model(**batch).loss.backward()
+        optimizer.step()
+
+    return ours, {"plain step": plain}
+
+
+ROWS = [
+    Row("FGM attack+restore", "30k x 768, batch 32x32", make_attack, {"circulating snippet": 0.10}),
+    Row("FGM step", "mini_bert, 16x32, a step", make_step, {"plain step": 2.1}),
+]

@@ -1,0 +1,462 @@
+"""Oracles: the closed form in float64, ``torch.optim.swa_utils``, timm's and torch_ema's update written out."""
+
+import copy
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tricks_lib.ema import EMA
+
+
+class Net(nn.Module):
+    """Tied weights, a buffer of each kind, BatchNorm."""
+
+    def __init__(self, V=11, H=4, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embedding, self.norm, self.head = nn.Embedding(V, H), nn.BatchNorm1d(H), nn.Linear(H, V, bias=False)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("position_ids", torch.arange(512), persistent=False)
+        self.register_buffer("mask", torch.triu(torch.full((3, 3), -torch.inf), 1))
+
+    def forward(self, input_ids):
+        return self.head(self.norm(self.embedding(input_ids).mean(1)))
+
+
+def disturb(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.randn(value.shape, generator=generator).to(value))
+
+
+def step(model, optimizer, seed):
+    generator = torch.Generator().manual_seed(seed)
+    input_ids = torch.randint(11, (6, 3), generator=generator)
+    loss = nn.functional.cross_entropy(model(input_ids), input_ids[:, 0])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())}
+
+
+def average(ema):
+    with ema.average_parameters():
+        return weights(ema.model)
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert one[name].dtype == two[name].dtype and torch.equal(one[name], two[name]), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(st.floats(-10, 10), min_size=1, max_size=30), decay=st.floats(0, 0.9999), warmup=st.booleans())
+def test_equals_the_closed_form(values, decay, warmup):
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    start = model.weight.item()
+    ema = EMA(model, decay=decay, warmup=warmup)
+    decays = [min(decay, (1 + n) / (10 + n)) if warmup else decay for n in range(1, len(values) + 1)]
+    for value in values:
+        nn.init.constant_(model.weight, value)
+        ema.update()
+    expected, rest = 0.0, 1.0  # sum over i of (1 - d_i) prod_(j > i) d_j w_i
+    for d, value in zip(reversed(decays), reversed(values)):
+        expected += (1 - d) * rest * value
+        rest *= d
+    assert average(ema)["weight"].item() == pytest.approx(expected + rest * start, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
+def test_equals_torch_swa_utils(dtype, tolerance):
+    """Its first update copies, ours averages with the start: so it starts after one step."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(dtype)
+    disturb(model, 0)
+    ema, theirs = EMA(model, decay=0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    theirs.update_parameters(model)
+    for seed in range(20):
+        disturb(model, seed)
+        ema.update()
+        theirs.update_parameters(model)
+    for mine, other in zip(average(ema).values(), theirs.module.parameters()):
+        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
+
+
+def test_warmup_equals_torch_ema_formula():
+    """torch_ema, ``ExponentialMovingAverage.update``: n counts this update; shadow -= (1 - d) (shadow - weight)."""
+    model = nn.Linear(3, 2).double()
+    ema, shadow, n = EMA(model, decay=0.99, warmup=True), model.weight.detach().clone(), 0
+    for seed in range(15):
+        disturb(model, seed)
+        ema.update()
+        n += 1
+        d = min(0.99, (1 + n) / (10 + n))
+        shadow -= (1 - d) * (shadow - model.weight.detach())
+    torch.testing.assert_close(average(ema)["weight"], shadow, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_at_rest_leave_the_average_at_rest():
+    """d s + (1 - d) w, the form that circulates, drifts to 1.3e-5 relative; a linear interpolation does not move."""
+    model = nn.Linear(50, 50)
+    before = weights(model)
+    ema, naive = EMA(model, decay=0.999), before["weight"].clone()
+    for _ in range(2000):
+        ema.update()
+        naive = 0.999 * naive + (1 - 0.999) * before["weight"]
+    assert_same(average(ema), before)
+    assert ((naive - before["weight"]) / before["weight"]).abs().max() > 1e-6
+
+
+def test_tied_weights_are_averaged_once():
+    """timm ModelEmaV2 and V3 walk over ``state_dict()`` and move a tied weight twice: by 0.19 instead of 0.1."""
+    model = Net()
+    twin, before = copy.deepcopy(model), model.embedding.weight.detach().clone()
+    ema = EMA(model, decay=0.9)
+    with torch.no_grad():
+        model.embedding.weight += 1
+    ema.update()
+    for shadow, value in zip(twin.state_dict().values(), model.state_dict().values()):  # timm, utils/model_ema.py
+        if shadow.is_floating_point():
+            shadow.lerp_(value, 0.1)
+    torch.testing.assert_close(average(ema)["embedding.weight"], before + 0.1)
+    torch.testing.assert_close(twin.embedding.weight.detach(), before + 0.19)
+    assert model.head.weight is model.embedding.weight
+
+
+def test_two_parameters_on_one_storage_are_averaged_once_and_restored():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight.data = model[0].weight.data
+    before = model[0].weight.detach().clone()
+    ema = EMA(model, decay=0.9)
+    with torch.no_grad():
+        model[0].weight += 1
+    trained = weights(model)
+    ema.update()
+    with ema.average_parameters():
+        torch.testing.assert_close(model[1].weight.detach(), before + 0.1)
+    assert_same(weights(model), trained)
+
+
+def test_buffers_that_are_not_floating_point_are_copied():
+    """torch ``AveragedModel(use_buffers=True)`` averages BERT's position_ids: off by one at decay 0.9999."""
+    model = Net()
+    ema, theirs = EMA(model, decay=0.9999), AveragedModel(copy.deepcopy(model), multi_avg_fn=get_ema_multi_avg_fn(0.9999), use_buffers=True)
+    for _ in range(3):
+        model.norm.num_batches_tracked += 1
+        ema.update()
+        theirs.update_parameters(model)
+    assert not torch.equal(theirs.module.position_ids, model.position_ids)
+    averaged = average(ema)
+    assert torch.equal(averaged["position_ids"], torch.arange(512)) and averaged["norm.num_batches_tracked"] == 3
+
+
+def test_floating_point_buffers_are_averaged():
+    """The snippet's shadow has no buffers: averaged weights meet the last step's BatchNorm statistics."""
+    model = nn.BatchNorm1d(2)
+    ema, without = EMA(model, decay=0.9), EMA(model, decay=0.9, buffers=False)
+    model.running_mean += 1
+    model.num_batches_tracked += 5
+    for e in (ema, without):
+        e.update()
+    torch.testing.assert_close(average(ema)["running_mean"], torch.full((2,), 0.1))
+    assert average(ema)["num_batches_tracked"] == 5
+    assert torch.equal(average(without)["running_mean"], torch.ones(2))
+
+
+def test_minus_infinity_in_a_mask_does_not_become_nan():
+    model = Net()
+    ema = EMA(model)
+    ema.update()
+    assert torch.equal(average(ema)["mask"], model.mask)
+
+
+def test_buffers_made_or_resized_on_the_way_start_afresh():
+    model = nn.Linear(2, 2)
+    model.register_buffer("cache", torch.zeros(2))
+    ema = EMA(model, decay=0.5)
+    model.cache = torch.ones(3)
+    model.register_buffer("late", torch.ones(1))
+    ema.update()
+    assert average(ema)["cache"].tolist() == [1, 1, 1] and average(ema)["late"].tolist() == [1]
+    model.cache = torch.ones(4)  # after the last update: left alone
+    assert average(ema)["cache"].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_average_moves(dtype):
+    """Kept in bfloat16, the average never moves at decay 0.999."""
+    model = nn.Linear(4, 4, bias=False).to(dtype)
+    nn.init.ones_(model.weight)
+    ema, naive = EMA(model, decay=0.999), model.weight.detach().clone()
+    nn.init.constant_(model.weight, 1.5)
+    for _ in range(1000):
+        ema.update()
+        naive.lerp_(model.weight.detach(), 0.001)
+    expected = 1.5 - 0.5 * 0.999**1000
+    assert ema.state_dict()["shadow"]["weight"].dtype == torch.float32
+    torch.testing.assert_close(ema.state_dict()["shadow"]["weight"], torch.full((4, 4), expected), rtol=1e-5, atol=0)
+    averaged = average(ema)["weight"]
+    assert averaged.dtype == dtype and averaged[0, 0].item() == pytest.approx(expected, rel=torch.finfo(dtype).eps)
+    assert naive[0, 0] == 1 or dtype == torch.float16
+    assert model.weight[0, 0] == 1.5
+
+
+def test_half_and_full_precision_in_one_model():
+    model = nn.Sequential(nn.Linear(2, 2).to(torch.bfloat16), nn.Linear(2, 2))
+    ema, start = EMA(model, decay=0.9), weights(model)
+    disturb(model, 0)
+    ema.update()
+    for name, value in average(ema).items():
+        expected = start[name].float().lerp(dict(model.named_parameters())[name].detach().float(), 0.1)
+        torch.testing.assert_close(value, expected.to(value.dtype))
+
+
+def test_restore_is_bit_exact_in_place_and_the_optimizer_goes_on():
+    """The snippet's ``param.data = ...`` gives the parameter another storage."""
+    model, twin = Net(), Net()
+    optimizer, other = (torch.optim.AdamW(m.parameters(), lr=0.1) for m in (model, twin))
+    ema = EMA(model, decay=0.9)
+    pointers = [value.data_ptr() for value in (*model.parameters(), *model.buffers())]
+    for seed in range(6):
+        step(model, optimizer, seed)
+        step(twin, other, seed)
+        ema.update()
+        trained = weights(model)
+        with ema.average_parameters():
+            assert [value.data_ptr() for value in (*model.parameters(), *model.buffers())] == pointers
+            assert not torch.equal(model.embedding.weight, trained["embedding.weight"])
+        assert_same(weights(model), trained)
+    assert_same(weights(model), weights(twin))
+
+
+def test_second_apply_shadow_is_an_error_and_not_the_loss_of_the_weights():
+    """In the snippet a second ``apply_shadow`` overwrites the backup with the average."""
+    model = Net()
+    ema = EMA(model)
+    disturb(model, 0)
+    ema.update()
+    trained = weights(model)
+    ema.apply_shadow()
+    with pytest.raises(RuntimeError, match="^apply_shadow: .*restore"):
+        ema.apply_shadow()
+    with pytest.raises(RuntimeError, match="^update: .*restore"):
+        ema.update()
+    ema.restore()
+    assert_same(weights(model), trained)
+    with pytest.raises(RuntimeError, match="^restore: .*apply_shadow"):
+        ema.restore()
+    assert_same(weights(model), trained)
+
+
+def test_weights_come_back_after_an_exception():
+    model = Net()
+    ema = EMA(model)
+    disturb(model, 0)
+    ema.update()
+    trained = weights(model)
+    with pytest.raises(KeyError), ema.average_parameters():
+        next(model.parameters()).requires_grad_(False)
+        raise KeyError
+    assert_same(weights(model), trained)
+
+
+def test_average_before_the_first_update_is_the_start():
+    model = Net()
+    start, ema = weights(model), EMA(model)
+    disturb(model, 0)
+    assert_same(average(ema), start)
+
+
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit():
+    """The snippet's shadow is in no checkpoint: after a resume the average starts again."""
+
+    def fresh():
+        model = Net()
+        return model, torch.optim.AdamW(model.parameters(), lr=0.05)
+
+    def train(model, optimizer, ema, seeds):
+        for seed in seeds:
+            step(model, optimizer, seed)
+            ema.update()
+
+    model, optimizer = fresh()
+    ema = EMA(model, decay=0.95, warmup=True)
+    train(model, optimizer, ema, range(5))
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}, file)
+    kept = ema.state_dict()
+    train(model, optimizer, ema, range(5, 12))
+    file.seek(0)
+    checkpoint = torch.load(file, weights_only=True)
+    resumed, optimizer = fresh()
+    second = EMA(resumed, decay=0.5)  # decay and warm-up come with the state
+    resumed.load_state_dict(checkpoint["model"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    second.load_state_dict(checkpoint["ema"])
+    assert_same(kept["shadow"], checkpoint["ema"]["shadow"])  # a state does not change when training goes on
+    train(resumed, optimizer, second, range(5, 12))
+    assert (second.num_updates, second.decay, second.warmup) == (12, 0.95, True)
+    assert_same(weights(resumed), weights(model))
+    assert_same(average(second), average(ema))
+
+
+def test_checkpoint_does_not_depend_on_wrappers():
+    model = nn.Linear(2, 2)
+    ema = EMA(torch.compile(nn.DataParallel(model), backend="eager"))
+    assert list(ema.state_dict()["shadow"]) == ["weight", "bias"]
+    EMA(model).load_state_dict(ema.state_dict())
+
+
+def test_under_distributed_data_parallel(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model, twin = Net(), Net()
+        ema, alone = EMA(nn.parallel.DistributedDataParallel(model), decay=0.9), EMA(twin, decay=0.9)
+        for m, e in ((model, ema), (twin, alone)):
+            optimizer = torch.optim.SGD(m.parameters(), lr=0.1)
+            for seed in range(3):
+                step(e.model, optimizer, seed)
+                e.update()
+        with ema.average_parameters(), alone.average_parameters():
+            assert_same(weights(model), weights(twin))
+        assert_same(weights(model), weights(twin))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_frozen_parameters_are_not_averaged():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    assert list(EMA(model).state_dict()["shadow"]) == ["1.weight", "1.bias"]
+
+
+CHANGES = {
+    "added": (lambda model: model.add_module("extra", nn.Linear(2, 2, bias=False)), "extra.weight"),
+    "frozen": (lambda model: model[1].bias.requires_grad_(False), "1.bias"),
+    "unfrozen": (lambda model: model[0].weight.requires_grad_(True), "0.weight"),
+    "removed": (lambda model: model.__delitem__(1), "1.bias, 1.weight"),
+    "resized": (lambda model: setattr(model, "1", nn.Linear(2, 3)), "1.weight"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_parameters_added_or_frozen_later_are_an_error_that_names_them(change):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    ema = EMA(model)
+    alter, name = CHANGES[change]
+    alter(model)
+    for call in (ema.update, ema.apply_shadow):
+        with pytest.raises(ValueError, match=f"^model: {name} .* accepted"):
+            call()
+    assert ema.num_updates == 0
+
+
+def test_parameter_objects_may_be_replaced():
+    model = nn.Linear(2, 2)
+    ema = EMA(model, decay=0.5)
+    start = weights(model)
+    model.load_state_dict({name: value + 1 for name, value in start.items()}, assign=True)
+    ema.update()
+    torch.testing.assert_close(average(ema)["weight"], start["weight"] + 0.5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_follows_the_model_to_cuda_and_back():
+    model, twin = Net(), Net()
+    ema, alone = EMA(model, decay=0.9), EMA(twin, decay=0.9)
+    for seed, device in enumerate(("cpu", "cuda", "cpu", "cuda")):
+        model.to(device)
+        disturb(model, seed)
+        disturb(twin, seed)
+        ema.update()
+        alone.update()
+    for name, value in average(ema).items():
+        torch.testing.assert_close(value.cpu(), average(alone)[name])
+
+
+def test_follows_the_model_to_another_device():
+    """Without a second real device: the average goes where the weights are."""
+    model = nn.BatchNorm1d(2)
+    ema = EMA(model)
+    model.to("meta")
+    ema.update()
+    assert all(value.is_meta for part in ("shadow", "buffers") for value in ema.state_dict()[part].values())
+
+
+def test_evaluation_under_autocast_sees_the_average():
+    """Autocast keeps half precision copies of the weights until its block ends."""
+    model = nn.Linear(4, 4, bias=False)
+    ema = EMA(model, decay=0.0)
+    x = torch.ones(1, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = model(x)
+        with torch.no_grad():
+            model.weight.neg_()
+        ema.update()
+        with ema.average_parameters():
+            torch.testing.assert_close(model(x), -before)
+
+
+GOOD = nn.Linear(2, 2)
+STATE = EMA(nn.Linear(2, 2)).state_dict()
+BAD_INPUT = {
+    "model is None": ((None,), TypeError, "model"),
+    "model is a parameter list": ((list(GOOD.parameters()),), TypeError, "model"),
+    "model without parameters": ((nn.ReLU(),), ValueError, "model"),
+    "model all frozen": ((nn.Linear(2, 2).requires_grad_(False),), ValueError, "model"),
+    "model on the meta device": ((nn.Linear(2, 2, device="meta"),), ValueError, "model"),
+    "decay is negative": ((GOOD, -0.1), ValueError, "decay"),
+    "decay is 1": ((GOOD, 1.0), ValueError, "decay"),
+    "decay above 1": ((GOOD, 1.1), ValueError, "decay"),
+    "decay is NaN": ((GOOD, float("nan")), ValueError, "decay"),
+    "decay is a string": ((GOOD, "0.9"), TypeError, "decay"),
+    "decay is a bool": ((GOOD, True), TypeError, "decay"),
+    "warmup is a number": ((GOOD, 0.9, 100), TypeError, "warmup"),
+    "warmup is None": ((GOOD, 0.9, None), TypeError, "warmup"),
+    "buffers is a string": ((GOOD, 0.9, False, "yes"), TypeError, "buffers"),
+}
+BAD_STATE = {
+    "a list": ([STATE], TypeError),
+    "None": (None, TypeError),
+    "empty": ({}, ValueError),
+    "a model's": (GOOD.state_dict(), ValueError),
+    "of another model": (EMA(nn.Conv1d(2, 2, 1)).state_dict(), ValueError),
+    "of a larger model": (EMA(nn.Bilinear(2, 2, 2)).state_dict(), ValueError),
+    "with more parameters": ({**STATE, "shadow": {**STATE["shadow"], "extra": torch.ones(1)}}, ValueError),
+    "with fewer parameters": ({**STATE, "shadow": {"weight": torch.ones(2, 2)}}, ValueError),
+    "with unknown buffers": ({**STATE, "buffers": {"running_mean": torch.ones(1)}}, ValueError),
+    "lists for tensors": ({**STATE, "shadow": {"weight": [[1.0]], "bias": [1.0]}}, TypeError),
+    "shadow is None": ({**STATE, "shadow": None}, TypeError),
+    "count is negative": ({**STATE, "num_updates": -1}, ValueError),
+    "count is a float": ({**STATE, "num_updates": 1.5}, TypeError),
+    "decay out of range": ({**STATE, "decay": 1.0}, ValueError),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_an_error_that_names_the_argument(case):
+    arguments, error, name = BAD_INPUT[case]
+    with pytest.raises(error, match=f"^{name}: .* accepted"):
+        EMA(*arguments)
+
+
+@pytest.mark.parametrize("case", BAD_STATE)
+def test_bad_state_is_an_error_and_changes_nothing(case):
+    state, error = BAD_STATE[case]
+    model = nn.Linear(2, 2)
+    ema = EMA(model)
+    before = weights(model)
+    with pytest.raises(error, match="^state_dict: .* accepted"):
+        ema.load_state_dict(state)
+    assert_same(average(ema), before)
+    assert ema.num_updates == 0

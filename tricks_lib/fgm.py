@@ -1,0 +1,326 @@
+"""FGM, PGD, AWP: train also on the batch as it looks after a small step of the weights in the worst direction.
+
+With g the gradient of the loss by the word embeddings E (V, H), one norm over the whole table:
+
+    FGM   r = epsilon g / ||g||                                                                      (1)
+    PGD   r <- P(r + alpha g / ||g||) at each step, P the projection into the ball ||r|| <= epsilon     (2)
+    AWP   r = epsilon ||W|| g / ||g|| for each weight matrix W                                       (3)
+
+    loss.backward(); attack(): E + r; loss_adversarial.backward(); restore(): E; optimizer.step()
+
+With ``per_example`` r is added not to the table but to what is looked up in it, (T, H) for each example, each with its own norm.
+This is (1) as published; the paper also normalises the embeddings (mean 0, variance 1), which here the encoder's first
+LayerNorm has to do. The form over the table is the one that circulates.
+
+g is the gradient of the last backward pass alone, whatever ``.grad`` has accumulated before: a hook sees it first.
+In a batch only some rows of the table occur. If the table is used for look-ups only, the others have no gradient and
+are left alone; an output projection tied to the table puts gradient on every row, and every row moves.
+
+Source: FGM: Miyato, Dai & Goodfellow, ICLR 2017, equations 3-6; PGD: Madry et al., ICLR 2018, section 2.1;
+AWP: Wu, Xia & Wang, NeurIPS 2020, section 4.
+Shapes: B batch, T tokens, H hidden, V vocabulary.
+"""
+
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tricks_lib._checks import number
+
+__all__ = ["FGM", "PGD", "AWP"]
+
+
+class FGM:
+    """The fast gradient method on the word embeddings, equation (1).
+
+    Under a ``GradScaler`` nothing is to be done: (1) does not depend on the scale, and where the gradient has
+    overflowed the weights stay as they are. With the ``DistributedDataParallel`` wrapper as ``model``, the processes share the
+    attack of the mean gradient, as one process with the whole batch would have; with the model inside it, each attacks its own.
+
+    Args:
+        model: any module. Its input embeddings are found by ``get_input_embeddings()``, of itself or of a module in it, else the
+            largest ``nn.Embedding`` is taken.
+        epsilon: the norm of r, positive.
+        target: instead, all trainable parameters whose name contains this, each with its own norm.
+        per_example: r for each example, by hooks on ``nn.Embedding``; the adversarial pass must see the same batch.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: ``epsilon`` is not positive and finite; ``target`` matches no trainable parameter, or ``model`` has no trainable
+            embeddings or is on the meta device.
+
+    Example:
+        >>> model = nn.Sequential(nn.Embedding(9, 2), nn.Linear(2, 1))
+        >>> fgm = FGM(model, epsilon=0.5)
+        >>> clean, input_ids = model[0].weight.detach().clone(), torch.tensor([[3, 4]])
+        >>> model(input_ids).sum().backward()
+        >>> with fgm.perturbed():
+        ...     model(input_ids).sum().backward()  # adds the adversarial gradient
+        ...     print(f"{(model[0].weight - clean).norm():.2f}")
+        0.50
+        >>> torch.equal(model[0].weight, clean)
+        True
+    """
+
+    def __init__(self, model: nn.Module, epsilon: float = 1.0, target: str | None = None, per_example: bool = False):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
+        _positive("epsilon", epsilon)
+        if target is not None and not isinstance(target, str):
+            raise TypeError(f"target: {type(target).__name__} given, a part of a parameter's name, or None, is accepted")
+        if not isinstance(per_example, bool):
+            raise TypeError(f"per_example: {per_example!r} given, True or False is accepted")
+        self.model, self.epsilon, self.per_example = model, epsilon, per_example
+        self._active = False
+        self._sites = [_Site(*found, per_example) for found in self._find(model, target)]
+        if any(site.parameter.is_meta for site in self._sites):
+            raise ValueError(f"model: {type(model).__name__} on the meta device given, weights with values are accepted")
+        if per_example and not all(isinstance(site.module, nn.Embedding) for site in self._sites):
+            raise ValueError(f"target: {target!r} given with per_example, parameters of nn.Embedding alone are accepted")
+        by_rows = not isinstance(self, AWP) and not isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel))
+        handles = [handle for site in self._sites for handle in site.watch(by_rows)]
+        weakref.finalize(self, _remove, handles).atexit = False  # the hooks go when this object goes
+
+    @torch.no_grad()
+    def attack(self) -> None:
+        """Add r to the weights (``per_example``: to the look-ups of the next passes). Call it after ``backward()``.
+
+        Raises:
+            RuntimeError: no target has a gradient; a second call without :meth:`restore` (PGD: is its next step).
+        """
+        if self._active and not isinstance(self, PGD):
+            raise RuntimeError("attack: the weights are perturbed already; call restore() first")
+        sites = [site for site in self._sites if site.fresh] or self._sites  # without a hook having fired, all
+        gradients = [(site, gradient) for site in sites if (gradient := site.gradient()) is not None]
+        if not gradients:
+            raise RuntimeError("attack: no target has a gradient; call loss.backward() first, with the model and the embeddings in it")
+        self._active = True
+        for site, gradient in gradients:
+            site.perturb(gradient, self._move, getattr(self.model, "process_group", None))
+            site.fresh = False
+        torch.clear_autocast_cache()  # it may hold half precision copies of the clean weights
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the clean weights back, bit for bit and in place; without an attack it does nothing."""
+        for site in self._sites:
+            site.restore()
+        self._active = False
+        torch.clear_autocast_cache()
+
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        """``with fgm.perturbed(): loss(model).backward()``; the clean weights come back after any exception too."""
+        try:
+            self.attack()
+            yield
+        finally:
+            self.restore()
+
+    def _find(self, model, target) -> list[tuple[nn.Module, str, bool]]:
+        """Of each target the module, the attribute and whether it is tied; a tied one once, where it comes first."""
+        found: dict[int, tuple] = {}
+        for module in model.modules():
+            for key, value in module.named_parameters(recurse=False):
+                if value.requires_grad:
+                    found[id(value)] = (*found[id(value)][:2], True) if id(value) in found else (module, key, False)
+        if target is None:
+            wanted = self._default(model)
+        else:
+            wanted = {id(value) for name, value in model.named_parameters(remove_duplicate=False) if target and target in name}
+        if not wanted & found.keys():
+            tables = [name for name, module in model.named_modules() if isinstance(module, nn.Embedding) and id(module.weight) in found]
+            raise ValueError(f"target: {target!r} given, it matches no trainable parameter; a part of a name is accepted, of embeddings here {tables}")
+        return [site for key, site in found.items() if key in wanted]
+
+    def _default(self, model) -> set[int]:
+        for module in model.modules():
+            try:
+                return {id(module.get_input_embeddings().weight)}
+            except (AttributeError, NotImplementedError):
+                continue
+        tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+        return {id(max(tables, key=len))} if tables else set()
+
+    def _move(self, clean: Tensor, current: Tensor, gradient: Tensor) -> Tensor:
+        return clean + self.epsilon * self._unit(gradient)
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)) if self.per_example else None, keepdim=True)
+
+    def _unit(self, gradient: Tensor) -> Tensor:
+        """g / ||g||; zero where the norm is zero, infinite or NaN (half precision that has overflowed)."""
+        norm = self._norm(gradient)
+        return torch.where((norm > 0) & torch.isfinite(norm), gradient / norm, 0)
+
+
+class PGD(FGM):
+    """Projected gradient descent, equation (2): each :meth:`attack` is one step, around the clean weights.
+
+        loss.backward()
+        for _ in range(3):
+            pgd.attack()
+            loss(model).backward()
+        pgd.restore()
+
+    Only the last adversarial gradient is added to that of the clean loss: each further step puts ``.grad`` back first.
+
+    Args:
+        model, epsilon, target, per_example: as :class:`FGM`; epsilon is the radius.
+        alpha: the length of a step, positive.
+
+    Raises:
+        TypeError, ValueError: as :class:`FGM`.
+    """
+
+    def __init__(self, model: nn.Module, epsilon: float = 1.0, target: str | None = None, per_example: bool = False, alpha: float = 0.3):
+        _positive("alpha", alpha)
+        super().__init__(model, epsilon, target, per_example)
+        self.alpha, self._clean_gradients = alpha, []
+
+    @torch.no_grad()
+    def attack(self) -> None:
+        """One step of (2).
+
+        Raises:
+            RuntimeError: no target has a gradient.
+        """
+        first = not self._active
+        super().attack()
+        if first:
+            self._clean_gradients = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters() if p.requires_grad]
+            return
+        for parameter, clean in self._clean_gradients:
+            if clean is None or parameter.grad is None:
+                parameter.grad = None if clean is None else clean.clone()
+            else:
+                parameter.grad.copy_(clean)
+
+    def restore(self) -> None:
+        super().restore()
+        self._clean_gradients = []
+
+    def _move(self, clean, current, gradient):
+        r = current - clean + self.alpha * self._unit(gradient)
+        return clean + r * (self.epsilon / self._norm(r)).clamp(max=1)
+
+
+class AWP(FGM):
+    """Adversarial weight perturbation, equation (3), of every weight matrix: a step of relative length epsilon.
+
+    Args:
+        model: any module.
+        epsilon: length relative to each matrix, positive.
+        target: as :class:`FGM`; default: all trainable parameters with two axes or more (no biases, no norms).
+
+    Raises:
+        TypeError, ValueError: as :class:`FGM`.
+    """
+
+    def __init__(self, model: nn.Module, epsilon: float = 0.005, target: str | None = None):
+        super().__init__(model, epsilon, target)
+
+    def _default(self, model):
+        return {id(value) for value in model.parameters() if value.ndim > 1}
+
+    def _move(self, clean, current, gradient):
+        return clean + self.epsilon * self._norm(clean) * self._unit(gradient)
+
+
+class _Site:
+    """One attacked parameter: what the last passes left for it, and what it takes to restore it."""
+
+    def __init__(self, module: nn.Module, key: str, tied: bool, per_example: bool):
+        self.module, self.key, self.per_example = module, key, per_example
+        self.by_rows = False if tied else None  # None: not known before the first attack
+        self.looked_up = self.rows = None  # (V,) bool: rows of the passes since the last backward pass, and before it
+        self.gradient_of_pass = self.backup = self.r = None
+        self.fresh = False  # has a gradient of a backward pass since the last attack
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        return getattr(self.module, self.key)
+
+    def watch(self, by_rows: bool) -> list:
+        handles = [self.parameter.register_hook(self._backward)]
+        if isinstance(self.module, nn.Embedding) and (by_rows or self.per_example):
+            handles.append(self.module.register_forward_hook(self._forward, with_kwargs=True))
+        return handles
+
+    def _forward(self, module, args, kwargs, output):
+        ids = args[0] if args else kwargs["input"]
+        if not self.per_example:
+            if torch.is_grad_enabled():
+                if self.looked_up is None:
+                    self.looked_up = torch.zeros(module.num_embeddings, dtype=torch.bool, device=ids.device)
+                self.looked_up[ids] = True
+            return None
+        if self.r is not None:
+            if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
+                raise ValueError(f"input_ids: another batch, {tuple(ids.shape)}, given after attack(); with per_example the attacked one is accepted")
+            output = output + self.r.to(output.dtype)
+        if output.requires_grad:
+            output.register_hook(partial(self._backward, ids=ids))
+        return output
+
+    def _backward(self, gradient, ids=None):
+        """Hook of the parameter: comes before ``.grad`` is added to. With ``per_example`` that of what was looked up."""
+        if self.per_example:
+            if ids is not None:
+                self.gradient_of_pass, self.ids, self.fresh = gradient.detach(), ids, True
+            return
+        self.fresh = True
+        self.rows, self.looked_up = self.looked_up, None
+        self.gradient_of_pass = None if self.parameter.grad is None else gradient.detach()  # None: .grad will be just this
+
+    def gradient(self) -> Tensor | None:
+        gradient = self.gradient_of_pass if self.per_example or self.gradient_of_pass is not None else self.parameter.grad
+        return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
+
+    def perturb(self, gradient: Tensor, move, process_group) -> None:
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        if self.per_example:
+            clean = torch.zeros_like(gradient, dtype=wide)  # (B, T, H)
+            self.r = move(clean, clean if self.r is None else self.r, gradient.to(wide))
+            return
+        if process_group is not None:
+            gradient = gradient.clone()
+            dist.all_reduce(gradient, group=process_group)
+            gradient /= dist.get_world_size(process_group)
+        weight, rows = self.parameter, None
+        if self.rows is not None and self.by_rows is None:  # once: a gradient on other rows shows another use of the table
+            self.by_rows = not (gradient.any(dim=1) & ~self.rows).any()
+        if self.rows is not None and self.by_rows:
+            rows = self.rows.nonzero().squeeze(1)
+        if self.backup is None:
+            self.backup = rows, weight.clone() if rows is None else weight[rows]
+        elif self.backup[0] is not None and (rows is None or not torch.equal(rows, self.backup[0])):  # PGD with another batch
+            clean = weight.clone()
+            self.backup = None, clean.index_copy_(0, *self.backup)
+        rows, clean = self.backup
+        if rows is None:
+            weight.copy_(move(clean.to(wide), weight.to(wide), gradient.to(wide)))
+        else:
+            weight.index_copy_(0, rows, move(clean.to(wide), weight[rows].to(wide), gradient[rows].to(wide)).to(weight.dtype))
+
+    def restore(self) -> None:
+        if self.backup is not None:
+            rows, clean = self.backup
+            self.parameter.copy_(clean) if rows is None else self.parameter.index_copy_(0, rows, clean)
+        self.gradient_of_pass = self.backup = self.r = None
+        self.fresh = False
+
+
+def _remove(handles) -> None:
+    for handle in handles:
+        handle.remove()
+
+
+def _positive(name: str, value) -> None:
+    number(name, value, 5e-324, sys.float_info.max, accepted="a positive, finite number")

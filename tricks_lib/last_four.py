@@ -1,0 +1,178 @@
+"""Last four layers: let the head read several layers of the encoder, not only its last.
+
+An encoder of n layers gives, with ``output_hidden_states=True``, the states h^(0) (embeddings) to h^(n) (last layer).
+The token t is described by the last k of them side by side, lower layer first:
+
+    z_t = [h_t^(n-k+1); ...; h_t^(n)]                                                           (1)
+
+or by their sum with learned weights, which is k times narrower:
+
+    z_t = gamma * sum_i s_i h_t^(i),   s = softmax(w)                                           (2)
+
+The order of the blocks in (1) is part of the head: a head trained on (1) is wrong on the reversed listing.
+
+Sources: (1) Devlin et al., "BERT", NAACL 2019, section 5.3 and table 7 (k = 4, frozen encoder);
+(2) Peters et al., "Deep contextualized word representations", NAACL 2018, equation 1.
+Shapes: B batch, T tokens, H hidden, C classes, k layers read.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tricks_lib._checks import number, same_device, tensor
+from tricks_lib.mean_pooling import classification_loss, cls_pool, mean_pool
+
+__all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
+
+POOLS = {"cls": cls_pool, "mean": mean_pool}
+
+
+def concat_last_layers(hidden_states: Sequence[Tensor], num_layers: int = 4) -> Tensor:
+    """The last layers' states side by side, equation (1).
+
+    The first of an encoder's n + 1 hidden states is the embedding's output; it counts as a layer here,
+    because a tuple of tensors does not say where it comes from (:class:`LastFourClassifier` refuses it).
+
+    Args:
+        hidden_states: tuple or list of (B, T, H), floating point, lowest layer first: ``model(..., output_hidden_states=True).hidden_states``.
+        num_layers: k, how many of them, counted from the end.
+
+    Returns:
+        (B, T, num_layers * H), the lower layer first: ``torch.cat(hidden_states[-num_layers:], dim=-1)``.
+
+    Raises:
+        TypeError: ``hidden_states`` is not a tuple or list of floating point tensors, ``num_layers`` is not an integer.
+        ValueError: fewer hidden states than ``num_layers``; they differ in shape or device, or are empty.
+
+    Example:
+        >>> layers = [torch.full((1, 1, 2), float(i)) for i in range(13)]
+        >>> concat_last_layers(layers)
+        tensor([[[ 9.,  9., 10., 10., 11., 11., 12., 12.]]])
+    """
+    return torch.cat(_last(hidden_states, num_layers), dim=-1)  # (B, T, k*H)
+
+
+class WeightedLayerPool(nn.Module):
+    """Learned weighted mean of the last layers, equation (2); at the start it is their plain mean.
+
+    Attributes:
+        weights: w, (num_layers,) float32, zeros at the start, lower layer first.
+        scale: gamma, scalar float32, 1 at the start.
+
+    Args:
+        num_layers: k, how many layers are read, counted from the end.
+
+    Raises:
+        TypeError, ValueError: ``num_layers`` is not a positive integer.
+
+    Example:
+        >>> layers = [torch.full((1, 1, 2), float(i)) for i in range(13)]
+        >>> WeightedLayerPool(4)(layers).detach()
+        tensor([[[10.5000, 10.5000]]])
+    """
+
+    def __init__(self, num_layers: int = 4):
+        super().__init__()
+        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        self.weights = nn.Parameter(torch.zeros(num_layers))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, hidden_states: Sequence[Tensor]) -> Tensor:
+        """The weighted mean; half precision is summed in float32.
+
+        Args:
+            hidden_states: as :func:`concat_last_layers`.
+
+        Returns:
+            (B, T, H) in the dtype of the hidden states.
+
+        Raises:
+            TypeError, ValueError: as :func:`concat_last_layers`; the hidden states are on another device than the weights.
+        """
+        layers = _last(hidden_states, len(self.weights))
+        same_device("hidden_states", layers[0], "weights", self.weights)
+        wide = torch.promote_types(layers[0].dtype, torch.float32)
+        share = self.scale.to(wide) * torch.softmax(self.weights.to(wide), dim=0)  # (k,)
+        return sum(s * h.to(wide) for s, h in zip(share, layers)).to(layers[0].dtype)  # (B, T, H)
+
+
+class LastFourClassifier(nn.Module):
+    """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
+
+    Args:
+        encoder: a Hugging Face encoder; its sizes are read from ``config.hidden_size`` and ``config.num_hidden_layers``.
+        num_labels: C; with 1 the task is regression.
+        pool: ``"cls"``, the first token that the mask keeps, or ``"mean"``, the mean over the tokens that it keeps.
+        num_layers: k; the embedding's output does not count.
+        dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
+
+    Raises:
+        TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
+        ValueError: the encoder has fewer layers than ``num_layers``; ``pool`` is another word; ``num_labels`` is not
+            positive; ``dropout`` is outside [0, 1].
+    """
+
+    accepts_loss_kwargs = False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+
+    def __init__(self, encoder: nn.Module, num_labels: int, pool: str = "cls", num_layers: int = 4, dropout: float | None = None):
+        super().__init__()
+        config = getattr(encoder, "config", None)
+        if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
+            raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
+        number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
+        if pool not in POOLS:
+            raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
+        depth = config.num_hidden_layers
+        number("num_layers", num_layers, 1, depth, accepted=f"an integer from 1 to the encoder's {depth} layers", integer=True)
+        dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
+        number("dropout", dropout, 0.0, 1.0)
+        self.encoder = encoder
+        self.pool = pool
+        self.num_layers = num_layers
+        self.dropout = nn.Dropout(dropout)
+        dtype = next((p.dtype for p in encoder.parameters()), None)  # a checkpoint stored in half precision may be loaded as such
+        self.classifier = nn.Linear(num_layers * config.hidden_size, num_labels, dtype=dtype)
+        nn.init.normal_(self.classifier.weight, std=getattr(config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
+        """Logits and, with labels, the loss.
+
+        Args:
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T); default: every position is a token.
+            labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
+            **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
+
+        Returns:
+            ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
+
+        Raises:
+            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside 0..C-1.
+        """
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **inputs).hidden_states
+        # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors of a text, not k of each token
+        pooled = torch.cat([POOLS[self.pool](h, attention_mask) for h in _last(hidden_states, self.num_layers)], dim=-1)  # (B, k*H)
+        logits = self.classifier(self.dropout(pooled))  # (B, C)
+        loss = None if labels is None else classification_loss(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def _last(hidden_states, num_layers) -> list[Tensor]:
+    number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+    if not isinstance(hidden_states, (tuple, list)):
+        raise TypeError(f"hidden_states: {type(hidden_states).__name__} given, a tuple or list of (B, T, H) is accepted (output_hidden_states=True)")
+    if len(hidden_states) < num_layers:
+        raise ValueError(f"num_layers: {num_layers} given with {len(hidden_states)} layers in hidden_states; at most that many are accepted")
+    layers = [tensor("hidden_states", h, floating=True) for h in hidden_states[-num_layers:]]
+    for h in layers:
+        if h.ndim != 3 or 0 in h.shape or h.shape != layers[0].shape:
+            raise ValueError(f"hidden_states: shapes {[tuple(h.shape) for h in layers]} given, one shape (B, T, H) without a zero is accepted")
+        same_device("hidden_states", h, "another of them", layers[0])
+    return layers
