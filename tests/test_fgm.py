@@ -2,7 +2,6 @@
 
 import copy
 import io
-from datetime import timedelta
 
 import pytest
 import torch
@@ -12,6 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tricks_lib.fgm import AWP, FGM, PGD
+
+from .ranks import run_ranks
 
 
 class Net(nn.Module):
@@ -635,42 +636,20 @@ def test_parameter_object_may_be_replaced():
     assert_same(weights(model), clean)
 
 
-def test_distributed_wrapper_of_one_process_changes_nothing(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        model, twin = Net(), Net()
-        for outer in (nn.parallel.DistributedDataParallel(model), twin):
-            fgm = FGM(outer)
-            loss_of(outer, A).backward()
-            fgm.attack()
-        torch.testing.assert_close(model.tokens.weight, twin.tokens.weight)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _rank(rank, folder):
-    limit = timedelta(seconds=120)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=limit)
-    try:
-        model = Net()
-        parallel = nn.parallel.DistributedDataParallel(model)
-        fgm = FGM(parallel)
-        for batch in ((A, B), (B, A)):  # the second time over an accumulated gradient
+def attacked_in_parallel(rank):
+    model = Net()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    fgm = FGM(parallel)
+    for batch in ((A, B), (B, A)):  # the second time over an accumulated gradient
+        loss_of(parallel, batch[rank]).backward()
+        with fgm.perturbed():
+            attacked = model.tokens.weight.detach().clone()
             loss_of(parallel, batch[rank]).backward()
-            with fgm.perturbed():
-                attacked = model.tokens.weight.detach().clone()
-                loss_of(parallel, batch[rank]).backward()
-        torch.save((attacked, model.tokens.weight.grad), f"{folder}/{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
+    return attacked, model.tokens.weight.grad
 
 
 def test_processes_share_the_attack_of_the_mean_gradient(tmp_path):
     """Two processes with half of the batch each equal one process with the whole batch."""
-    other = torch.multiprocessing.get_context("spawn").Process(target=_rank, args=(1, str(tmp_path)))
-    other.start()
-    _rank(0, str(tmp_path))
-    other.join()
     model = Net()
     fgm = FGM(model)
     whole = torch.cat([A, B])
@@ -679,8 +658,7 @@ def test_processes_share_the_attack_of_the_mean_gradient(tmp_path):
         with fgm.perturbed():
             attacked = model.tokens.weight.detach().clone()
             loss_of(model, whole).backward()
-    for rank in (0, 1):
-        of_rank = torch.load(tmp_path / f"{rank}.pt")
+    for of_rank in run_ranks(attacked_in_parallel, 2, tmp_path):
         torch.testing.assert_close(of_rank, (attacked, model.tokens.weight.grad))
 
 

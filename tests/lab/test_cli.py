@@ -1,6 +1,7 @@
 """``python -m tricks_lib.lab``: exit codes, and one clear line on stderr for every bad input."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from tricks_lib.lab import __main__ as cli
-from tricks_lib.lab import experiment, records, tasks
+from tricks_lib.lab import experiment, records, stats, tasks
 from tricks_lib.lab.studies import mean_pooling
 
 from .test_records import RECORDS
@@ -80,7 +81,8 @@ def contents(folder):
 # --- what works
 
 
-def test_run_show_list_verify(place, capsys):
+def test_run_show_list_verify(place, capsys, monkeypatch):
+    monkeypatch.setattr(stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50))
     folder = ["--folder", place.records]
     assert call("run", "mean_pooling/en_stsb", *folder, "--quiet") == 0
     printed = capsys.readouterr()

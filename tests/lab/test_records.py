@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import functools
 import json
 import math
 import os
@@ -119,12 +120,19 @@ def test_statistics_are_rounded_to_six_digits(fresh):
             assert value == round(value, 6)
 
 
-def test_one_changed_raw_number_is_found(tmp_path, fresh):
-    """Every raw number in turn, changed by one test example (of 500), or to another rank."""
+def elsewhere(x):
+    """Another rank: the lower numbers become the highest, the others the lowest."""
+    return 99.0 if x < 0 else -99.0
+
+
+def test_one_changed_raw_number_is_found(tmp_path, fresh, monkeypatch):
+    """Every score in turn, changed by one test example (of 500); a prediction or label, changed to another rank."""
+    monkeypatch.setattr(stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50))
+    fresh["examples"]["statistics"] = records.summarize(fresh["examples"])
     cases = [(RECORDS["seeds"], ("arms", arm, "runs", i, "accuracy"), lambda x: x + 1 / 500) for arm in RECORDS["seeds"]["arms"] for i in range(10)]
     for arm in RECORDS["examples"]["arms"]:
-        cases += [(RECORDS["examples"], ("arms", arm, "predictions", i), lambda x: -x - 3) for i in range(0, 40, 13)]
-    cases += [(RECORDS["examples"], ("labels", i), lambda x: -x - 3) for i in range(0, 40, 13)]
+        cases += [(fresh["examples"], ("arms", arm, "predictions", i), elsewhere) for i in range(40)]
+    cases += [(fresh["examples"], ("labels", i), elsewhere) for i in range(40)]
     for original, at, value in cases:
         record = copy.deepcopy(original)
         change(record, at, value)
