@@ -219,6 +219,13 @@ def test_classifier_takes_size_and_dropout_from_the_encoder(encoder):
     assert MeanPoolingClassifier(encoder, 2, dropout=0.0).dropout.p == 0.0
 
 
+def test_encoder_without_parameters_gets_a_head_of_the_default_dtype():
+    class Nothing(nn.Module):
+        config = type("Config", (), {"hidden_size": 4})()
+
+    assert MeanPoolingClassifier(Nothing(), 2).classifier.weight.dtype == torch.get_default_dtype()
+
+
 def test_classifier_trains_under_transformers_trainer(encoder, tmp_path):
     from transformers import Trainer, TrainingArguments
 

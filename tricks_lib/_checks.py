@@ -1,5 +1,7 @@
 """Checks of arguments that every trick shares: each error names the argument, what was given and what is accepted."""
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -36,10 +38,10 @@ def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> Non
         raise ValueError(f"{name}: on {value.device}, {other_name} on {other.device}; one device is accepted")
 
 
-def number(name: str, value, low: float, high: float = float("inf"), accepted: str | None = None, integer: bool = False) -> None:
-    """Raise unless ``low <= value <= high`` and ``value`` is a number (with ``integer`` an int); ``accepted`` says it in words."""
+def number(name: str, value, low: float, high: float = sys.float_info.max, accepted: str | None = None, integer: bool = False) -> None:
+    """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int); ``accepted`` says it in words."""
     kind = int if integer else (int, float)
-    accepted = accepted or (f"a number in [{low}, {high}]" if high < float("inf") else f"a number of at least {low}")
+    accepted = accepted or (f"a number in [{low}, {high}]" if high < sys.float_info.max else f"a finite number of at least {low:g}")
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
     if not low <= value <= high:

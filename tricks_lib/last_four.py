@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
-from tricks_lib.mean_pooling import classification_loss, cls_pool, mean_pool
+from tricks_lib.mean_pooling import classification_head, classification_loss, cls_pool, mean_pool
 
 __all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
 
@@ -118,24 +118,15 @@ class LastFourClassifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, num_labels: int, pool: str = "cls", num_layers: int = 4, dropout: float | None = None):
         super().__init__()
-        config = getattr(encoder, "config", None)
-        if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
-            raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
-        number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
-        depth = config.num_hidden_layers
-        number("num_layers", num_layers, 1, depth, accepted=f"an integer from 1 to the encoder's {depth} layers", integer=True)
-        dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
-        number("dropout", dropout, 0.0, 1.0)
+        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
         self.encoder = encoder
+        self.dropout, self.classifier = classification_head(encoder, num_labels, dropout, vectors=num_layers)
+        depth = encoder.config.num_hidden_layers
+        number("num_layers", num_layers, 1, depth, accepted=f"an integer from 1 to the encoder's {depth} layers", integer=True)
         self.pool = pool
         self.num_layers = num_layers
-        self.dropout = nn.Dropout(dropout)
-        dtype = next((p.dtype for p in encoder.parameters()), None)  # a checkpoint stored in half precision may be loaded as such
-        self.classifier = nn.Linear(num_layers * config.hidden_size, num_labels, dtype=dtype)
-        nn.init.normal_(self.classifier.weight, std=getattr(config, "initializer_range", 0.02))
-        nn.init.zeros_(self.classifier.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
         """Logits and, with labels, the loss.

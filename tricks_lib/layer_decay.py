@@ -78,11 +78,10 @@ def layer_decay_groups(model: nn.Module, lr: float, decay: float = 0.95, head_lr
         layer 1 1.0 16
         top 1.0 2
     """
-    finite = sys.float_info.max
-    number("lr", lr, 0.0, finite, accepted="a finite number of at least 0")
+    number("lr", lr, 0.0)
     number("decay", decay, sys.float_info.min, 1.0, accepted="a number in (0, 1]")
-    number("head_lr", lr if head_lr is None else head_lr, 0.0, finite, accepted="a finite number of at least 0, or None,")
-    number("weight_decay", weight_decay, 0.0, finite, accepted="a finite number of at least 0")
+    number("head_lr", lr if head_lr is None else head_lr, 0.0, accepted="a finite number of at least 0, or None,")
+    number("weight_decay", weight_decay, 0.0)
     placed = [place for place in places(model) if place.parameter.requires_grad]
     if not placed:
         raise ValueError("model: no trainable parameter given, at least one is accepted")

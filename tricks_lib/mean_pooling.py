@@ -120,18 +120,8 @@ class MeanPoolingClassifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, num_labels: int, dropout: float | None = None):
         super().__init__()
-        config = getattr(encoder, "config", None)
-        if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
-            raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
-        number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
-        dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
-        number("dropout", dropout, 0.0, 1.0)
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        dtype = next(encoder.parameters()).dtype  # a checkpoint stored in half precision may be loaded as such
-        self.classifier = nn.Linear(config.hidden_size, num_labels, dtype=dtype)
-        nn.init.normal_(self.classifier.weight, std=getattr(config, "initializer_range", 0.02))
-        nn.init.zeros_(self.classifier.bias)
+        self.dropout, self.classifier = classification_head(encoder, num_labels, dropout)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
         """Logits and, with labels, the loss.
@@ -157,6 +147,25 @@ class MeanPoolingClassifier(nn.Module):
         logits = self.classifier(self.dropout(mean_pool(hidden_states, attention_mask)))  # (B, C)
         loss = None if labels is None else classification_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def classification_head(encoder: nn.Module, num_labels: int, dropout: float | None, vectors: int = 1) -> tuple[nn.Dropout, nn.Linear]:
+    """Dropout and a linear layer over ``vectors`` vectors of the encoder's size, started as a Hugging Face head is.
+
+    Raises:
+        TypeError, ValueError: as :class:`MeanPoolingClassifier`.
+    """
+    config = getattr(encoder, "config", None)
+    if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
+        raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
+    number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
+    dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
+    number("dropout", dropout, 0.0, 1.0)
+    dtype = next((p.dtype for p in encoder.parameters()), None)  # a checkpoint stored in half precision may be loaded as such
+    linear = nn.Linear(vectors * config.hidden_size, num_labels, dtype=dtype)
+    nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", 0.02))
+    nn.init.zeros_(linear.bias)
+    return nn.Dropout(dropout), linear
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
