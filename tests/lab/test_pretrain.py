@@ -73,6 +73,17 @@ def test_bert_loss_is_transformers_loss_with_ignored_others():
     torch.testing.assert_close(Bert.loss(model, ids, positions, labels), model(ids, labels=everywhere).loss)
 
 
+def test_shipped_encoder_computes_what_was_trained_from_smaller_embeddings():
+    model = Bert.build(TINY, Ids()).eval()
+    for table in model.bert.embeddings.parameters():
+        table.detach().mul_(5)
+    ids = torch.randint(5, 1000, (4, 14))
+    expected = model.bert(ids).last_hidden_state
+    encoder = Bert.finished(model, TINY).eval()
+    torch.testing.assert_close(encoder(ids).last_hidden_state, expected, rtol=1e-5, atol=1e-5)
+    assert encoder.embeddings.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
 def test_permutation_mask_is_that_of_transformers_collator():
     """For each order of prediction: row i sees column j if j is not predicted, or is predicted before i."""
     _, rows, perm_mask, target_mapping, labels = XLNet.batch(torch.randint(5, 300, (5, 14)), Ids(), TINY, torch.Generator().manual_seed(0))

@@ -100,12 +100,21 @@ class Bert:
 
     @staticmethod
     def finished(model, recipe):
-        """The encoder that is shipped; ``AutoModel`` expects a pooler, which masked language modelling leaves at its random start."""
+        """The encoder that is shipped; ``AutoModel`` expects a pooler, which masked language modelling leaves at its random start.
+
+        The three embedding tables are scaled together to the size they started with. The function is the same, since a
+        LayerNorm follows their sum, but Adam moves each weight by about its learning rate, whatever the weight's size: a table
+        that has grown in pretraining is hardly moved in fine-tuning.
+        """
         from transformers import BertModel
 
         torch.manual_seed(recipe.seed)
         encoder = BertModel(model.config)
         encoder.load_state_dict(model.bert.state_dict(), strict=False)
+        tables = [table.weight for table in encoder.embeddings.children() if isinstance(table, torch.nn.Embedding)]
+        factor = encoder.config.initializer_range / tables[0].detach().square().mean().sqrt()
+        for table in tables:
+            table.detach().mul_(factor)
         encoder.config.hidden_dropout_prob = encoder.config.attention_probs_dropout_prob = 0.1  # fine-tuning's default
         return encoder
 
