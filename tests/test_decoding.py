@@ -150,6 +150,15 @@ def test_filter_leaves_blocked_tokens_blocked(name):
 
 
 @named_filters
+@pytest.mark.parametrize("wrong", [[math.nan, 0.0, 1.0], [math.inf, 0.0, 1.0], [-math.inf] * 3], ids=["NaN", "inf", "all blocked"])
+def test_filter_refuses_rows_that_are_no_distribution(name, wrong):
+    """They came back as a row of -inf, without a word."""
+    ours, value, *_ = FILTERS[name]
+    with pytest.raises(ValueError, match="^logits: .* accepted"):
+        ours(torch.tensor([[0.0, 1.0, 2.0], wrong]), value)
+
+
+@named_filters
 def test_filter_compiles_as_one_graph(name):
     ours, value, *_ = FILTERS[name]
     logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)).round(decimals=1)
@@ -234,17 +243,32 @@ def test_ngram_blocking_agrees_with_transformers(size):
 # ------------------------------------------------------------------------------------------------ greedy and beam search
 
 
+def random_case(seed):
+    """A tiny model in float64, two to four prompts of different length padded on the left, options of both searches and of beams."""
+    rng = np.random.RandomState(5000 + seed)
+    model = tiny_gpt2(seed, vocab_size=24, hidden_size=(16, 32)[rng.randint(2)], num_layers=rng.randint(1, 3), std=0.4)
+    lengths = rng.choice(np.arange(1, 9), size=rng.randint(2, 5), replace=False)
+    ids, mask = torch.full((len(lengths), lengths.max()), PAD), torch.zeros(len(lengths), lengths.max(), dtype=torch.long)
+    for row, n in enumerate(lengths):
+        ids[row, -n:], mask[row, -n:] = torch.from_numpy(rng.randint(12, 24, size=n)), 1
+    model.generation_config.eos_token_id = (None, 2, [2, 5], [2, 4, 5, 6, 7, 8, 9])[rng.randint(4)]
+    shared = {"attention_mask": mask, "max_new_tokens": int(rng.randint(3, 8)), "no_repeat_ngram_size": int(rng.randint(4))}
+    K = int(rng.randint(2, 6))
+    beams = {"num_beams": K, "length_penalty": (1.0, 0.0, 0.6, 2.0, -1.0)[rng.randint(5)], "early_stopping": (False, True, "never")[rng.randint(3)],
+             "num_return_sequences": int(rng.randint(1, K + 1))}  # fmt: skip
+    return model, ids, shared, beams
+
+
 @pytest.mark.parametrize("chunk", range(8))
 def test_greedy_and_beam_agree_with_generate_on_200_random_models(chunk):
+    ended = 0
     for seed in range(25 * chunk, 25 * chunk + 25):
-        model = tiny_gpt2(seed, vocab_size=24, num_layers=1 + seed % 2)
-        ids, mask = prompts(seed, batch=1 + seed % 3, vocab_size=24, padded=seed % 4 > 0)
-        K = 2 + seed % 4
-        shared = {"attention_mask": mask, "max_new_tokens": 5 + seed % 4, "no_repeat_ngram_size": (0, 2, 0, 3, 1)[seed % 5]}
-        beams = {"num_beams": K, "length_penalty": (1.0, 0.0, 2.0, -1.0)[seed % 4], "early_stopping": (False, True, "never")[seed % 3],
-                 "num_return_sequences": 1 + seed % K}  # fmt: skip
-        assert torch.equal(greedy_search(model, ids, **shared), model.generate(ids, do_sample=False, **shared)), seed
+        model, ids, shared, beams = random_case(seed)
+        found = greedy_search(model, ids, **shared)
+        assert torch.equal(found, model.generate(ids, do_sample=False, **shared)), seed
         assert torch.equal(beam_search(model, ids, **shared, **beams), model.generate(ids, do_sample=False, **shared, **beams)), seed
+        ended += int((found[:, -1] == PAD).any())
+    assert ended >= 3, "end tokens hardly came: the test would not see how rows end"
 
 
 def test_greedy_agrees_with_generate_in_half_and_single_precision():
@@ -402,6 +426,21 @@ def test_contrastive_search_without_penalty_or_choice_is_greedy():
             assert torch.equal(contrastive_search(model, ids, 8, penalty_alpha, top_k, attention_mask=mask), greedy)
 
 
+def test_contrastive_search_never_chooses_a_blocked_token_for_its_novelty():
+    """With fewer tokens left than candidates, a blocked one has p = 0 and perhaps the smallest likeness."""
+    only = lambda ids, scores: scores.masked_fill(torch.arange(12) != 7, -math.inf)  # noqa: E731
+    assert contrastive_search(bigrams(eos=[]), torch.tensor([[5, 7]]), 5, 0.9, 4, logits_processor=only).tolist() == [[5] + [7] * 6]
+
+
+def test_contrastive_search_compares_half_precision_states_in_float32():
+    model, dtypes = tiny_gpt2(0).to(torch.bfloat16), []
+    normalize = torch.nn.functional.normalize
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "normalize", lambda x, **k: dtypes.append(x.dtype) or normalize(x, **k))
+        contrastive_search(model, prompts(0, 1, padded=False)[0], 3)
+    assert set(dtypes) == {torch.float32}
+
+
 def test_contrastive_search_does_not_repeat_itself_where_greedy_does():
     table = torch.full((12, 12), -3.0)
     table[torch.arange(12), torch.arange(12)], table[torch.arange(12), (torch.arange(12) + 1) % 12] = 1.0, 0.8  # itself, or else the next id
@@ -542,6 +581,15 @@ def test_tokens_are_streamed_as_they_come(mode, model):
     assert torch.equal(torch.stack(columns, dim=1), found[:, 5:])
 
 
+def test_length_criterion_of_the_caller_is_not_dropped_outside_generate(model):
+    """generate hands on criteria for length and end tokens, which are ours already; the caller's own are others."""
+    ids, _ = prompts(0, 2, padded=False)
+    stopped = greedy_search(model, ids, 9, eos_token_id=[], stopping_criteria=transformers.MaxLengthCriteria(8))
+    assert torch.equal(stopped, greedy_search(model, ids, 3, eos_token_id=[]))
+    stopped = greedy_search(model, ids, 9, eos_token_id=[], stopping_criteria=transformers.StoppingCriteriaList([transformers.MaxLengthCriteria(8)]))
+    assert stopped.shape == (2, 8)
+
+
 @pytest.mark.parametrize("mode", ["greedy", "sample", "contrastive"])
 def test_stopping_criteria_of_the_caller_end_rows(mode, model):
     decode, options = MODES[mode]
@@ -614,6 +662,19 @@ def test_cuda_gives_the_tokens_of_the_cpu(mode):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @named_filters
+def test_cuda_filters_do_not_synchronise(name):
+    ours, value, *_ = FILTERS[name]
+    logits = torch.randn(4, 300, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ours(logits, value)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@named_filters
 def test_cuda_filters_keep_the_tokens_of_the_cpu(name):
     ours, value, *_ = FILTERS[name]
     logits = torch.randn(4, 300, generator=torch.Generator().manual_seed(0))
@@ -662,6 +723,24 @@ def test_sequence_log_prob_does_not_see_padding_on_either_side(seed, left, right
     padded = nn.functional.pad(ids, (left, right), value=PAD)
     mask = nn.functional.pad(torch.ones_like(ids), (left, right))
     torch.testing.assert_close(sequence_log_prob(model, padded, left, mask, 1.0), sequence_log_prob(model, ids, 0, None, 1.0), rtol=1e-9, atol=1e-9)
+
+
+def test_sequence_log_prob_with_the_end_token_as_padding_and_as_first_token():
+    """GPT-2 has one token for the end, the beginning and, by habit, the padding: padding on the left ended the row before it began."""
+    model = bigrams()
+    ids = torch.tensor([[EOS, 5, 6, 7, EOS, 8], [EOS, 6, 9, 4, 5, 6]])
+    expected = sequence_log_prob(model, ids)
+    log_p = model.table.log_softmax(-1)
+    torch.testing.assert_close(expected[0], log_p[EOS, 5] + log_p[5, 6] + log_p[6, 7] + log_p[7, EOS])
+    for left in (1, 3):
+        padded, mask = nn.functional.pad(ids, (left, 0), value=EOS), nn.functional.pad(torch.ones_like(ids), (left, 0))
+        torch.testing.assert_close(sequence_log_prob(model, padded, attention_mask=mask), expected)
+
+
+def test_sequence_log_prob_of_one_token_is_zero_and_an_empty_mask_means_no_prompt():
+    assert sequence_log_prob(bigrams(), torch.tensor([[5], [6]])).tolist() == [0, 0]
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(sequence_log_prob(bigrams(), ids, 0, torch.ones(1, 0)), sequence_log_prob(bigrams(), ids))
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)])
@@ -786,6 +865,10 @@ class EncoderDecoder(Encoder):
     config = SimpleNamespace(is_encoder_decoder=True)
 
 
+class Elsewhere(torch.Generator):
+    device = torch.device("meta")
+
+
 FULL_CACHE = SimpleNamespace(get_seq_length=lambda: 3)
 BAD_INPUT = {
     "model: a name": (greedy(model="gpt2"), TypeError, "model"),
@@ -825,11 +908,20 @@ BAD_INPUT = {
     "on_token: not callable": (greedy(on_token=[]), TypeError, "on_token"),
     "logits_processor: not callable": (greedy(logits_processor=0.5), TypeError, "logits_processor"),
     "stopping_criteria: not callable": (greedy(stopping_criteria=["."]), TypeError, "stopping_criteria"),
+    "logits_processor: returns nothing": (greedy(logits_processor=lambda ids, scores: None), ValueError, "logits_processor"),
+    "logits_processor: returns another shape": (greedy(logits_processor=lambda ids, scores: scores[:1]), ValueError, "logits_processor"),
+    "generation_config: a dictionary": (greedy(generation_config={"eos_token_id": 5}), TypeError, "generation_config"),
+    "streamer: dropped without a word": (greedy(streamer=SimpleNamespace()), ValueError, "streamer"),
+    "synced_gpus": (greedy(synced_gpus=True), ValueError, "synced_gpus"),
     "past_key_values: filled": (greedy(past_key_values=FULL_CACHE), ValueError, "past_key_values"),
     "an option that no mode has": (greedy(num_beam=3), TypeError, "num_beam"),
     "temperature: zero": (draws(temperature=0), ValueError, "temperature"),
     "temperature: negative": (draws(temperature=-1.0), ValueError, "temperature"),
     "temperature: NaN": (draws(temperature=math.nan), ValueError, "temperature"),
+    "temperature: infinity": (draws(temperature=math.inf), ValueError, "temperature"),
+    "temperature: divides into infinity": (draws(temperature=1e-40), ValueError, "temperature"),
+    "temperature: infinite in float32": (draws(temperature=1e300), ValueError, "temperature"),
+    "sample: every token blocked": (draws(logits_processor=lambda ids, scores: scores - math.inf, min_p=0.1), ValueError, "logits"),
     "temperature: a string": (draws(temperature="hot"), TypeError, "temperature"),
     "top_k: zero": (draws(top_k=0), ValueError, "top_k"),
     "top_k: a float": (draws(top_k=5.0), TypeError, "top_k"),
@@ -844,22 +936,36 @@ BAD_INPUT = {
     "top_h: zero": (draws(top_h=0), ValueError, "top_h"),
     "top_h: above 1": (draws(top_h=1.5), ValueError, "top_h"),
     "generator: a seed": (draws(generator=42), TypeError, "generator"),
+    "generator: other device": (draws(generator=Elsewhere()), ValueError, "generator"),
     "num_beams: zero": (beams(num_beams=0), ValueError, "num_beams"),
     "num_beams: a float": (beams(num_beams=2.0), TypeError, "num_beams"),
-    "num_beams: to generate": (beams(generation_config=SimpleNamespace(num_beams=2)), ValueError, "num_beams"),
+    "num_beams: to generate": (beams(generation_config=transformers.GenerationConfig(num_beams=2)), ValueError, "num_beams"),
     "num_return_sequences: more than beams": (beams(num_return_sequences=3), ValueError, "num_return_sequences"),
     "num_return_sequences: zero": (beams(num_return_sequences=0), ValueError, "num_return_sequences"),
     "length_penalty: a string": (beams(length_penalty="long"), TypeError, "length_penalty"),
     "length_penalty: NaN": (beams(length_penalty=math.nan), ValueError, "length_penalty"),
+    "length_penalty: infinity": (beams(length_penalty=math.inf), ValueError, "length_penalty"),
+    "length_penalty: minus infinity": (beams(length_penalty=-math.inf), ValueError, "length_penalty"),
+    "length_penalty: overflows": (beams(length_penalty=2000.0), ValueError, "length_penalty"),
+    "length_penalty: divides by zero": (beams(length_penalty=-2000.0), ValueError, "length_penalty"),
+    "early_stopping: one": (beams(early_stopping=1), ValueError, "early_stopping"),
+    "early_stopping: None": (beams(early_stopping=None), ValueError, "early_stopping"),
     "early_stopping: another word": (beams(early_stopping="always"), ValueError, "early_stopping"),
     "stopping_criteria: with beams": (beams(stopping_criteria=lambda ids, scores: None), ValueError, "stopping_criteria"),
     "on_token: with beams": (beams(on_token=print), ValueError, "on_token"),
     "num_beam_groups: no divisor": (groups(num_beams=4, num_beam_groups=3), ValueError, "num_beam_groups"),
     "num_beam_groups: zero": (groups(num_beam_groups=0), ValueError, "num_beam_groups"),
     "diversity_penalty: negative": (groups(diversity_penalty=-1.0), ValueError, "diversity_penalty"),
+    "diversity_penalty: infinity": (groups(diversity_penalty=math.inf), ValueError, "diversity_penalty"),
+    "diversity_penalty: NaN": (groups(diversity_penalty=math.nan), ValueError, "diversity_penalty"),
+    "groups model: None": (groups(model=None), TypeError, "model"),
+    "groups input_ids: other device": (groups(input_ids=IDS.to("meta")), ValueError, "input_ids"),
+    "groups num_return_sequences: more than beams": (groups(num_return_sequences=5), ValueError, "num_return_sequences"),
     "penalty_alpha: above 1": (contrast(penalty_alpha=1.2), ValueError, "penalty_alpha"),
     "penalty_alpha: None": (contrast(penalty_alpha=None), TypeError, "penalty_alpha"),
     "contrastive top_k: zero": (contrast(top_k=0), ValueError, "top_k"),
+    "penalty_alpha: NaN": (contrast(penalty_alpha=math.nan), ValueError, "penalty_alpha"),
+    "contrastive attention_mask: other device": (contrast(attention_mask=ONES.to("meta")), ValueError, "attention_mask"),
     "sequences: floating": (scored(sequences=IDS.double()), TypeError, "sequences"),
     "sequences: beyond the vocabulary": (scored(sequences=IDS + 12), ValueError, "sequences"),
     "sequences: one dimension": (scored(sequences=IDS[0]), ValueError, "sequences"),
@@ -867,9 +973,19 @@ BAD_INPUT = {
     "prompt_length: negative": (scored(prompt_length=-1), ValueError, "prompt_length"),
     "scored attention_mask: shape": (scored(attention_mask=ONES[:, :2]), ValueError, "attention_mask"),
     "scored length_penalty: None": (scored(length_penalty=None), TypeError, "length_penalty"),
+    "scored length_penalty: infinity": (scored(length_penalty=math.inf), ValueError, "length_penalty"),
+    "scored eos_token_id: negative": (scored(eos_token_id=-1), ValueError, "eos_token_id"),
+    "scored attention_mask: other device": (scored(attention_mask=ONES.to("meta")), ValueError, "attention_mask"),
+    "scored attention_mask: NaN": (scored(attention_mask=ONES * math.nan), ValueError, "attention_mask"),
+    "sequences: other device": (scored(sequences=IDS.to("meta")), ValueError, "sequences"),
+    "sequences: empty batch": (scored(sequences=IDS[:0]), ValueError, "sequences"),
+    "sequences: more than positions": (scored(model=bigrams(max_position_embeddings=2)), ValueError, "sequences"),
     "scored model: None": (scored(model=None), TypeError, "model"),
     "table input_ids: two prompts": (shown(input_ids=IDS), ValueError, "input_ids"),
     "num_choices: zero": (shown(num_choices=0), ValueError, "num_choices"),
+    "num_choices: a float": (shown(num_choices=2.0), TypeError, "num_choices"),
+    "table max_new_tokens: zero": (shown(max_new_tokens=0), ValueError, "max_new_tokens"),
+    "table attention_mask: shape": (shown(attention_mask=ONES), ValueError, "attention_mask"),
     "tokenizer: a name": (shown(tokenizer="gpt2"), TypeError, "tokenizer"),
     "logits: a list": (lambda: top_k_filter([1.0], 1), TypeError, "logits"),
     "logits: integers": (lambda: top_p_filter(IDS, 0.5), TypeError, "logits"),
@@ -879,6 +995,9 @@ BAD_INPUT = {
     "ngram input_ids: rows": (lambda: block_repeated_ngrams(ROW, IDS[:1], 2), ValueError, "input_ids"),
     "ngram input_ids: floating": (lambda: block_repeated_ngrams(ROW, IDS.float(), 2), TypeError, "input_ids"),
     "ngram input_ids: other device": (lambda: block_repeated_ngrams(ROW, IDS.to("meta"), 2), ValueError, "input_ids"),
+    "ngram input_ids: beyond the vocabulary": (lambda: block_repeated_ngrams(ROW, IDS + 5, 2), ValueError, "input_ids"),
+    "ngram logits: one row": (lambda: block_repeated_ngrams(ROW[0], IDS, 2), ValueError, "logits"),
+    "ngram logits: integers": (lambda: block_repeated_ngrams(ROW.long(), IDS, 2), TypeError, "logits"),
 }
 
 

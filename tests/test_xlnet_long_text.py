@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2Model, XLNetConfig, XLNetForSequenceClassification, XLNetModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel, XLNetConfig, XLNetForSequenceClassification, XLNetModel
 
 import tricks_lib.xlnet_long_text
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, freeze_all_but_last, split_into_segments, truncate_head_tail
@@ -376,6 +376,20 @@ def test_window_defaults_come_from_the_encoder():
     assert SlidingWindowClassifier(bert(), 2, 1).stride == 1
 
 
+def test_roberta_has_fewer_positions_than_its_config_says():
+    """Its positions count from padding_idx + 1: a window of max_position_embeddings runs off the table."""
+    sizes = dict(vocab_size=V, hidden_size=H, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, pad_token_id=1)
+    encoder = RobertaModel(RobertaConfig(**sizes, max_position_embeddings=18)).eval()
+    model = SlidingWindowClassifier(encoder, 2).eval()
+    assert (model.window_length, model.stride) == (16, 8)
+    ids = torch.full((1, 40), 5)
+    assert torch.isfinite(model(ids).logits).all()
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(ids[:, :17])
+    with pytest.raises(ValueError, match="^window_length: 17 given, an integer from 1 to the encoder's 16 positions is accepted"):
+        SlidingWindowClassifier(encoder, 2, 17)
+
+
 def test_gradient_reaches_encoder_and_attention():
     model = SlidingWindowClassifier(bert(), 2, 4, pool="attention", dropout=0.0)
     model(*padded(documents([11, 3])), labels=torch.tensor([0, 1])).loss.backward()
@@ -422,6 +436,8 @@ def test_documents_of_1_to_20000_tokens(make):
     model = make().eval()
     if isinstance(model, XLNetLongClassifier):
         model.segment_length = model.mem_len = 512
+    else:
+        model.windows_at_once = 500
     with torch.no_grad():
         for n in (1, 2, 511, 513, 20000):
             logits = model(documents([n])[0][None]).logits
@@ -585,6 +601,8 @@ BAD_BATCH = {
     "input_ids is a list": (dict(input_ids=[[1, 2]]), TypeError, "input_ids"),
     "input_ids is None": (dict(input_ids=None), TypeError, "input_ids"),
     "input_ids are floats": (dict(input_ids=IDS.float()), TypeError, "input_ids"),
+    "input_ids are bools": (dict(input_ids=IDS > 0), ValueError, "input_ids"),
+    "input_ids are bytes": (dict(input_ids=IDS.to(torch.uint8)), ValueError, "input_ids"),
     "input_ids is one text": (dict(input_ids=IDS[0]), ValueError, "input_ids"),
     "input_ids has three axes": (dict(input_ids=IDS[None]), ValueError, "input_ids"),
     "empty batch": (dict(input_ids=IDS[:0]), ValueError, "input_ids"),
@@ -597,6 +615,8 @@ BAD_BATCH = {
     "mask on another device": (dict(attention_mask=torch.ones(2, 9, device="meta")), ValueError, "attention_mask"),
 }
 BAD_TOKEN_TYPES = {
+    "input_ids on another device": (dict(input_ids=IDS.to("meta")), ValueError, "input_ids"),
+    "token types are floats": (dict(token_type_ids=IDS.float()), TypeError, "token_type_ids"),
     "token types are a list": (dict(token_type_ids=[[0] * 9] * 2), TypeError, "token_type_ids"),
     "token types are shorter": (dict(token_type_ids=IDS[:, :4]), ValueError, "token_type_ids"),
     "token types on another device": (dict(token_type_ids=IDS.to("meta")), ValueError, "token_type_ids"),
@@ -653,6 +673,10 @@ BAD_XLNET = {
     "encoder is None": (dict(encoder=None), TypeError, "encoder"),
     "encoder is BERT": (dict(encoder=bert), TypeError, "encoder"),
     "encoder has a head": (dict(encoder=lambda: XLNetForSequenceClassification(xlnet().config)), TypeError, "encoder"),
+    "encoder forgets the end of a segment": (dict(encoder=lambda: xlnet(reuse_len=2)), ValueError, "encoder"),
+    "num_labels is a bool": (dict(num_labels=True), TypeError, "num_labels"),
+    "segment_length is infinite": (dict(segment_length=float("inf")), TypeError, "segment_length"),
+    "dropout is infinite": (dict(dropout=float("inf")), ValueError, "dropout"),
     "num_labels is 0": (dict(num_labels=0), ValueError, "num_labels"),
     "segment_length is 0": (dict(segment_length=0), ValueError, "segment_length"),
     "segment_length is a word": (dict(segment_length="4"), TypeError, "segment_length"),
@@ -673,6 +697,7 @@ BAD_WINDOWS = {
     "stride leaves tokens out": (dict(window_length=8, stride=9), ValueError, "stride"),
     "stride is a share": (dict(stride=0.5), TypeError, "stride"),
     "windows_at_once is 0": (dict(windows_at_once=0), ValueError, "windows_at_once"),
+    "windows_at_once is a float": (dict(windows_at_once=8.0), TypeError, "windows_at_once"),
     "pool is another word": (dict(pool="cls"), ValueError, "pool"),
     "pool is None": (dict(pool=None), ValueError, "pool"),
     "dropout is NaN": (dict(dropout=float("nan")), ValueError, "dropout"),

@@ -6,16 +6,15 @@ memory m_s: the last M inputs that this layer saw in earlier segments, without g
     m_s = last M of stop_gradient([m_(s-1); h_(s-1)]),   layer l: queries h_s, keys and values [m_s; h_s]              (1)
 
 The document's vector is the mean or maximum of all its tokens' last states. Nothing masks the memory, so padding must
-never enter it: tokens move to the front of their row, and padding falls behind a document's last token.
+never enter it: tokens move to the front of their row, and padding falls behind a document's last token. No gradient flows
+from one segment to the next, and the paper's authors did not use the memory in fine-tuning.
 
 Any other encoder reads overlapping windows, each by itself; of the windows' vectors v_w the mean, the maximum, or
 
     v = sum_w a_w v_w,   a = softmax_w(q . tanh(W v_w + b))                                                            (2)
 
-The baseline to beat costs one window: the document's first tokens and its last.
-
-Limits of (1): no gradient flows from one segment to the next, and the paper's authors did not use the memory in
-fine-tuning. The peak of memory in evaluation depends on L and M, not on the document; in training it grows with it.
+The baseline to beat costs one window: the document's first tokens and its last. In evaluation the peak of memory depends
+on the length of a segment or window, not of the document; in training it grows with the document.
 
 Sources: (1) Yang et al., "XLNet", NeurIPS 2019, section 2.4, after Dai et al., "Transformer-XL", ACL 2019, section 3.2;
 (2) Yang et al., "Hierarchical Attention Networks", NAACL 2016, equations 8 to 10, over windows in place of sentences;
@@ -38,7 +37,7 @@ def split_into_segments(input_ids: Tensor, segment_length: int, attention_mask: 
     """Cut a batch of documents into segments; the last may be shorter. Nothing is moved, copied or dropped.
 
     Args:
-        input_ids: (B, T) integers.
+        input_ids: (B, T), int32 or int64.
         segment_length: L, in tokens.
         attention_mask: (B, T), 1 for a token and 0 for padding.
 
@@ -46,8 +45,8 @@ def split_into_segments(input_ids: Tensor, segment_length: int, attention_mask: 
         list of (B, <= L) ids or, with a mask, list of pairs ids, mask of that shape; views of the inputs.
 
     Raises:
-        TypeError: an argument is not a tensor, ``input_ids`` are not integers, ``segment_length`` is not an integer.
-        ValueError: wrong shape or device, an empty batch, a mask with other values than 0 and 1, ``segment_length`` below 1.
+        TypeError: an argument is not a tensor, ``segment_length`` is not an integer.
+        ValueError: wrong shape, dtype or device, an empty batch, a mask with other values than 0 and 1, a number out of range.
 
     Example:
         >>> split_into_segments(torch.arange(5).view(1, 5), 2)
@@ -63,16 +62,15 @@ def truncate_head_tail(input_ids: Tensor, max_length: int, attention_mask: Tenso
     """Keep a long document's first and last tokens; a document that fits stays whole.
 
     Args:
-        input_ids: (B, T) integers.
+        input_ids, attention_mask: as :func:`split_into_segments`; default: every position is a token.
         max_length: tokens kept of a document.
-        attention_mask: (B, T), 1 for a token and 0 for padding; default: every position is a token.
-        head_length: how many of them from the beginning; default: a quarter, as the source's 128 of 512.
+        head_length: how many of them from the beginning, 0 to ``max_length``; default: a quarter, as the source's 128 of 512.
 
     Returns:
         (B, min(T, max_length)) ids, the padding at the end; with a mask, the pair ids, mask.
 
     Raises:
-        TypeError, ValueError: as :func:`split_into_segments`; ``head_length`` is not an integer from 0 to ``max_length``.
+        TypeError, ValueError: as :func:`split_into_segments`.
 
     Example:
         >>> truncate_head_tail(torch.arange(9).view(1, 9), 4, head_length=1)
@@ -82,7 +80,7 @@ def truncate_head_tail(input_ids: Tensor, max_length: int, attention_mask: Tenso
     number("max_length", max_length, 1, accepted="a positive integer", integer=True)
     head = max_length // 4 if head_length is None else head_length
     number("head_length", head, 0, max_length, accepted=f"an integer from 0 to max_length {max_length}", integer=True)
-    order = _tokens_first(keep)
+    order = (~keep).byte().argsort(dim=1, stable=True)  # (B, T): each row's tokens in their order, then its padding
     length = keep.sum(dim=1, keepdim=True)  # (B, 1)
     position = torch.arange(min(keep.shape[1], max_length), device=keep.device).expand(len(keep), -1)
     # of n > max_length tokens, what follows the head is the end: position p comes from p + n - max_length
@@ -94,19 +92,17 @@ def truncate_head_tail(input_ids: Tensor, max_length: int, attention_mask: Tenso
 def freeze_all_but_last(model: nn.Module, num_layers: int) -> list[str]:
     """Train the last layers, the pooler, the last norm and everything outside the encoder; freeze the rest.
 
-    Afterwards ``requires_grad`` is as said for every parameter, whatever it was before, so that a second call with
-    more layers unfreezes them. Layers are found as by :func:`tricks_lib.layer_decay.layer_decay_groups`.
+    Whatever was frozen before: a second call with more layers unfreezes them.
 
     Args:
-        model: a Hugging Face encoder, or a module that holds one.
+        model: an encoder that :func:`tricks_lib.layer_decay.layer_decay_groups` knows, or a module that holds one.
         num_layers: how many layers stay trainable, from 0 to all; the embeddings are always frozen.
 
     Returns:
         names of the parameters that stay trainable.
 
     Raises:
-        TypeError: ``model`` is not a module, ``num_layers`` is not an integer.
-        ValueError: no encoder in ``model``, or more layers asked for than it has.
+        TypeError, ValueError: ``model`` is not a module or holds no encoder; ``num_layers`` is not an integer in range.
 
     Example:
         >>> from transformers import XLNetConfig, XLNetModel
@@ -126,28 +122,19 @@ class _LongClassifier(MeanPoolingClassifier):
     """Encoder, dropout, linear layer and checks as there; the document's vector is made by ``document_vectors`` of the subclass."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, token_type_ids: Tensor | None = None):
-        """Logits and, with labels, the loss.
+        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed through a sigmoid.
 
         Args:
-            input_ids: (B, T) token ids of whole documents, T from 1 up, padded on any side.
-            attention_mask: (B, T); default: every position is a token.
+            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; all padding counts as the vector 0.
             labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
-            token_type_ids: (B, T), cut and passed on with the ids.
-
-        Returns:
-            ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C), not passed through a sigmoid;
-            an all-padding document counts as the vector 0.
-
-        Raises:
-            TypeError, ValueError: as :func:`split_into_segments`; labels of another shape or outside 0..C-1.
+            token_type_ids: (B, T) integers, cut and passed on with the ids.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
-        keep = _check(input_ids, attention_mask)  # (B, T) bool
-        if token_type_ids is not None:
-            _check(input_ids, token_type_ids, "token_type_ids")
-        longest = max(1, int(keep.sum(dim=1).max()))
-        order = _tokens_first(keep)[:, :longest]
+        keep = _check(input_ids, attention_mask, token_type_ids)  # (B, T) bool
+        same_device("input_ids", input_ids, "model", self.classifier.weight)
+        order = (~keep).byte().argsort(dim=1, stable=True)  # (B, T): each row's tokens in their order, then its padding
+        order = order[:, : max(1, int(keep.sum(dim=1).max()))]
         keep, ids, types = (x if x is None else x.gather(1, order) for x in (keep, input_ids, token_type_ids))
         empty = ~keep.any(dim=1, keepdim=True)  # (B, 1)
         keep[:, :1] |= empty  # an encoder may answer NaN where it sees no token at all: let it see one, and forget the answer
@@ -163,14 +150,12 @@ class XLNetLongClassifier(_LongClassifier):
     Args:
         encoder: a ``transformers.XLNetModel``.
         num_labels: C; with 1 the task is regression.
-        segment_length: L, in tokens.
-        mem_len: M, in tokens; default: L or the encoder's own ``mem_len`` if that is less; 0 makes segments independent.
+        segment_length, mem_len: L and M, in tokens; M defaults to L or, if less, the encoder's ``mem_len``; 0: no memory.
         pool: ``"mean"`` or ``"max"`` over all tokens of the document.
         dropout: on the document's vector; default 0.1.
 
     Raises:
-        TypeError: ``encoder`` is not an XLNetModel, or a number is not one.
-        ValueError: a number is out of range, ``mem_len`` is more than the encoder keeps, ``pool`` is another word.
+        TypeError, ValueError: ``encoder`` is no XLNetModel, or has a ``reuse_len``; ``pool`` is another word; a number is out of range.
     """
 
     def __init__(self, encoder: nn.Module, num_labels: int, segment_length: int = 512, mem_len: int | None = None,
@@ -179,70 +164,68 @@ class XLNetLongClassifier(_LongClassifier):
 
         if not isinstance(encoder, XLNetModel):
             raise TypeError(f"encoder: {type(encoder).__name__} given, a transformers.XLNetModel is accepted")
+        if encoder.reuse_len:
+            raise ValueError(f"encoder: one that keeps the first {encoder.reuse_len} of a segment (reuse_len) given, reuse_len None is accepted")
         super().__init__(encoder, num_labels, dropout)
         number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
         most = encoder.mem_len or float("inf")  # the encoder keeps no more than its own mem_len; None or 0: all
         mem_len = min(segment_length, most) if mem_len is None else mem_len
         number("mem_len", mem_len, 0, most, accepted=f"an integer from 0 to the encoder's mem_len {most}", integer=True)
-        _check_word("pool", pool, ("mean", "max"))
+        if pool not in ("mean", "max"):
+            raise ValueError(f"pool: {pool!r} given, mean or max is accepted")
         self.segment_length, self.mem_len, self.pool = segment_length, mem_len, pool
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
         """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""
-        pool = {"mean": mean_pool, "max": max_pool}[self.pool]
-        rows, mems, vectors, counts = torch.arange(len(ids), device=ids.device), None, [], []
-        segments = split_into_segments(ids, self.segment_length, keep.long())
-        type_segments = [None] * len(segments) if types is None else split_into_segments(types, self.segment_length)
-        for (ids_s, keep_s), types_s in zip(segments, type_segments):
-            alive = keep_s[rows, 0] > 0  # tokens stand first: a document reaches this segment if it fills its first position
+        pool, L, M = {"mean": mean_pool, "max": max_pool}[self.pool], self.segment_length, self.mem_len
+        segments = split_into_segments(ids, L, keep)
+        counts = torch.stack([keep_s.sum(dim=1) for _, keep_s in segments], dim=1)  # (B, S)
+        rows, mems, vectors = torch.arange(len(ids), device=ids.device), None, []
+        for s, (ids_s, keep_s) in enumerate(segments):
+            alive = counts[rows, s] > 0  # shorter documents leave: padding enters no memory
             rows = rows[alive]
-            mems = mems and [m[-self.mem_len :, alive] for m in mems]  # each (M, rows, H)
-            inputs = {} if types is None else {"token_type_ids": types_s[rows]}
+            mems = mems and [m[-M:, alive] for m in mems]  # each (M, rows, H)
+            inputs = {} if types is None else {"token_type_ids": types[rows, s * L : (s + 1) * L]}
             mask = keep_s[rows].float()  # XLNetModel crashes on a bool mask
-            out = self.encoder(ids_s[rows], attention_mask=mask, mems=mems, use_mems=self.mem_len > 0, **inputs)
-            vector = pool(out.last_hidden_state, mask)  # (rows, H)
+            out = self.encoder(ids_s[rows], attention_mask=mask, mems=mems, use_mems=M > 0, **inputs)
+            vector, mems = pool(out.last_hidden_state, mask), out.mems  # (rows, H)
             vectors.append(vector.new_zeros(len(ids), vector.shape[1]).index_copy(0, rows, vector))
-            counts.append(keep_s.sum(dim=1))
-            mems = out.mems
-        vectors, counts = torch.stack(vectors, dim=1), torch.stack(counts, dim=1)  # (B, S, H), (B, S)
+        vectors = torch.stack(vectors, dim=1)  # (B, S, H)
         if self.pool == "max":
             return max_pool(vectors, counts > 0)
-        counts = counts.to(torch.promote_types(vectors.dtype, torch.float32))
-        share = counts / counts.sum(dim=1, keepdim=True)  # (B, S), of the document's tokens those in this segment
-        return (share.unsqueeze(-1) * vectors).sum(dim=1).to(vectors.dtype)
+        share = counts.to(torch.promote_types(vectors.dtype, torch.float32)) / counts.sum(dim=1, keepdim=True)  # (B, S), of the document's tokens
+        return torch.einsum("bs,bsh->bh", share, vectors.to(share.dtype)).to(vectors.dtype)
 
 
 class SlidingWindowClassifier(_LongClassifier):
     """Any encoder over overlapping windows, one vector a document, dropout and one linear layer.
 
-    A window's vector is the masked mean of its last hidden states. A document's windows depend on its own length only,
-    so neither padding nor the rest of the batch changes its vector. No special tokens are added.
+    A window's vector is the mean of its tokens' last states. No special tokens are added.
 
     Args:
         encoder: a Hugging Face encoder whose output has ``last_hidden_state``.
         num_labels: C; with 1 the task is regression.
-        window_length: in tokens; default: 512, or the encoder's ``max_position_embeddings`` if that is less.
+        window_length: in tokens; default: 512, or the encoder's positions if these are fewer.
         stride: tokens from one window's start to the next's; default: half a window.
         pool: ``"mean"``, ``"max"`` or ``"attention"``, equation (2), over the windows.
         windows_at_once: windows encoded in one pass; bounds the memory in evaluation.
         dropout: on the document's vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
 
     Raises:
-        TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
-        ValueError: a number is out of range, ``stride`` would leave tokens out, ``pool`` is another word.
+        TypeError, ValueError: ``encoder`` is no module with a ``config.hidden_size``; ``pool`` is another word; a number is out of range.
     """
 
     def __init__(self, encoder: nn.Module, num_labels: int, window_length: int | None = None, stride: int | None = None,
                  pool: str = "mean", windows_at_once: int = 32, dropout: float | None = None):  # fmt: skip
         super().__init__(encoder, num_labels, dropout)
-        positions = getattr(encoder.config, "max_position_embeddings", None) or -1  # XLNet says -1: no limit
-        most = positions if positions > 0 else float("inf")
+        most = _positions(encoder)
         window_length = min(512, most) if window_length is None else window_length
         number("window_length", window_length, 1, most, accepted=f"an integer from 1 to the encoder's {most} positions", integer=True)
         stride = max(1, window_length // 2) if stride is None else stride
         number("stride", stride, 1, window_length, accepted=f"an integer from 1 to window_length {window_length}", integer=True)
         number("windows_at_once", windows_at_once, 1, accepted="a positive integer", integer=True)
-        _check_word("pool", pool, ("mean", "max", "attention"))
+        if pool not in ("mean", "max", "attention"):
+            raise ValueError(f"pool: {pool!r} given, mean, max or attention is accepted")
         self.window_length, self.stride, self.pool, self.windows_at_once = window_length, stride, pool, windows_at_once
         if pool == "attention":
             H, dtype = encoder.config.hidden_size, self.classifier.weight.dtype
@@ -263,38 +246,36 @@ class SlidingWindowClassifier(_LongClassifier):
         if types is not None:
             inputs["token_type_ids"] = cut(types)
         vectors = []
-        for chunk in zip(*(x.split(self.windows_at_once) for x in inputs.values())):
-            chunk = dict(zip(inputs, chunk))
-            vectors.append(mean_pool(self.encoder(**chunk).last_hidden_state, chunk["attention_mask"]))
+        for n in range(0, len(inputs["input_ids"]), self.windows_at_once):
+            some = {name: x[n : n + self.windows_at_once] for name, x in inputs.items()}
+            vectors.append(mean_pool(self.encoder(**some).last_hidden_state, some["attention_mask"]))
         vectors = torch.cat(vectors)  # (N, H)
         vectors = vectors.new_zeros(*real.shape, vectors.shape[1]).index_put(real.nonzero(as_tuple=True), vectors)  # (B, S, H)
         if self.pool == "attention":
             score = self.attention(vectors).squeeze(-1).masked_fill(~real, float("-inf"))  # (B, S)
-            return torch.einsum("bs,bsh->bh", score.softmax(dim=1), vectors)  # (2)
+            return torch.einsum("bs,bsh->bh", score.softmax(dim=1), vectors)  # equation (2)
         return {"mean": mean_pool, "max": max_pool}[self.pool](vectors, real)
 
 
-def _tokens_first(keep: Tensor) -> Tensor:
-    """(B, T) mask -> (B, T) positions, each row's tokens in their order and then its padding."""
-    return (~keep).to(torch.uint8).argsort(dim=1, stable=True)
+def _positions(encoder: nn.Module) -> float:
+    """Tokens that the encoder has positions for; infinity if it has no limit."""
+    limit = getattr(encoder.config, "max_position_embeddings", None) or -1  # XLNet says -1
+    tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
+    unused = max((m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None), default=0)  # RoBERTa counts from there
+    return limit - unused if limit > 0 else float("inf")
 
 
-def _check(input_ids, attention_mask, name="attention_mask") -> Tensor:
-    """The mask as bool, ones without one; the token types are checked for their shape in the same way."""
+def _check(input_ids, attention_mask, token_type_ids=None) -> Tensor:
+    """The mask as bool, ones without one."""
     tensor("input_ids", input_ids, floating=False)
-    if input_ids.ndim != 2 or 0 in input_ids.shape:
-        raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given, (B, T) without a zero is accepted")
+    if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a zero is accepted")
+    for name, value, floating in (("attention_mask", attention_mask, None), ("token_type_ids", token_type_ids, False)):
+        if value is not None:
+            if tensor(name, value, floating).shape != input_ids.shape:
+                raise ValueError(f"{name}: shape {tuple(value.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted")
+            same_device(name, value, "input_ids", input_ids)
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
-    tensor(name, attention_mask)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(f"{name}: shape {tuple(attention_mask.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted")
-    same_device(name, attention_mask, "input_ids", input_ids)
-    if name == "attention_mask" and attention_mask.dtype != torch.bool:
-        require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
+    require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
     return attention_mask.bool()
-
-
-def _check_word(name: str, word, accepted: tuple[str, ...]) -> None:
-    if word not in accepted:
-        raise ValueError(f"{name}: {word!r} given, one of {', '.join(accepted)} is accepted")

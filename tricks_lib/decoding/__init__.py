@@ -1,7 +1,9 @@
 """Decoding: from next-token probabilities to text. One file an idea:
 
-    run          the prompt, the key-value cache and the next token's logits: what all modes share
-    filters      top-k, top-p, min-p, typical, eta, top-h, n-gram blocking
+    prompt       what all modes accept
+    run          rows that grow, the key-value cache and the next token's logits: what all modes share
+    filters      top-k, top-p, min-p, typical, eta, top-h
+    ngrams       no n-gram twice
     one_token    greedy search and sampling
     beam         beam search and diverse beam search
     contrastive  contrastive search
@@ -19,7 +21,8 @@ but then warns of a default length: it has handed ``max_new_tokens`` on and forg
 
 from tricks_lib.decoding.beam import beam_search, diverse_beam_search
 from tricks_lib.decoding.contrastive import contrastive_search
-from tricks_lib.decoding.filters import block_repeated_ngrams, eta_filter, min_p_filter, top_h_filter, top_k_filter, top_p_filter, typical_filter
+from tricks_lib.decoding.filters import eta_filter, min_p_filter, top_h_filter, top_k_filter, top_p_filter, typical_filter
+from tricks_lib.decoding.ngrams import block_repeated_ngrams
 from tricks_lib.decoding.one_token import greedy_search, sample
 from tricks_lib.decoding.run import Options
 from tricks_lib.decoding.score import next_token_table, sequence_log_prob

@@ -12,7 +12,7 @@ lowered for what the groups before it have just chosen:
     log p(v) - diversity_penalty * (how many beams of earlier groups chose v in this step)      (2)
 
 Sources: equation (1) and closing as in transformers 5 (`_beam_search`); (2) Vijayakumar et al., "Diverse Beam Search",
-AAAI 2018, equation 4 with Hamming diversity, closing as in transformers 4.55 (`BeamSearchScorer`).
+AAAI 2018, algorithm 1 with Hamming diversity, closing as in transformers 4.55 (`BeamSearchScorer`).
 Shapes: B prompts, K beams, G groups of k = K/G, N returned, T tokens of the prompt, V vocabulary.
 """
 
@@ -45,7 +45,7 @@ def beam_search(
     Args:
         model, input_ids, max_new_tokens, **options: as :func:`~tricks_lib.decoding.greedy_search`, less those not for beams.
         num_beams: K, at least 1.
-        length_penalty: 0: the sum of log-probabilities; 1: their mean; larger values favour longer sequences.
+        length_penalty: from -10 to 10; 0: the sum of log-probabilities; 1: their mean; larger values favour longer sequences.
         early_stopping: True: close with K finished sequences; False: when the best living beam, at its present length,
             is no better than the worst of them; "never": when it could not become better at any length.
         num_return_sequences: N, at most K.
@@ -84,7 +84,7 @@ def diverse_beam_search(
     Args:
         all others: as :func:`beam_search`.
         num_beam_groups: G, at least 1; it divides ``num_beams``.
-        diversity_penalty: at least 0, in nats; 0 makes all groups alike.
+        diversity_penalty: from 0 to 1e6, in nats; 0 makes all groups alike.
 
     Returns:
         (B * N, T + new), for each prompt the N best sequences of all groups, scored with the penalties.
@@ -99,7 +99,7 @@ def diverse_beam_search(
         torch.Size([4, 7])
     """
     number("num_beam_groups", num_beam_groups, 1, accepted="a positive integer", integer=True)
-    number("diversity_penalty", diversity_penalty, 0.0)
+    number("diversity_penalty", diversity_penalty, 0.0, 1e6)
     run = Run(model, input_ids, max_new_tokens, **options)
     return _search(run, num_beams, num_beam_groups, diversity_penalty, length_penalty, early_stopping, num_return_sequences)
 
@@ -119,8 +119,8 @@ class _Group:
 def _search(run: Run, K: int, G: int, diversity: float, length_penalty: float, early_stopping, N: int) -> Tensor:
     number("num_beams", K, 1, accepted="a positive integer", integer=True)
     number("num_return_sequences", N, 1, K, accepted=f"an integer from 1 to num_beams ({K})", integer=True)
-    number("length_penalty", length_penalty, -math.inf, accepted="a number")
-    if early_stopping not in (True, False, "never"):
+    number("length_penalty", length_penalty, -10.0, 10.0)
+    if not isinstance(early_stopping, bool) and early_stopping != "never":
         raise ValueError(f'early_stopping: {early_stopping!r} given, True, False or "never" is accepted')
     if K % G:
         raise ValueError(f"num_beam_groups: {G} given, a divisor of num_beams ({K}) is accepted")

@@ -55,8 +55,9 @@ def contrastive_search(
     logits, states = run.next_logits(hidden=True)  # (B, V), (B, T, H)
     B, V = logits.shape
     k, row = min(top_k, V), torch.arange(B, device=logits.device)
-    past = states.new_zeros(B, run.ids.shape[1], states.shape[-1])  # (B, T + new, H), directions of the states
-    past[:, : run.length] = F.normalize(states, dim=-1)
+    wide = torch.promote_types(states.dtype, torch.float32)  # cosines near 1 are alike in half precision
+    past = states.new_zeros(B, run.ids.shape[1], states.shape[-1], dtype=wide)  # (B, T + new, H), directions of the states
+    past[:, : run.length] = F.normalize(states.to(wide), dim=-1)
     for _ in range(run.max_new_tokens):
         p, candidates = run.process(logits).softmax(dim=-1).topk(k, dim=-1)  # (B, k)
         t = run.length
@@ -64,11 +65,12 @@ def contrastive_search(
         run.select(row.repeat_interleave(k))
         run.append(candidates.flatten())
         logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, 1, H)
-        directions = F.normalize(states, dim=-1).view(B, k, -1)  # (B, k, H)
+        directions = F.normalize(states.to(wide), dim=-1).view(B, k, -1)  # (B, k, H)
         likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
         if keep is not None:
             likeness = likeness.masked_fill(~keep, -2.0)  # below any cosine
-        best = ((1 - penalty_alpha) * p - penalty_alpha * likeness.amax(dim=-1)).argmax(dim=-1)  # (B,), equation (1)
+        score = (1 - penalty_alpha) * p - penalty_alpha * likeness.amax(dim=-1)  # (B, k), equation (1)
+        best = score.masked_fill(p == 0, -torch.inf).argmax(dim=-1)  # (B,); a blocked token may be among fewer than k others
         logits, past[:, t] = logits.view(B, k, V)[row, best], directions[row, best]
         run.select(row * k + best)
         run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it

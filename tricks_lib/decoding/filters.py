@@ -10,12 +10,12 @@ With p = softmax(logits) over the V tokens, its largest value p_max and its entr
     top-h      most probable tokens first while their sum of -p log p stays <= top_h * H       (6)
 
 The most probable token always stays (typical: the most typical one). A tie never makes a set (1), (2) or (4) larger:
-among equal tokens those with the lower ids stay.
+among equal tokens those with the lower ids stay. Logits of -inf stay -inf; each row needs a token that is not blocked.
 
 Sources: (1) Fan et al., ACL 2018; (2) Holtzman et al., ICLR 2020, section 3.1; (3) Nguyen et al., 2024, section 3;
-(4) Meister et al., TACL 2023, equation 10; (5) Hewitt et al., EMNLP Findings 2022, equation 7;
+(4) Meister et al., "Locally Typical Sampling", TACL 2023; (5) Hewitt et al., EMNLP Findings 2022, eta-sampling;
 (6) "Top-H decoding", NeurIPS 2025, as transformers has it: over the 100 most probable tokens.
-Shapes: ... any leading dimensions, V vocabulary, B batch, T tokens so far.
+Shapes: ... any leading dimensions, V vocabulary.
 """
 
 import math
@@ -24,18 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import number, same_device, tensor
+from tricks_lib._checks import number, require, tensor
 
-__all__ = ["top_k_filter", "top_p_filter", "min_p_filter", "typical_filter", "eta_filter", "top_h_filter", "block_repeated_ngrams"]
+__all__ = ["top_k_filter", "top_p_filter", "min_p_filter", "typical_filter", "eta_filter", "top_h_filter"]
 
 INF = float("inf")
+ABOVE_0, BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)
 
 
 def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
     """Exactly the k most probable tokens, equation (1).
 
     Args:
-        logits: (..., V), floating point.
+        logits: (..., V), floating point, the largest of each row finite.
         top_k: at least 1; where it is larger than V, every token stays.
 
     Returns:
@@ -43,7 +44,7 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
 
     Raises:
         TypeError: ``logits`` is not a floating point tensor, ``top_k`` not an integer.
-        ValueError: ``top_k`` is smaller than 1, or ``logits`` is empty.
+        ValueError: ``top_k`` is out of range; ``logits`` is empty, holds NaN or +inf, or a row without a finite value.
 
     Example:
         >>> top_k_filter(torch.tensor([1.0, 3.0, 3.0, 3.0, 2.0]), 2).isfinite().sum()
@@ -51,25 +52,24 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
     """
     _check(logits)
     number("top_k", top_k, 1, accepted="a positive integer", integer=True)
-    V = logits.shape[-1]
-    if top_k >= V:
+    if top_k >= logits.shape[-1]:
         return logits
     border = logits.topk(top_k, dim=-1).values[..., -1:]  # (..., 1)
-    return _keep(logits, logits, border, top_k)
+    return _keep_largest(logits, logits, border, top_k)
 
 
 def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
     """The nucleus: the smallest set of most probable tokens that holds ``top_p`` of the probability, equation (2).
 
     Args:
-        logits: (..., V), floating point.
+        logits: (..., V), floating point, the largest of each row finite.
         top_p: in [0, 1]; 1 keeps every token, 0 the most probable one.
 
     Returns:
         (..., V), the logits, -inf for the tokens left out.
 
     Raises:
-        TypeError, ValueError: as :func:`top_k_filter`; ``top_p`` is outside [0, 1].
+        TypeError, ValueError: as :func:`top_k_filter`.
 
     Example:
         >>> top_p_filter(torch.tensor([0.5, 0.3, 0.2]).log(), 0.7).exp()
@@ -86,32 +86,31 @@ def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
         rising = p.sort(dim=-1).values
     # The tail that can go: its tokens, the least probable first, sum to at most 1 - top_p.
     left_out = torch.searchsorted(rising.cumsum(dim=-1), rising.new_full((*p.shape[:-1], 1), 1 - top_p), right=True).clamp(max=V - 1)  # (..., 1)
-    return _keep(logits, p, rising.gather(-1, left_out), V - left_out)
+    return _keep_largest(logits, p, rising.gather(-1, left_out), V - left_out)
 
 
 def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
     """Tokens at least ``min_p`` times as probable as the most probable one, equation (3), read off the logits.
 
     Args:
-        logits: (..., V), floating point.
-        min_p: in [0, 1].
+        logits: (..., V), floating point, the largest of each row finite.
+        min_p: in [0, 1]; 0 keeps every token.
 
     Returns:
         (..., V), the logits, -inf for the tokens left out.
 
     Raises:
-        TypeError, ValueError: as :func:`top_k_filter`; ``min_p`` is outside [0, 1].
+        TypeError, ValueError: as :func:`top_k_filter`.
 
     Example:
         >>> min_p_filter(torch.tensor([0.6, 0.3, 0.1]).log(), 0.2).exp()
         tensor([0.6000, 0.3000, 0.0000])
     """
-    _check(logits)
+    highest = _check(logits)  # (..., 1)
     number("min_p", min_p, 0.0, 1.0)
     if min_p == 0:
         return logits
-    # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
-    border = logits.amax(dim=-1, keepdim=True).to(_wide(logits)) + math.log(min_p)  # (..., 1)
+    border = highest.to(_wide(logits)) + math.log(min_p)  # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
     return torch.where(logits >= border, logits, -INF)
 
 
@@ -119,21 +118,21 @@ def typical_filter(logits: Tensor, typical_p: float) -> Tensor:
     """Tokens whose surprise is close to the expected one, until they hold ``typical_p`` of the probability, equation (4).
 
     Args:
-        logits: (..., V), floating point.
+        logits: (..., V), floating point, the largest of each row finite.
         typical_p: in (0, 1]; 1 keeps every token.
 
     Returns:
         (..., V), the logits, -inf for the tokens left out, the most probable one perhaps among them.
 
     Raises:
-        TypeError, ValueError: as :func:`top_k_filter`; ``typical_p`` is outside (0, 1].
+        TypeError, ValueError: as :func:`top_k_filter`.
 
     Example:
         >>> typical_filter(torch.tensor([0.5, 0.3, 0.2]).log(), 0.2).exp()
         tensor([0.0000, 0.3000, 0.0000])
     """
     _check(logits)
-    _in_open_interval("typical_p", typical_p, closed=True)
+    number("typical_p", typical_p, ABOVE_0, 1.0, accepted="a number in (0, 1]")
     if typical_p == 1:
         return logits
     log_p = logits.detach().log_softmax(dim=-1, dtype=_wide(logits))
@@ -149,22 +148,22 @@ def eta_filter(logits: Tensor, eta_cutoff: float) -> Tensor:
     """Tokens above a cutoff that falls as the entropy rises, and the most probable one, equation (5).
 
     Args:
-        logits: (..., V), floating point.
+        logits: (..., V), floating point, the largest of each row finite.
         eta_cutoff: in (0, 1), the paper's epsilon: 3e-4 to 4e-3.
 
     Returns:
         (..., V), the logits, -inf for the tokens left out.
 
     Raises:
-        TypeError, ValueError: as :func:`top_k_filter`; ``eta_cutoff`` is outside (0, 1).
+        TypeError, ValueError: as :func:`top_k_filter`.
 
     Example:
         >>> eta_filter(torch.tensor([0.9, 0.0999, 0.0001]).log(), 0.001).exp()
         tensor([0.9000, 0.0999, 0.0000])
     """
     _check(logits)
-    _in_open_interval("eta_cutoff", eta_cutoff)
-    p = logits.softmax(dim=-1, dtype=_wide(logits))
+    number("eta_cutoff", eta_cutoff, ABOVE_0, BELOW_1, accepted="a number in (0, 1)")
+    p = logits.detach().softmax(dim=-1, dtype=_wide(logits))
     entropy = torch.special.entr(p).sum(dim=-1, keepdim=True)
     cutoff = (eta_cutoff**0.5 * torch.exp(-entropy)).clamp(max=eta_cutoff)  # (..., 1)
     return torch.where(p >= cutoff.minimum(p.amax(dim=-1, keepdim=True)), logits, -INF)  # p_max >= exp(-H): the minimum is for rounding only
@@ -174,69 +173,33 @@ def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
     """Most probable tokens first, until they hold ``top_h`` of the entropy, equation (6).
 
     Args:
-        logits: (..., V), floating point.
+        logits: (..., V), floating point, the largest of each row finite.
         top_h: in (0, 1].
 
     Returns:
         (..., V), the logits, -inf for the tokens left out: at most 100 tokens stay.
 
     Raises:
-        TypeError, ValueError: as :func:`top_k_filter`; ``top_h`` is outside (0, 1].
+        TypeError, ValueError: as :func:`top_k_filter`.
 
     Example:
         >>> top_h_filter(torch.tensor([0.6, 0.3, 0.1]).log(), 0.4).exp()
         tensor([0.6000, 0.0000, 0.0000])
     """
     _check(logits)
-    _in_open_interval("top_h", top_h, closed=True)
+    number("top_h", top_h, ABOVE_0, 1.0, accepted="a number in (0, 1]")
     top, order = logits.detach().topk(min(100, logits.shape[-1]), dim=-1)
     terms = torch.special.entr(top.softmax(dim=-1, dtype=_wide(logits)))  # -p log p
     keep = terms.cumsum(dim=-1) <= top_h * terms.sum(dim=-1, keepdim=True)
     return _keep_only(logits, order, keep | (torch.arange(keep.shape[-1], device=keep.device) == 0))
 
 
-def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) -> Tensor:
-    """-inf for each token that would complete an n-gram which the row, prompt included, already holds.
-
-    Args:
-        logits: (B, V), floating point, of the token to come.
-        input_ids: (B, T), the tokens so far; padding counts as a token, as in transformers.
-        ngram_size: n, at least 1.
-
-    Returns:
-        (B, V), the logits, -inf for the tokens left out.
-
-    Raises:
-        TypeError: not a floating point / integer tensor, ``ngram_size`` not an integer.
-        ValueError: shapes or devices that do not fit, ``ngram_size`` smaller than 1.
-
-    Example:
-        >>> block_repeated_ngrams(torch.zeros(1, 4), torch.tensor([[2, 3, 1, 2]]), 2)
-        tensor([[0., 0., 0., -inf]])
-    """
-    _check(logits)
-    tensor("input_ids", input_ids, floating=False)
-    number("ngram_size", ngram_size, 1, accepted="a positive integer", integer=True)
-    if logits.ndim != 2 or input_ids.ndim != 2 or len(input_ids) != len(logits):
-        raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given with logits {tuple(logits.shape)}, (B, T) with (B, V) is accepted")
-    same_device("input_ids", input_ids, "logits", logits)
-    (_, T), V = input_ids.shape, logits.shape[-1]
-    if T < ngram_size:
-        return logits
-    windows = input_ids.unfold(1, ngram_size, 1)  # (B, T-n+1, n)
-    seen = (windows[..., :-1] == input_ids[:, None, T - ngram_size + 1 :]).all(dim=-1)  # (B, T-n+1): they begin as the row ends
-    banned = torch.zeros(len(logits), V + 1, dtype=torch.bool, device=logits.device)  # column V takes what is not banned
-    banned.scatter_(1, windows[..., -1].long().masked_fill(~seen, V), True)
-    return logits.masked_fill(banned[:, :V], -INF)
-
-
-def _keep(logits: Tensor, value: Tensor, border: Tensor, count) -> Tensor:
+def _keep_largest(logits: Tensor, value: Tensor, border: Tensor, count) -> Tensor:
     """The ``count`` (..., 1) largest by ``value``, of which ``border`` (..., 1) is the smallest: lower ids first among equals."""
     keep = value >= border
-    if torch.compiler.is_compiling() or (keep.sum(dim=-1, keepdim=True) > count).any():
-        tied = value == border
-        room = count - (value > border).sum(dim=-1, keepdim=True)
-        keep = (value > border) | (tied & (tied.cumsum(dim=-1) <= room))
+    if value.device.type != "cpu" or torch.compiler.is_compiling() or (keep.sum(dim=-1, keepdim=True) > count).any():  # a tie
+        above, tied = value > border, value == border
+        keep = above | (tied & (tied.cumsum(dim=-1) <= count - above.sum(dim=-1, keepdim=True)))
     return torch.where(keep, logits, -INF)
 
 
@@ -249,14 +212,11 @@ def _wide(logits: Tensor) -> torch.dtype:
     return torch.promote_types(logits.dtype, torch.float32)
 
 
-def _check(logits) -> None:
+def _check(logits) -> Tensor:
+    """The largest logit of each row, (..., 1)."""
     tensor("logits", logits, floating=True)
     if logits.ndim == 0 or 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., V) without a zero is accepted")
-
-
-def _in_open_interval(name: str, value, closed: bool = False) -> None:
-    interval = "(0, 1]" if closed else "(0, 1)"
-    number(name, value, 0.0, 1.0, accepted=f"a number in {interval}")
-    if value == 0 or (value == 1 and not closed):
-        raise ValueError(f"{name}: {value} given, a number in {interval} is accepted")
+    highest = logits.detach().amax(dim=-1, keepdim=True)
+    require((highest.abs() < INF).all(), "logits: rows with a finite largest value are accepted, {} given", highest)
+    return highest

@@ -69,7 +69,7 @@ def sample(
 
     Args:
         model, input_ids, max_new_tokens, **options: as :func:`greedy_search`.
-        temperature: larger than 0; below 1 sharpens the distribution, above flattens it.
+        temperature: from 1e-6 to 1e6; below 1 sharpens the distribution, above flattens it.
         top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see :mod:`tricks_lib.decoding.filters`; default: not used.
         generator: source of randomness on the model's device; default: torch's.
 
@@ -85,16 +85,17 @@ def sample(
         >>> sample(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, temperature=0.7, min_p=0.1).shape
         torch.Size([1, 7])
     """
-    number("temperature", temperature, 0.0, accepted="a number larger than 0 (for 0: greedy_search)")
-    if temperature == 0:
-        raise ValueError(f"temperature: {temperature} given, a number larger than 0 (for 0: greedy_search) is accepted")
+    number("temperature", temperature, 1e-6, 1e6, accepted="a number from 1e-6 (for less: greedy_search) to 1e6")
     steps = [(filters.top_h_filter, top_h), (filters.top_k_filter, top_k), (filters.top_p_filter, top_p),
              (filters.min_p_filter, min_p), (filters.typical_filter, typical_p), (filters.eta_filter, eta_cutoff)]  # fmt: skip
     steps = [(keep, value) for keep, value in steps if value is not None]
     for keep, value in steps:  # a parameter out of range is an error before the model runs
         keep(torch.zeros(1, 2), value)
+    run = Run(model, input_ids, max_new_tokens, **options)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator: {type(generator).__name__} given, a torch.Generator is accepted")
+    if generator is not None and generator.device.type != run.ids.device.type:
+        raise ValueError(f"generator: on {generator.device}, model on {run.ids.device}; one device is accepted")
 
     def draw(logits):  # (B, V) -> (B,)
         logits = logits / temperature
@@ -102,7 +103,7 @@ def sample(
             logits = keep(logits, value)
         return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
 
-    return _grow(Run(model, input_ids, max_new_tokens, **options), draw)
+    return _grow(run, draw)
 
 
 def _grow(run: Run, choose: Callable) -> Tensor:

@@ -1,19 +1,19 @@
-"""What every decoding mode shares: a prompt, the model's key-value cache, and the next token's logits.
+"""What every decoding mode shares: rows of tokens that grow, the model's key-value cache, and the next token's logits.
 
 Without a cache, step t computes all t positions again: 1 + 2 + ... + T forwards of a column. With it, each step computes
 one column and reads the keys and values of the others.
 Shapes: B prompts, R rows under way (B times beams or candidates), T tokens of the prompt, V vocabulary, H hidden.
 """
 
-import inspect
 import warnings
 from typing import Callable, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tricks_lib._checks import number, require, same_device, tensor
-from tricks_lib.decoding.filters import block_repeated_ngrams
+from tricks_lib._checks import number, require
+from tricks_lib.decoding.ngrams import block_repeated_ngrams
+from tricks_lib.decoding.prompt import as_list, causal_model, check_prompt, positions, special_tokens
 
 # What `generate(custom_generate=...)` hands on beside the options. The cache and the positions are made anew here.
 FROM_GENERATE = {"past_key_values", "position_ids", "cache_position", "use_cache", "logits_to_keep", "synced_gpus", "streamer"}
@@ -62,26 +62,20 @@ class Run:
         if model.training:
             raise ValueError("model: one in training mode given, where dropout changes the tokens; model.eval() is accepted")
         check_prompt(model, input_ids, attention_mask)
-        for name in from_generate.keys() - FROM_GENERATE:
-            raise TypeError(f"{name}: given, but accepted are the mode's own arguments and {', '.join(Options.__annotations__)}")
-        if (cache := from_generate.get("past_key_values")) is not None and cache.get_seq_length():
-            raise ValueError(f"past_key_values: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted")
-        if getattr(generation_config, "num_beams", None) not in (None, 1):
-            raise ValueError("num_beams: given to generate, which repeated the rows for it; it is accepted as the mode's own argument")
+        self._check_options(generation_config, from_generate)
         for name, value in {"on_token": on_token, "logits_processor": logits_processor}.items():
             if value is not None and not callable(value):
                 raise TypeError(f"{name}: {type(value).__name__} given, a callable is accepted")
-
-        (B, T), V = input_ids.shape, model.get_input_embeddings().num_embeddings
+        B, T = input_ids.shape
         if max_new_tokens is None and generation_config is not None:
             max_new_tokens = generation_config.max_new_tokens or (generation_config.max_length or 0) - T
         number("max_new_tokens", max_new_tokens, 1, accepted="a positive integer", integer=True)
         number("no_repeat_ngram_size", no_repeat_ngram_size, 0, accepted="an integer of at least 0 (0: no limit)", integer=True)
         config = generation_config or getattr(model, "generation_config", None)
-        self.eos = end_tokens(model, eos_token_id, config)
-        pad = token_ids("pad_token_id", pad_token_id, V) or from_config(config, "pad_token_id", V) or self.eos or [0]
-        self.model, self.pad, self.max_new_tokens, self.ngram_size = model, pad[0], max_new_tokens, no_repeat_ngram_size
-        self.on_token, self.processor, self.criteria = on_token, logits_processor, own_criteria(stopping_criteria)
+        self.eos = special_tokens("eos_token_id", eos_token_id, model, config)
+        self.pad = (special_tokens("pad_token_id", pad_token_id, model, config) or self.eos or [0])[0]
+        self.model, self.max_new_tokens, self.ngram_size, self.processor = model, max_new_tokens, no_repeat_ngram_size, logits_processor
+        self.on_token, self.criteria = on_token, own_criteria(stopping_criteria, under_generate=generation_config is not None)
 
         self.ids = input_ids.new_full((B, T + max_new_tokens), self.pad)  # (R, T + new)
         self.ids[:, :T] = input_ids
@@ -95,14 +89,28 @@ class Run:
             self.mask[:, :T] = attention_mask
             self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
             longest = int(attention_mask.sum(dim=1).max())
-        limit = getattr(model.config, "max_position_embeddings", None)
-        if limit is not None and 0 < limit < longest + max_new_tokens:
+        if longest + max_new_tokens > (limit := positions(model)):
             raise ValueError(f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens, {limit} positions in all are accepted")
         if T > 1 and any(token in self.eos for token in input_ids[:, -1].tolist()):
             message = "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with add_special_tokens=False"
             warnings.warn(message, stacklevel=4)
         self.options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         self.takes_positions = "position_ids" in takes or "kwargs" in takes
+
+    @staticmethod
+    def _check_options(generation_config, from_generate: dict) -> None:
+        """What cannot be honoured is an error, never ignored."""
+        for name in sorted(from_generate.keys() - FROM_GENERATE):
+            raise TypeError(f"{name}: given, but accepted are the mode's own arguments and {', '.join(Options.__annotations__)}")
+        if (cache := from_generate.get("past_key_values")) is not None and cache.get_seq_length():
+            raise ValueError(f"past_key_values: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted")
+        for name, instead in {"synced_gpus": "False", "streamer": "on_token=streamer.put"}.items():
+            if from_generate.get(name):
+                raise ValueError(f"{name}: {type(from_generate[name]).__name__} given, {instead} is accepted")
+        if generation_config is not None and not hasattr(generation_config, "eos_token_id"):
+            raise TypeError(f"generation_config: {type(generation_config).__name__} given, a transformers.GenerationConfig is accepted")
+        if getattr(generation_config, "num_beams", None) not in (None, 1):
+            raise ValueError("num_beams: given to generate, which repeated the rows for it; it is accepted as the mode's own argument")
 
     def next_logits(self, hidden: bool = False):
         """Logits (R, V) in float32 of the token to come; with ``hidden`` also the last layer's states (R, n, H).
@@ -130,7 +138,13 @@ class Run:
         tokens = self.ids[:, : self.length]
         if self.ngram_size:
             scores = block_repeated_ngrams(scores, tokens, self.ngram_size)
-        return scores if self.processor is None else self.processor(tokens, scores)
+        if self.processor is None:
+            return scores
+        processed = self.processor(tokens, scores)
+        if not isinstance(processed, Tensor) or processed.shape != scores.shape:
+            given = f"returns {tuple(processed.shape) if isinstance(processed, Tensor) else type(processed).__name__}"
+            raise ValueError(f"logits_processor: one that {given} given, scores {tuple(scores.shape)} (R, V) are accepted")
+        return processed
 
     def take(self, tokens: Tensor) -> bool:
         """One more column, tokens (B,): padding in rows that have ended; True when all have."""
@@ -156,59 +170,10 @@ class Run:
         self.cache.reorder_cache(rows)
 
 
-def causal_model(model):
-    """The names of the arguments of ``model``'s forward, if it is a decoder-only language model."""
-    if not isinstance(model, nn.Module) or not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
-        raise TypeError(f"model: {type(model).__name__} given, a transformers causal language model is accepted")
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise TypeError(f"model: {type(model).__name__}, an encoder-decoder, given, a decoder-only causal language model is accepted")
-    return inspect.signature(model.forward).parameters.keys()
-
-
-def check_prompt(model, input_ids, attention_mask, name: str = "input_ids") -> None:
-    tensor(name, input_ids, floating=False)
-    if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"{name}: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a zero is accepted")
-    embedding = model.get_input_embeddings()
-    same_device(name, input_ids, "model", embedding.weight)
-    V = embedding.num_embeddings
-    require(((input_ids >= 0) & (input_ids < V)).all(), f"{name}: token ids in 0..{V - 1} are accepted, {{}} given", input_ids)
-    if attention_mask is None:
-        return
-    tensor("attention_mask", attention_mask)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(f"attention_mask: shape {tuple(attention_mask.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted")
-    same_device("attention_mask", attention_mask, name, input_ids)
-    require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
-
-
-def token_ids(name: str, value, V: int) -> list[int]:
-    ids = as_list(value)
-    for token in ids:
-        number(name, token, 0, V - 1, accepted=f"a token id in 0..{V - 1} (or a list of them)", integer=True)
-    return ids
-
-
-def end_tokens(model, eos_token_id, config) -> list[int]:
-    """The caller's end tokens, else those of the generation config."""
-    V = model.get_input_embeddings().num_embeddings
-    return from_config(config, "eos_token_id", V) if eos_token_id is None else token_ids("eos_token_id", eos_token_id, V)
-
-
-def from_config(config, name: str, V: int) -> list[int]:
-    return [i for i in as_list(getattr(config, name, None)) if 0 <= i < V]  # a small model may keep the ids of a large vocabulary
-
-
-def as_list(value) -> list:
-    """None -> [], 5 -> [5], a list or tensor of ids -> list."""
-    value = value.tolist() if isinstance(value, Tensor) else value
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def own_criteria(criteria) -> list:
-    """The caller's stopping criteria, less the length and the end tokens that `generate` adds: :class:`Run` has those."""
+def own_criteria(criteria, under_generate: bool) -> list:
+    """The caller's stopping criteria; `generate` adds the length and the end tokens, which :class:`Run` has already."""
     criteria = as_list(criteria)
     for criterion in criteria:
         if not callable(criterion):
             raise TypeError(f"stopping_criteria: {type(criterion).__name__} given, a callable (input_ids, scores) or a list of them is accepted")
-    return [c for c in criteria if not hasattr(c, "max_length") and not hasattr(c, "eos_token_id")]
+    return [c for c in criteria if not (under_generate and type(c).__name__ in ("MaxLengthCriteria", "EosTokenCriteria"))]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.run import Run, causal_model, check_prompt, end_tokens
+from tricks_lib.decoding.prompt import causal_model, check_prompt, positions, special_tokens
+from tricks_lib.decoding.run import Run
 
 __all__ = ["sequence_log_prob", "next_token_table"]
 
@@ -36,7 +37,7 @@ def sequence_log_prob(
         prompt_length: number of leading columns that are given, not scored, in 0..T-1.
         attention_mask: (B, T), or (B, prompt_length) for the prompts alone, 1 for a token and 0 for padding on
             either side; default: every position is a token.
-        length_penalty: 0: the sum; 1: the mean over the counted tokens; else as beam search divides.
+        length_penalty: from -10 to 10; 0: the sum; 1: the mean over the counted tokens; else as beam search divides.
         eos_token_id: as :func:`~tricks_lib.decoding.greedy_search`.
 
     Returns:
@@ -44,7 +45,8 @@ def sequence_log_prob(
 
     Raises:
         TypeError: ``model`` is no decoder-only language model, or an argument is of the wrong type.
-        ValueError: shapes or devices that do not fit, ids outside the vocabulary, ``prompt_length`` not in 0..T-1.
+        ValueError: shapes or devices that do not fit, ids outside the vocabulary, a parameter out of range,
+            more tokens than the model has positions for.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -56,11 +58,13 @@ def sequence_log_prob(
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
     number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
-    number("length_penalty", length_penalty, -float("inf"), accepted="a number")
-    if isinstance(attention_mask, Tensor) and attention_mask.shape == (B, prompt_length) and prompt_length < T:
+    number("length_penalty", length_penalty, -10.0, 10.0)
+    if isinstance(attention_mask, Tensor) and attention_mask.shape == (B, prompt_length):  # the continuation is all tokens
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(B, T - prompt_length)], dim=1)
     check_prompt(model, sequences, attention_mask, "sequences")
     mask = torch.ones_like(sequences) if attention_mask is None else attention_mask.long()
+    if (longest := int(mask.sum(dim=1).max())) > (limit := positions(model)):
+        raise ValueError(f"sequences: {longest} tokens given, the model's {limit} positions are accepted")
 
     inputs = {"input_ids": sequences, "attention_mask": mask, "use_cache": False}
     if "position_ids" in takes or "kwargs" in takes:
@@ -71,9 +75,10 @@ def sequence_log_prob(
     targets = sequences[:, first:].long()  # (B, n)
     log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, n)
 
-    eos = end_tokens(model, eos_token_id, getattr(model, "generation_config", None))
-    ends = torch.isin(targets, torch.tensor(eos, dtype=torch.long, device=targets.device)).long()  # (B, n)
-    keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool() & (ends.cumsum(dim=1) - ends == 0)  # none before the first end token
+    keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool()  # (B, n)
+    eos = special_tokens("eos_token_id", eos_token_id, model, getattr(model, "generation_config", None))
+    ends = keep & torch.isin(targets, torch.tensor(eos, dtype=torch.long, device=targets.device))  # not the padding of a model whose pad is its eos
+    keep &= ends.long().cumsum(dim=1) - ends.long() == 0  # none before the first end token
     count = keep.sum(dim=1).clamp(min=1)
     return log_p.masked_fill(~keep, 0).sum(dim=1) / count.to(log_p.dtype) ** length_penalty
 
@@ -124,7 +129,7 @@ def next_token_table(
         so_far = run.ids[0, : run.length] if run.mask is None else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
         p = run.next_logits()[0].softmax(dim=-1)  # (V,)
         top = p.topk(min(num_choices, len(p)))
-        choices = {f"Choice {i}": f"{decode([token])} ({p:.2%})" for i, (token, p) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)}
+        choices = {f"Choice {i}": f"{decode([token])} ({share:.2%})" for i, (token, share) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)}
         rows.append({"Input": decode(so_far.tolist()), **choices})
         if run.take(top.indices[:1]):
             break
