@@ -193,6 +193,42 @@ def test_buffers_made_or_resized_on_the_way_start_afresh():
     assert average(ema)["cache"].tolist() == [1, 1, 1, 1]
 
 
+def test_buffer_resized_while_the_average_is_evaluated_does_not_hinder_the_weights_coming_back():
+    """A cache of positions that grows with the longest text of the evaluation."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("cache", torch.ones(3))
+    ema, trained = EMA(model), weights(model)
+    with ema.average_parameters():
+        model.cache = torch.zeros(5)
+    assert torch.equal(model.weight, trained["weight"]) and model.cache.tolist() == [0] * 5
+    disturb(model, 0)
+    ema.update()
+
+
+def test_checkpoint_holds_the_buffers_that_the_model_made_or_resized_on_the_way():
+    def fresh():
+        torch.manual_seed(0)
+        model = nn.Linear(2, 2)
+        model.register_buffer("cache", torch.ones(3))
+        return model, EMA(model, decay=0.5)
+
+    def grow(model):
+        model.cache = torch.arange(5.0)
+        model.register_buffer("late", torch.ones(1))
+
+    (model, ema), (resumed, second) = fresh(), fresh()
+    grow(model)
+    ema.update()
+    second.load_state_dict(ema.state_dict())
+    assert_same(average(second), weights(resumed))  # the buffers are not there yet, or not that long
+    grow(resumed)
+    for m, e in ((model, ema), (resumed, second)):
+        m.cache.mul_(3)
+        e.update()
+    assert_same(average(second), average(ema))
+    EMA(nn.Linear(2, 2), buffers=False).load_state_dict(ema.state_dict())  # its own choice: buffers stay the model's
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_average_moves(dtype):
     """Kept in bfloat16, the average never moves at decay 0.999."""
@@ -434,6 +470,9 @@ BAD_INPUT = {
     "decay is 1": ((GOOD, 1.0), ValueError, "decay"),
     "decay above 1": ((GOOD, 1.1), ValueError, "decay"),
     "decay is NaN": ((GOOD, float("nan")), ValueError, "decay"),
+    "decay is infinite": ((GOOD, float("inf")), ValueError, "decay"),
+    "decay is a tensor": ((GOOD, torch.tensor(0.9)), TypeError, "decay"),
+    "buffers is None": ((GOOD, 0.9, False, None), TypeError, "buffers"),
     "decay is a string": ((GOOD, "0.9"), TypeError, "decay"),
     "decay is a bool": ((GOOD, True), TypeError, "decay"),
     "warmup is a number": ((GOOD, 0.9, 100), TypeError, "warmup"),
@@ -449,7 +488,15 @@ BAD_STATE = {
     "of a larger model": (EMA(nn.Bilinear(2, 2, 2)).state_dict(), ValueError),
     "with more parameters": ({**STATE, "shadow": {**STATE["shadow"], "extra": torch.ones(1)}}, ValueError),
     "with fewer parameters": ({**STATE, "shadow": {"weight": torch.ones(2, 2)}}, ValueError),
-    "with unknown buffers": ({**STATE, "buffers": {"running_mean": torch.ones(1)}}, ValueError),
+    "weight of another shape": ({**STATE, "shadow": {**STATE["shadow"], "bias": torch.ones(3)}}, ValueError),
+    "buffers are a list": ({**STATE, "buffers": []}, TypeError),
+    "without its buffers": ({key: value for key, value in STATE.items() if key != "buffers"}, ValueError),
+    "warmup is a string": ({**STATE, "warmup": "no"}, TypeError),
+    "warmup is None": ({**STATE, "warmup": None}, TypeError),
+    "decay is infinite": ({**STATE, "decay": float("inf")}, ValueError),
+    "decay is NaN": ({**STATE, "decay": float("nan")}, ValueError),
+    "decay is None": ({**STATE, "decay": None}, TypeError),
+    "count is None": ({**STATE, "num_updates": None}, TypeError),
     "lists for tensors": ({**STATE, "shadow": {"weight": [[1.0]], "bias": [1.0]}}, TypeError),
     "shadow is None": ({**STATE, "shadow": None}, TypeError),
     "count is negative": ({**STATE, "num_updates": -1}, ValueError),
@@ -475,3 +522,9 @@ def test_bad_state_is_an_error_and_changes_nothing(case):
         ema.load_state_dict(state)
     assert_same(average(ema), before)
     assert ema.num_updates == 0
+
+
+def test_state_without_the_buffers_of_the_model_is_an_error():
+    ema = EMA(nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match="^state_dict: without buffers num_batches_tracked, running_mean, running_var .* accepted"):
+        ema.load_state_dict({**ema.state_dict(), "buffers": {}})

@@ -137,7 +137,7 @@ def test_rows_only_path_is_taken_where_the_table_is_for_look_ups_only():
         loss_of(model, A).backward()
         with fgm.perturbed():
             (site,) = fgm._sites
-            assert (site.backup[0] is not None) is expected
+            assert isinstance(site.backup[0], torch.Tensor) is expected
 
 
 def test_hidden_use_of_the_table_is_noticed():
@@ -347,13 +347,26 @@ def test_weights_come_back_after_an_exception(make):
     torch.testing.assert_close(model(A), Net()(A), rtol=0, atol=0)
 
 
-def test_weights_come_back_when_the_attack_itself_fails_half_way():
+@pytest.mark.parametrize("call", [lambda fgm: fgm.attack(), lambda fgm: fgm.perturbed().__enter__()], ids=["attack", "perturbed"])
+def test_weights_come_back_when_the_attack_itself_fails_half_way(call):
     model = Net()
     fgm, clean = FGM(model, target="s.weight"), weights(model)
     loss_of(model, A).backward()
     fgm._sites[1].perturb = None  # any failure at the second parameter
-    with pytest.raises(TypeError), fgm.perturbed():
-        pass
+    with pytest.raises(TypeError):
+        call(fgm)
+    assert_same(weights(model), clean)
+
+
+def test_second_perturbed_inside_the_first_is_an_error_and_leaves_the_attack_in_place():
+    model = Net()
+    fgm, clean = FGM(model), weights(model)
+    loss_of(model, A).backward()
+    with fgm.perturbed():
+        attacked = weights(model)
+        with pytest.raises(RuntimeError, match="^attack: "), fgm.perturbed():
+            pass
+        assert_same(weights(model), attacked)
     assert_same(weights(model), clean)
 
 
@@ -636,10 +649,66 @@ def test_parameter_object_may_be_replaced():
     assert_same(weights(model), clean)
 
 
+def test_replaced_parameter_is_not_attacked_on_the_rows_of_an_earlier_batch():
+    model = Net()
+    fgm = FGM(model)
+    loss_of(model, A).backward()
+    with fgm.perturbed():
+        pass
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
+    clean = model.tokens.weight.detach().clone()
+    loss_of(model, B).backward()
+    with fgm.perturbed():
+        assert set((model.tokens.weight != clean).any(1).nonzero().flatten().tolist()) == {3, 7, 8, 9, 10, 11}
+
+
+def test_attack_of_an_accumulated_gradient_moves_the_rows_of_all_its_batches():
+    """Without a backward pass since the last restore, ``.grad`` as it stands is attacked."""
+    model = Net()
+    fgm, clean = FGM(model, epsilon=0.5), model.tokens.weight.detach().clone()
+    for input_ids in (A, B):
+        loss_of(model, input_ids).backward()
+    with fgm.perturbed():
+        pass
+    gradient = model.tokens.weight.grad
+    with fgm.perturbed():
+        torch.testing.assert_close(model.tokens.weight.detach(), clean + 0.5 * gradient / gradient.norm())
+
+
+def test_replica_of_data_parallel_sees_a_part_of_the_batch_and_is_not_taken_for_all_of_it():
+    """DataParallel around the model after the attack was made: the hooks run in its replicas too."""
+    model = Net()
+    fgm, clean = FGM(model), model.tokens.weight.detach().clone()
+    replica = model.tokens._replicate_for_data_parallel()
+    replica.weight = model.tokens.weight
+    (loss_of(model, A) + replica(B).pow(2).sum()).backward()
+    gradient = model.tokens.weight.grad
+    with fgm.perturbed():
+        torch.testing.assert_close(model.tokens.weight.detach(), clean + gradient / gradient.norm())
+
+
+def test_process_group_of_a_model_that_is_not_distributed_is_its_own_affair():
+    model = Net()
+    model.process_group = "a name of one's own"
+    loss_of(model, A).backward()
+    with FGM(model).perturbed():
+        pass
+
+
+def test_scalar_parameter_may_be_a_target():
+    model = Net()
+    model.scale = nn.Parameter(torch.ones(()))
+    fgm = FGM(model, epsilon=0.25, target="scale")
+    (loss_of(model, A) * model.scale).backward()
+    with fgm.perturbed():
+        assert model.scale.item() == 1.25
+    assert model.scale.item() == 1
+
+
 def attacked_in_parallel(rank):
     model = Net()
     parallel = nn.parallel.DistributedDataParallel(model)
-    fgm = FGM(parallel)
+    fgm = FGM(nn.Sequential(parallel))  # also inside another wrapper, such as that of torch.compile
     for batch in ((A, B), (B, A)):  # the second time over an accumulated gradient
         loss_of(parallel, batch[rank]).backward()
         with fgm.perturbed():
@@ -703,6 +772,12 @@ BAD_INPUT = {
     "alpha is zero": (PGD, (GOOD, 1.0, None, False, 0.0), ValueError, "alpha"),
     "alpha is negative": (PGD, (GOOD, 1.0, None, False, -0.3), ValueError, "alpha"),
     "alpha is NaN": (PGD, (GOOD, 1.0, None, False, float("nan")), ValueError, "alpha"),
+    "alpha is infinite": (PGD, (GOOD, 1.0, None, False, float("inf")), ValueError, "alpha"),
+    "model of PGD on the meta device": (PGD, (nn.Embedding(3, 2, device="meta"),), ValueError, "model"),
+    "model of AWP is a list": (AWP, ([GOOD],), TypeError, "model"),
+    "epsilon of AWP is zero": (AWP, (GOOD, 0), ValueError, "epsilon"),
+    "epsilon of PGD is None": (PGD, (GOOD, None), TypeError, "epsilon"),
+    "target of AWP is a number": (AWP, (GOOD, 0.1, 1), TypeError, "target"),
     "alpha is None": (PGD, (GOOD, 1.0, None, False, None), TypeError, "alpha"),
 }
 

@@ -34,8 +34,8 @@ class EMA:
     The weights are looked up by name at each step, so that moving the model to another device, or giving it to an optimizer,
     before or after, makes no difference. A tied weight is averaged once. The average of half precision weights is kept in
     float32, since in bfloat16 a step of 0.001 of the difference rounds to nothing. Wrappers (``DistributedDataParallel``,
-    ``torch.compile``) are looked through: the names, and so checkpoints, are those of the model inside. Every process
-    of a distributed run keeps the same average.
+    ``torch.compile``) are looked through: the names, and so checkpoints, are those of the model inside. The processes
+    of a distributed run have the same weights, so each keeps the same average; buffers are followed in each process alone.
 
     Args:
         model: with trainable parameters. Parameters that are frozen now are not averaged.
@@ -70,14 +70,11 @@ class EMA:
                 raise TypeError(f"{name}: {value!r} given, True or False is accepted")
         self.model, self.decay, self.warmup, self.buffers, self.num_updates = model, decay, warmup, buffers, 0
         self._backup: dict[str, Tensor] | None = None
-        parameters = self._parameters()
-        if not parameters:
-            raise ValueError(f"model: {type(model).__name__} without a trainable parameter given, one with some is accepted")
-        for name, value in parameters.items():
-            if value.is_meta:
-                raise ValueError(f"model: parameter {name} on the meta device given, weights with values are accepted")
-        self._shadow = {name: _start(value) for name, value in parameters.items()}
+        self._shadow = {name: _start(value) for name, value in self._parameters().items()}
         self._shadow_buffers = {name: _start(value) for name, value in self._buffers().items()}
+        if not self._shadow or any(value.is_meta for value in self._shadow.values()):
+            given = "with parameters on the meta device" if self._shadow else "without a trainable parameter"
+            raise ValueError(f"model: {type(model).__name__} {given} given, one with trainable weights is accepted")
 
     @torch.no_grad()
     def update(self) -> None:
@@ -107,7 +104,7 @@ class EMA:
             if shadow is None or shadow.shape != value.shape:  # made or resized on the way, such as a cache of positions
                 self._shadow_buffers[name] = _start(value)
             elif value.is_floating_point():
-                average = torch.lerp(shadow, value.to(shadow), 1 - decay)
+                average = torch.lerp(shadow, value.to(shadow.dtype), 1 - decay)
                 shadow.copy_(torch.where(average.isfinite(), average, value))
             else:
                 shadow.copy_(value)
@@ -123,13 +120,12 @@ class EMA:
         if self._backup is not None:
             raise RuntimeError("apply_shadow: the model holds the average already; call restore() first")
         targets, average = self._checked() | self._buffers(), self._shadow | self._shadow_buffers
-        targets = {name: value for name, value in targets.items() if name in average and average[name].shape == value.shape}
-        self._backup = {name: value.detach().clone() for name, value in targets.items()}
+        self._backup = {name: value.detach().clone() for name, value in targets.items() if name in average}
         _fill(targets, average)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the trained weights back, bit for bit.
+        """Put the trained weights back, bit for bit. Buffers that have been resized meanwhile stay as they are.
 
         Raises:
             RuntimeError: :meth:`apply_shadow` was not called before.
@@ -158,7 +154,8 @@ class EMA:
         """Continue from :meth:`state_dict`, decay and warm-up included. Nothing changes if it does not fit.
 
         Args:
-            state_dict: of an :class:`EMA` of the same model; its tensors may be on another device.
+            state_dict: of an :class:`EMA` of the same model; its tensors may be on another device. It may hold buffers that
+                the model made, or resized, while it was trained.
 
         Raises:
             TypeError: not a mapping, or an entry of another type.
@@ -170,14 +167,19 @@ class EMA:
             raise ValueError(f"state_dict: without {', '.join(sorted(missing))} given, what EMA.state_dict() returns is accepted")
         number("state_dict", state_dict["num_updates"], 0, accepted="a count of updates, 0 or more,", integer=True)
         number("state_dict", state_dict["decay"], 0.0, math.nextafter(1.0, 0.0), accepted="a decay in [0, 1)")
-        for own, key in ((self._shadow, "shadow"), (self._shadow_buffers, "buffers")):
+        if not isinstance(state_dict["warmup"], bool):
+            raise TypeError(f"state_dict: {state_dict['warmup']!r} given as warmup, True or False is accepted")
+        for key in ("shadow", "buffers"):
             given = state_dict[key]
             if not isinstance(given, Mapping) or not all(isinstance(value, Tensor) for value in given.values()):
                 raise TypeError(f"state_dict: under {key} {type(given).__name__} given, a mapping from names to tensors is accepted")
-            _same_names("state_dict", own, given)
-        for own, key in ((self._shadow, "shadow"), (self._shadow_buffers, "buffers")):
-            _fill(own, state_dict[key])
-        self.num_updates, self.decay, self.warmup = state_dict["num_updates"], state_dict["decay"], bool(state_dict["warmup"])
+        _same("state_dict", self._shadow, state_dict["shadow"])
+        if self.buffers and (missing := self._shadow_buffers.keys() - state_dict["buffers"].keys()):
+            raise ValueError(f"state_dict: without buffers {', '.join(sorted(missing))} given, all buffers of the model are accepted")
+        _fill(self._shadow, state_dict["shadow"])
+        if self.buffers:
+            self._shadow_buffers = {name: _start(value) for name, value in state_dict["buffers"].items()}
+        self.num_updates, self.decay, self.warmup = state_dict["num_updates"], state_dict["decay"], state_dict["warmup"]
 
     def _parameters(self) -> dict[str, Tensor]:
         return {name: value for name, value in _unwrap(self.model).named_parameters() if value.requires_grad}
@@ -188,11 +190,10 @@ class EMA:
     def _checked(self) -> dict[str, Tensor]:
         """The trainable parameters, which must be those of the beginning; the average moves to where they are."""
         parameters = self._parameters()
-        _same_names("model", self._shadow, parameters)
+        _same("model", self._shadow, parameters)
         for shadow, values in ((self._shadow, parameters), (self._shadow_buffers, self._buffers())):
             for name in shadow.keys() & values.keys():
-                if shadow[name].device != values[name].device:
-                    shadow[name] = shadow[name].to(values[name].device)
+                shadow[name] = shadow[name].to(values[name].device)
         return parameters
 
 
@@ -201,13 +202,15 @@ def _start(value: Tensor) -> Tensor:
     return value.detach().to(wide, copy=True)
 
 
-def _fill(targets: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    for name in targets.keys() & values.keys():
-        targets[name].copy_(values[name])
+def _fill(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        if name in targets and targets[name].shape == value.shape:
+            targets[name].copy_(value)
     torch.clear_autocast_cache()  # it may hold half precision copies of the old weights
 
 
-def _same_names(argument: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def _same(argument: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise unless the names and shapes given are those expected."""
     for names, what in ((given.keys() - expected.keys(), "added or unfrozen"), (expected.keys() - given.keys(), "missing or frozen")):
         if names:
             listed = ", ".join(sorted(names))

@@ -13,10 +13,10 @@ This is (1) as published; the paper also normalises the embeddings (mean 0, vari
 LayerNorm has to do. The form over the table is the one that circulates.
 
 g is the gradient of the last backward pass alone, whatever ``.grad`` has accumulated before: a hook sees it first.
-In a batch only some rows of the table occur. If the table is used for look-ups only, the others have no gradient and
-are left alone; an output projection tied to the table puts gradient on every row, and every row moves.
+In a batch only some rows of the table occur. If the table is used for look-ups only, which the first attack finds out, the
+others have no gradient and FGM leaves them alone; an output projection tied to the table puts gradient on every row.
 
-Source: FGM: Miyato, Dai & Goodfellow, ICLR 2017, equations 3-6; PGD: Madry et al., ICLR 2018, section 2.1;
+Source: FGM: Miyato, Dai & Goodfellow, ICLR 2017, section 3; PGD: Madry et al., ICLR 2018, section 2.1;
 AWP: Wu, Xia & Wang, NeurIPS 2020, section 4.
 Shapes: B batch, T tokens, H hidden, V vocabulary.
 """
@@ -24,8 +24,7 @@ Shapes: B batch, T tokens, H hidden, V vocabulary.
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 
 import torch
 import torch.distributed as dist
@@ -45,10 +44,10 @@ class FGM:
 
     Args:
         model: any module. Its input embeddings are found by ``get_input_embeddings()``, of itself or of a module in it, else the
-            largest ``nn.Embedding`` is taken.
+            ``nn.Embedding`` with most rows is taken.
         epsilon: the norm of r, positive.
         target: instead, all trainable parameters whose name contains this, each with its own norm.
-        per_example: r for each example, by hooks on ``nn.Embedding``; the adversarial pass must see the same batch.
+        per_example: r for each example, by a hook on ``nn.Embedding``; one look-up a pass, and the adversarial pass must see the same batch.
 
     Raises:
         TypeError: an argument is of another type.
@@ -68,24 +67,29 @@ class FGM:
         True
     """
 
+    _by_rows = True  # (1) asks nothing of rows without a gradient
+
     def __init__(self, model: nn.Module, epsilon: float = 1.0, target: str | None = None, per_example: bool = False):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
         _positive("epsilon", epsilon)
-        if target is not None and not isinstance(target, str):
-            raise TypeError(f"target: {type(target).__name__} given, a part of a parameter's name, or None, is accepted")
-        if not isinstance(per_example, bool):
-            raise TypeError(f"per_example: {per_example!r} given, True or False is accepted")
-        self.model, self.epsilon, self.per_example = model, epsilon, per_example
-        self._active = False
-        self._sites = [_Site(*found, per_example) for found in self._find(model, target)]
-        if any(site.parameter.is_meta for site in self._sites):
+        for name, value, kind, accepted in (
+            ("model", model, nn.Module, "a torch.nn.Module"),
+            ("target", target, str | None, "a part of a parameter's name, or None,"),
+            ("per_example", per_example, bool, "True or False"),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: {type(value).__name__} given, {accepted} is accepted")
+        self.model, self.epsilon, self.per_example, self._active = model, epsilon, per_example, False
+        found = self._find(model, target)
+        if any(getattr(module, key).is_meta for module, key, _ in found):
             raise ValueError(f"model: {type(model).__name__} on the meta device given, weights with values are accepted")
-        if per_example and not all(isinstance(site.module, nn.Embedding) for site in self._sites):
+        if per_example and not all(isinstance(module, nn.Embedding) for module, _, _ in found):
             raise ValueError(f"target: {target!r} given with per_example, parameters of nn.Embedding alone are accepted")
-        by_rows = not isinstance(self, AWP) and not isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel))
-        handles = [handle for site in self._sites for handle in site.watch(by_rows)]
-        weakref.finalize(self, _remove, handles).atexit = False  # the hooks go when this object goes
+        parallel = [m for m in model.modules() if isinstance(m, (nn.parallel.DistributedDataParallel, nn.DataParallel))]
+        self._group = next((m.process_group for m in parallel if hasattr(m, "process_group")), None)
+        by_rows = self._by_rows and not parallel
+        self._sites = [_LookUps(module) if per_example else _Weight(module, key, by_rows and not tied) for module, key, tied in found]
+        for handle in (handle for site in self._sites for handle in site.handles):
+            weakref.finalize(self, handle.remove).atexit = False  # the hooks go with this object
 
     @torch.no_grad()
     def attack(self) -> None:
@@ -97,13 +101,17 @@ class FGM:
         if self._active and not isinstance(self, PGD):
             raise RuntimeError("attack: the weights are perturbed already; call restore() first")
         sites = [site for site in self._sites if site.fresh] or self._sites  # without a hook having fired, all
-        gradients = [(site, gradient) for site in sites if (gradient := site.gradient()) is not None]
-        if not gradients:
+        sites = [site for site in sites if site.gradient is not None]
+        if not sites:
             raise RuntimeError("attack: no target has a gradient; call loss.backward() first, with the model and the embeddings in it")
         self._active = True
-        for site, gradient in gradients:
-            site.perturb(gradient, self._move, getattr(self.model, "process_group", None))
-            site.fresh = False
+        try:
+            for site in sites:
+                site.perturb(site.gradient.to_dense(), self._move, self._group)
+                site.fresh = False
+        except BaseException:
+            self.restore()
+            raise
         torch.clear_autocast_cache()  # it may hold half precision copies of the clean weights
 
     @torch.no_grad()
@@ -117,8 +125,8 @@ class FGM:
     @contextmanager
     def perturbed(self) -> Iterator[None]:
         """``with fgm.perturbed(): loss(model).backward()``; the clean weights come back after any exception too."""
+        self.attack()
         try:
-            self.attack()
             yield
         finally:
             self.restore()
@@ -141,10 +149,8 @@ class FGM:
 
     def _default(self, model) -> set[int]:
         for module in model.modules():
-            try:
+            with suppress(AttributeError, NotImplementedError):
                 return {id(module.get_input_embeddings().weight)}
-            except (AttributeError, NotImplementedError):
-                continue
         tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
         return {id(max(tables, key=len))} if tables else set()
 
@@ -172,12 +178,11 @@ class PGD(FGM):
     Only the last adversarial gradient is added to that of the clean loss: each further step puts ``.grad`` back first.
 
     Args:
-        model, epsilon, target, per_example: as :class:`FGM`; epsilon is the radius.
+        model, epsilon, target, per_example: as :class:`FGM`, and the same errors; epsilon is the radius.
         alpha: the length of a step, positive.
-
-    Raises:
-        TypeError, ValueError: as :class:`FGM`.
     """
+
+    _by_rows = False  # the next step may see another batch
 
     def __init__(self, model: nn.Module, epsilon: float = 1.0, target: str | None = None, per_example: bool = False, alpha: float = 0.3):
         _positive("alpha", alpha)
@@ -186,23 +191,17 @@ class PGD(FGM):
 
     @torch.no_grad()
     def attack(self) -> None:
-        """One step of (2).
-
-        Raises:
-            RuntimeError: no target has a gradient.
-        """
+        """One step of (2); the same errors as :meth:`FGM.attack`."""
         first = not self._active
         super().attack()
         if first:
             self._clean_gradients = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters() if p.requires_grad]
             return
         for parameter, clean in self._clean_gradients:
-            if clean is None or parameter.grad is None:
-                parameter.grad = None if clean is None else clean.clone()
-            else:
-                parameter.grad.copy_(clean)
+            parameter.grad = None if clean is None else clean.clone()
 
     def restore(self) -> None:
+        """As :meth:`FGM.restore`."""
         super().restore()
         self._clean_gradients = []
 
@@ -217,11 +216,10 @@ class AWP(FGM):
     Args:
         model: any module.
         epsilon: length relative to each matrix, positive.
-        target: as :class:`FGM`; default: all trainable parameters with two axes or more (no biases, no norms).
-
-    Raises:
-        TypeError, ValueError: as :class:`FGM`.
+        target: as :class:`FGM`, and the same errors; default: all trainable parameters with two axes or more (no biases, no norms).
     """
+
+    _by_rows = False  # ||W|| is of all rows
 
     def __init__(self, model: nn.Module, epsilon: float = 0.005, target: str | None = None):
         super().__init__(model, epsilon, target)
@@ -233,93 +231,94 @@ class AWP(FGM):
         return clean + self.epsilon * self._norm(clean) * self._unit(gradient)
 
 
-class _Site:
-    """One attacked parameter: what the last passes left for it, and what it takes to restore it."""
+class _Weight:
+    """One attacked parameter: what the last backward pass left for it, and what it takes to restore it."""
 
-    def __init__(self, module: nn.Module, key: str, tied: bool, per_example: bool):
-        self.module, self.key, self.per_example = module, key, per_example
-        self.by_rows = False if tied else None  # None: not known before the first attack
+    def __init__(self, module: nn.Module, key: str, by_rows: bool):
+        self.module, self.key = module, key
+        self.by_rows = None if by_rows else False  # None: not known before the first attack
         self.looked_up = self.rows = None  # (V,) bool: rows of the passes since the last backward pass, and before it
-        self.gradient_of_pass = self.backup = self.r = None
+        self.gradient_of_pass = self.backup = None
         self.fresh = False  # has a gradient of a backward pass since the last attack
+        self.hooked = self.parameter
+        self.handles = [self.hooked.register_hook(self._backward)]
+        if by_rows and isinstance(module, nn.Embedding):
+            self.handles.append(module.register_forward_hook(self._forward, with_kwargs=True))
 
     @property
     def parameter(self) -> nn.Parameter:
         return getattr(self.module, self.key)
 
-    def watch(self, by_rows: bool) -> list:
-        handles = [self.parameter.register_hook(self._backward)]
-        if isinstance(self.module, nn.Embedding) and (by_rows or self.per_example):
-            handles.append(self.module.register_forward_hook(self._forward, with_kwargs=True))
-        return handles
+    def _forward(self, module, args, kwargs, output):
+        if module is not self.module:
+            self.by_rows = False  # a replica that DataParallel made later: it sees a part of the batch
+        elif torch.is_grad_enabled():
+            ids = args[0] if args else kwargs["input"]
+            if self.looked_up is None or self.looked_up.device != ids.device:
+                self.looked_up = torch.zeros(module.num_embeddings, dtype=torch.bool, device=ids.device)
+            self.looked_up[ids] = True
+
+    def _backward(self, gradient):
+        """Hook of the parameter: comes before ``.grad`` is added to."""
+        self.fresh, self.rows, self.looked_up = True, self.looked_up, None
+        self.gradient_of_pass = None if self.parameter.grad is None else gradient.detach()  # None: .grad will be just this
+
+    @property
+    def gradient(self) -> Tensor | None:
+        return self.parameter.grad if self.gradient_of_pass is None else self.gradient_of_pass
+
+    def perturb(self, gradient: Tensor, move, group) -> None:
+        if group is not None:
+            gradient = gradient.clone()
+            dist.all_reduce(gradient, group=group)
+            gradient /= dist.get_world_size(group)
+        weight, rows = self.parameter, self.rows
+        if rows is not None and self.by_rows is None:  # once: a gradient on other rows shows another use of the table
+            self.by_rows = not (gradient.any(dim=1) & ~rows).any()
+        if self.backup is None:
+            index = rows.nonzero().squeeze(1) if rows is not None and self.by_rows and weight is self.hooked else ...
+            self.backup = index, weight[index].clone()
+        index, clean = self.backup
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        weight[index] = move(clean.to(wide), weight[index].to(wide), gradient[index].to(wide)).to(weight.dtype)
+
+    def restore(self) -> None:
+        if self.backup is not None:
+            index, clean = self.backup
+            self.parameter[index] = clean
+        if self.gradient_of_pass is not None:
+            self.rows = None  # .grad holds other passes too
+        self.gradient_of_pass, self.backup, self.fresh = None, None, False
+
+
+class _LookUps:
+    """What is looked up in one ``nn.Embedding``, (B, T, H): r is added to it."""
+
+    def __init__(self, module: nn.Embedding):
+        self.module, self.fresh = module, False
+        self.ids = self.gradient = self.r = None
+        self.handles = [module.register_forward_hook(self._forward, with_kwargs=True)]
 
     def _forward(self, module, args, kwargs, output):
         ids = args[0] if args else kwargs["input"]
-        if not self.per_example:
-            if torch.is_grad_enabled():
-                if self.looked_up is None:
-                    self.looked_up = torch.zeros(module.num_embeddings, dtype=torch.bool, device=ids.device)
-                self.looked_up[ids] = True
-            return None
         if self.r is not None:
             if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
                 raise ValueError(f"input_ids: another batch, {tuple(ids.shape)}, given after attack(); with per_example the attacked one is accepted")
             output = output + self.r.to(output.dtype)
         if output.requires_grad:
-            output.register_hook(partial(self._backward, ids=ids))
+            output.register_hook(lambda gradient: self._backward(gradient, ids))
         return output
 
-    def _backward(self, gradient, ids=None):
-        """Hook of the parameter: comes before ``.grad`` is added to. With ``per_example`` that of what was looked up."""
-        if self.per_example:
-            if ids is not None:
-                self.gradient_of_pass, self.ids, self.fresh = gradient.detach(), ids, True
-            return
-        self.fresh = True
-        self.rows, self.looked_up = self.looked_up, None
-        self.gradient_of_pass = None if self.parameter.grad is None else gradient.detach()  # None: .grad will be just this
+    def _backward(self, gradient, ids):
+        self.gradient, self.ids, self.fresh = gradient.detach(), ids, True
 
-    def gradient(self) -> Tensor | None:
-        gradient = self.gradient_of_pass if self.per_example or self.gradient_of_pass is not None else self.parameter.grad
-        return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
-
-    def perturb(self, gradient: Tensor, move, process_group) -> None:
-        wide = torch.promote_types(gradient.dtype, torch.float32)
-        if self.per_example:
-            clean = torch.zeros_like(gradient, dtype=wide)  # (B, T, H)
-            self.r = move(clean, clean if self.r is None else self.r, gradient.to(wide))
-            return
-        if process_group is not None:
-            gradient = gradient.clone()
-            dist.all_reduce(gradient, group=process_group)
-            gradient /= dist.get_world_size(process_group)
-        weight, rows = self.parameter, None
-        if self.rows is not None and self.by_rows is None:  # once: a gradient on other rows shows another use of the table
-            self.by_rows = not (gradient.any(dim=1) & ~self.rows).any()
-        if self.rows is not None and self.by_rows:
-            rows = self.rows.nonzero().squeeze(1)
-        if self.backup is None:
-            self.backup = rows, weight.clone() if rows is None else weight[rows]
-        elif self.backup[0] is not None and (rows is None or not torch.equal(rows, self.backup[0])):  # PGD with another batch
-            clean = weight.clone()
-            self.backup = None, clean.index_copy_(0, *self.backup)
-        rows, clean = self.backup
-        if rows is None:
-            weight.copy_(move(clean.to(wide), weight.to(wide), gradient.to(wide)))
-        else:
-            weight.index_copy_(0, rows, move(clean.to(wide), weight[rows].to(wide), gradient[rows].to(wide)).to(weight.dtype))
+    def perturb(self, gradient: Tensor, move, group) -> None:
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        clean = torch.zeros_like(gradient)
+        self.r = move(clean, clean if self.r is None else self.r, gradient)
 
     def restore(self) -> None:
-        if self.backup is not None:
-            rows, clean = self.backup
-            self.parameter.copy_(clean) if rows is None else self.parameter.index_copy_(0, rows, clean)
-        self.gradient_of_pass = self.backup = self.r = None
-        self.fresh = False
-
-
-def _remove(handles) -> None:
-    for handle in handles:
-        handle.remove()
+        self.gradient, self.r, self.fresh = None, None, False
 
 
 def _positive(name: str, value) -> None:

@@ -30,6 +30,9 @@ from tricks_lib._checks import number, require, same_device, tensor
 
 __all__ = ["symmetric_kl", "rdrop_loss", "rdrop_forward", "RDropOutput"]
 
+# Causal language models whose loss does not shift the labels: in these, position t speaks of label t.
+_UNSHIFTED = ("XLNet", "Bart", "BigBirdPegasus", "Blenderbot", "MBart", "Marian", "Mvp", "PLBart", "Pegasus", "TrOCR", "Whisper")
+
 
 def symmetric_kl(logits_p: Tensor, logits_q: Tensor, mask: Tensor | None = None, reduction: str = "batchmean") -> Tensor:
     """Half the sum of both Kullback-Leibler divergences, in nats, equation (1).
@@ -59,19 +62,8 @@ def symmetric_kl(logits_p: Tensor, logits_q: Tensor, mask: Tensor | None = None,
     """
     if reduction not in ("batchmean", "sum", "none"):
         raise ValueError(f"reduction: {reduction!r} given, 'batchmean', 'sum' or 'none' is accepted")
-    keep = _check(logits_p, logits_q, mask)
-    if logits_p.shape[-1] < 2:
-        raise ValueError(f"logits_p: shape {tuple(logits_p.shape)} given, two classes or more are accepted (numbers: see rdrop_loss)")
-    if keep is not None:
-        logits_p, logits_q = (logits.masked_fill(~keep.unsqueeze(-1), 0) for logits in (logits_p, logits_q))
-    divergence = None
-    if logits_p.device.type == "cpu" and not torch.compiler.is_compiling():
-        C = logits_p.shape[-1]
-        divergence = _InCache.apply(logits_p.reshape(-1, C), logits_q.reshape(-1, C)).view(logits_p.shape[:-1])
-        if not torch.isfinite(divergence).all():
-            divergence = None
-    if divergence is None:
-        divergence = _divergence(logits_p, logits_q)
+    keep = _check(logits_p, logits_q, mask, ("logits_p", "logits_q"))
+    divergence = _divergence(*_without_padding(logits_p, logits_q, keep))  # (B,) or (B, T)
     if reduction == "none":
         return divergence
     return divergence.sum() if reduction == "sum" else _mean(divergence, keep)
@@ -103,24 +95,26 @@ def rdrop_loss(logits_1: Tensor, logits_2: Tensor, labels: Tensor, alpha: float,
     tensor("labels", labels)
     tensor("logits_1", logits_1, floating=True)
     same_device("labels", labels, "logits_1", logits_1)
+    names = "logits_1", "logits_2"
     if labels.is_floating_point():
         B = len(logits_1) if logits_1.ndim else 0
         if logits_1.shape not in {(B,), (B, 1)} or labels.shape not in {(B,), (B, 1)}:
             raise ValueError(f"labels: floating {tuple(labels.shape)} given with logits {tuple(logits_1.shape)}; (B,) or (B, 1) for both is accepted")
         x, y = logits_1.reshape(-1, 1), tensor("logits_2", logits_2).reshape(-1, 1)
-        keep = _check(x, y, mask, names=("logits_1", "logits_2"))
-        x, y, target = (v.reshape(B).to(_wide(x)) for v in (x, y, labels))
-        loss = 0.5 * ((x - target) ** 2 + (y - target) ** 2) + alpha * (x - y) ** 2  # (B,)
-        return _mean(loss if keep is None else loss.masked_fill(~keep, 0), keep)
-    keep = _check(logits_1, logits_2, mask, names=("logits_1", "logits_2"))
+        keep = _check(x, y, mask, names, classes=1)
+        x, y, target = (v.to(_wide(x)).view(B) for v in (*_without_padding(x, y, keep), labels))
+        target = target if keep is None else target.masked_fill(~keep, 0)
+        return _mean(0.5 * ((x - target) ** 2 + (y - target) ** 2) + alpha * (x - y) ** 2, keep)
+    keep = _check(logits_1, logits_2, mask, names)
     C = logits_1.shape[-1]
     if labels.shape != logits_1.shape[:-1]:
         raise ValueError(f"labels: shape {tuple(labels.shape)} given, {tuple(logits_1.shape[:-1])} is accepted")
     labels = labels.long() if keep is None else labels.long().masked_fill(~keep, -100)
-    counts = labels != -100
-    require((~counts | ((labels >= 0) & (labels < C))).all(), f"labels: class indices in 0..{C - 1}, or -100, are accepted, {{}} given", labels)
-    entropy = sum(F.cross_entropy(x.to(_wide(x)).reshape(-1, C), labels.reshape(-1), reduction="sum") for x in (logits_1, logits_2))
-    return 0.5 * entropy / counts.sum().clamp(min=1) + alpha * symmetric_kl(logits_1, logits_2, counts)
+    keep = labels != -100
+    require((~keep | ((labels >= 0) & (labels < C))).all(), f"labels: class indices in 0..{C - 1}, or -100, are accepted, {{}} given", labels)
+    p, q = _without_padding(logits_1, logits_2, keep)
+    entropy = sum(F.cross_entropy(x.to(_wide(x)).reshape(-1, C), labels.reshape(-1), reduction="sum") for x in (p, q))
+    return 0.5 * entropy / keep.sum().clamp(min=1) + alpha * _mean(_divergence(p, q), keep)
 
 
 class RDropOutput(NamedTuple):
@@ -133,8 +127,8 @@ class RDropOutput(NamedTuple):
 def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float) -> RDropOutput:
     """Equation (2) for a Hugging Face model, in one pass over the batch written twice, not in two passes.
 
-    The model's own loss on the doubled batch is already 1/2 (CE + CE), or what else the model minimises. Added is the
-    divergence: over examples, or tokens whose label is not -100 (in a causal language model, the next label).
+    The model's own loss, a mean, is on the doubled batch already 1/2 (CE + CE), or what else the model minimises. Added
+    is the divergence: over examples, or tokens whose label is not -100 (in a causal language model, the next label).
     Use it in training mode: in evaluation mode the divergence is 0 and the second half of the work is wasted.
 
     Args:
@@ -147,7 +141,8 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float) -> RDropOutput
 
     Raises:
         TypeError: ``model`` is not a module or ``batch`` is not a mapping.
-        ValueError: ``batch`` has no labels or is empty; ``model`` returns no loss; logits and labels do not fit.
+        ValueError: ``alpha`` negative or infinite; ``batch`` is empty, has no labels, or a ``num_items_in_batch``, which makes the loss a
+            sum; ``model`` returns no loss; logits and labels do not fit.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -162,8 +157,8 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float) -> RDropOutput
             raise TypeError(f"{name}: {type(value).__name__} given, a {kind.__name__} is accepted")
     number("alpha", alpha, 0.0, sys.float_info.max, accepted="a finite number of at least 0")
     labels = batch.get("labels")
-    if not isinstance(labels, Tensor) or labels.ndim == 0 or len(labels) == 0:
-        raise ValueError(f"batch: keys {list(batch)} given, one with a tensor of B labels, not empty, under 'labels' is accepted")
+    if not isinstance(labels, Tensor) or labels.ndim == 0 or len(labels) == 0 or batch.get("num_items_in_batch") is not None:
+        raise ValueError(f"batch: keys {list(batch)} given; a tensor of B labels, not empty, and no num_items_in_batch is accepted")
     B = len(labels)
     output = model(**{k: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim and len(v) == B else v for k, v in batch.items()})
     if getattr(output, "loss", None) is None or getattr(output, "logits", None) is None:
@@ -171,68 +166,39 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float) -> RDropOutput
     logits, again = output.logits.chunk(2)  # (B, ...) each
     if logits.shape in {(B,), (B, 1)}:
         return RDropOutput(output.loss + alpha * F.mse_loss(logits.to(_wide(logits)), again.to(_wide(logits))), logits)
-    p, q = logits, again
-    name = type(getattr(model, "module", model)).__name__
-    if name.endswith(("ForCausalLM", "LMHeadModel")) and not name.startswith("XLNet"):  # position t speaks of label t + 1
+    p, q, inner = logits, again, model
+    for wrapper in ("_orig_mod", "module", "_orig_mod"):  # of torch.compile and DistributedDataParallel, in either order
+        inner = getattr(inner, wrapper, inner)
+    name = type(inner).__name__
+    if name.endswith(("ForCausalLM", "LMHeadModel")) and not name.startswith(_UNSHIFTED):  # position t speaks of label t + 1
         p, q, labels = p[:, :-1], q[:, :-1], labels[:, 1:]
     if labels.is_floating_point() or labels.shape != p.shape[:-1]:
-        given = f"labels {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
-        raise ValueError(f"batch: {given}; one class index for each is accepted")
+        raise ValueError(f"batch: labels {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; one class index for each is accepted")
     return RDropOutput(output.loss + alpha * symmetric_kl(p, q, labels != -100), logits)
 
 
 def _divergence(logits_p: Tensor, logits_q: Tensor) -> Tensor:
-    """Equation (1) as it stands: (..., C), (..., C) -> (...)."""
+    """Equation (1): (..., C), (..., C) -> (...)."""
+    C = logits_p.shape[-1]
+    if logits_p.device.type == "cpu" and not torch.compiler.is_compiling():
+        # A few rows at a time, so that what stands between logits and result stays in the cache: 2 to 3 times faster.
+        blocks = zip(*(x.reshape(-1, C).split(max(1, 2**17 // C)) for x in (logits_p, logits_q)))
+        divergence = torch.cat([_equation_1(p, q) for p, q in blocks]).view(logits_p.shape[:-1])
+        if torch.isfinite(divergence).all():
+            return divergence
+    return _equation_1(logits_p, logits_q, ruled_out=True)
+
+
+def _equation_1(logits_p: Tensor, logits_q: Tensor, ruled_out: bool = False) -> Tensor:
+    """``ruled_out``: there may be logits of -inf, and 0 * inf is NaN."""
     log_p, log_q = (F.log_softmax(x.to(_wide(x)), dim=-1) for x in (logits_p, logits_q))
-    ruled_out = (logits_p == float("-inf")) & (logits_q == float("-inf"))
-    difference = (log_p - log_q).masked_fill(ruled_out, 0)
+    difference = log_p - log_q
+    if ruled_out:
+        difference = difference.masked_fill((logits_p == float("-inf")) & (logits_q == float("-inf")), 0)
     terms = (log_p.exp() - log_q.exp()) * difference
-    return 0.5 * terms.masked_fill(difference.isinf(), float("inf")).sum(dim=-1)
-
-
-class _InCache(torch.autograd.Function):
-    """Equation (1) for finite logits z, w, a few rows at a time, so that all between logits and result stays in the cache.
-
-    With e = z - w, which is log p - log q up to a constant that sum (p - q) = 0 cancels:
-
-        D = 1/2 sum (p - q) e,    dD/dz = 1/2 (p (1 + e - sum p e) - q),    dD/dw = 1/2 (q (1 - e + sum q e) - p)
-    """
-
-    @staticmethod
-    def forward(logits_p, logits_q):
-        divergence = logits_p.new_empty(len(logits_p), dtype=_wide(logits_p))
-        with torch.autocast("cpu", enabled=False):  # it would make the products half precision
-            for z, w, out in _rows(logits_p, logits_q, divergence):
-                p, q = z.softmax(-1, dtype=out.dtype), w.softmax(-1, dtype=out.dtype)
-                out.copy_(torch.linalg.vecdot(p.sub_(q), z.to(out.dtype) - w)).mul_(0.5)
-        return divergence
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        logits_p, logits_q = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
-            wanted = [x for x, needed in zip(ctx.saved_tensors, ctx.needs_input_grad) if needed]
-            grads = iter(torch.autograd.grad(_divergence(logits_p, logits_q), wanted, grad, create_graph=True))
-            return tuple(next(grads) if needed else None for needed in ctx.needs_input_grad)
-        grad_p, grad_q = torch.empty_like(logits_p), torch.empty_like(logits_q)
-        with torch.autocast("cpu", enabled=False):
-            for z, w, grad_z, grad_w, scale in _rows(logits_p, logits_q, grad_p, grad_q, -0.5 * grad.unsqueeze(1)):
-                p, q, e = z.softmax(-1, dtype=grad.dtype), w.softmax(-1, dtype=grad.dtype), z.to(grad.dtype) - w
-                mean_p, mean_q = torch.linalg.vecdot(p, e).unsqueeze(1), torch.linalg.vecdot(q, e).unsqueeze(1)
-                p *= scale
-                q *= scale
-                torch.addcmul(q, p, e + (1 - mean_p), value=-1, out=grad_z)
-                torch.addcmul(p, q, (1 + mean_q) - e, value=-1, out=grad_w)
-        return grad_p, grad_q
-
-
-def _rows(*tensors: Tensor):
-    """The tensors (N, ...) cut alike into blocks of rows, 2**17 numbers of the first in each."""
-    return zip(*(x.split(max(1, 2**17 // tensors[0].shape[1])) for x in tensors))
+    if ruled_out:
+        terms = terms.masked_fill(difference.isinf(), float("inf"))
+    return 0.5 * terms.sum(dim=-1)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -243,11 +209,16 @@ def _mean(values: Tensor, keep: Tensor | None) -> Tensor:
     return values.mean() if keep is None else values.sum() / keep.sum().clamp(min=1)
 
 
-def _check(logits_p, logits_q, mask, names=("logits_p", "logits_q")) -> Tensor | None:
+def _without_padding(logits_p: Tensor, logits_q: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Zeros where nothing counts: what padding holds, NaN too, meets neither value nor gradient."""
+    return (logits_p, logits_q) if keep is None else tuple(x.masked_fill(~keep.unsqueeze(-1), 0) for x in (logits_p, logits_q))
+
+
+def _check(logits_p, logits_q, mask, names, classes=2) -> Tensor | None:
     tensor(names[0], logits_p, floating=True)
     tensor(names[1], logits_q, floating=True)
-    if logits_p.ndim < 2 or 0 in logits_p.shape:
-        raise ValueError(f"{names[0]}: shape {tuple(logits_p.shape)} given, (B, C) or (B, T, C) without a zero is accepted")
+    if logits_p.ndim < 2 or 0 in logits_p.shape or logits_p.shape[-1] < classes:
+        raise ValueError(f"{names[0]}: shape {tuple(logits_p.shape)} given, (B, C) or (B, T, C) without a zero and with C at least 2 is accepted")
     if logits_q.shape != logits_p.shape:
         raise ValueError(f"{names[1]}: shape {tuple(logits_q.shape)} given, that of {names[0]}, {tuple(logits_p.shape)}, is accepted")
     same_device(names[1], logits_q, names[0], logits_p)
