@@ -138,6 +138,17 @@ def test_half_precision_is_computed_in_float32(dtype, name):
     assert dice_loss(many, torch.arange(70000) % 2).item() == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_does_not_round_the_loss_to_half_precision(name):
+    """A matrix product such as ``loss @ weight`` would be done in bfloat16."""
+    logits, labels, multi = batch(50, dtype=torch.float32)
+    weight = {} if name == "self-adjusting" else {"weight": torch.tensor([1.0, 2.0, 3.0, 5.0])}
+    for x, y, options in (logits, labels, {}), (logits.detach(), labels, weight), (logits, multi, {**weight, "activation": "sigmoid"}):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = LOSSES[name](x, y, **options)
+        torch.testing.assert_close(loss, LOSSES[name](x, y, **options), rtol=0, atol=0)
+
+
 # Defects of the circulating snippet and of well-known libraries
 
 
@@ -168,7 +179,7 @@ def test_weight_is_used_not_silently_ignored():
 @pytest.mark.parametrize("name", LOSSES)
 def test_non_contiguous_tensors_are_accepted(name):
     logits, labels, multi = batch(5, 6)
-    for y, activation in (labels, "softmax"), (multi, "softmax"), (multi, "sigmoid"), (multi.float(), "sigmoid"):
+    for y, activation in (labels, "softmax"), (F.one_hot(labels, 4), "softmax"), (multi, "sigmoid"), (multi.float(), "sigmoid"):
         loss = LOSSES[name](logits.transpose(0, 1), y.transpose(0, 1), activation=activation)
         torch.testing.assert_close(loss, LOSSES[name](logits, y, activation=activation))
 
@@ -265,6 +276,17 @@ def test_an_ignored_element_leaves_the_softmax_of_the_others_alone():
 def test_ignore_index_may_be_a_class():
     logits, labels, _ = batch(30)
     torch.testing.assert_close(dice_loss(logits, labels, ignore_index=0), dice_loss(logits[labels != 0], labels[labels != 0]))
+    one, positive = logits[:, :1], (labels > 1).unsqueeze(1)
+    for y in positive, positive.long():  # bool too
+        loss = self_adjusting_dice_loss(one, y, activation="sigmoid", ignore_index=0)
+        torch.testing.assert_close(loss, self_adjusting_dice_loss(one[positive].unsqueeze(1), y[positive].unsqueeze(1), activation="sigmoid"))
+
+
+def test_an_ignored_row_need_not_be_one_hot():
+    logits, labels, _ = batch(6)
+    one_hot = F.one_hot(labels, 4)
+    one_hot[0], one_hot[1, :3] = -100, -100
+    torch.testing.assert_close(self_adjusting_dice_loss(logits, one_hot), self_adjusting_dice_loss(logits[2:], labels[2:]))
 
 
 def test_all_ignored_is_finite_with_zero_gradient():
@@ -494,7 +516,10 @@ BAD_INPUT = {
     "one-hot of 2s": ((X, Y + 2), {}, ValueError, "labels"),
     "soft labels": ((X, Y + 0.3), {}, ValueError, "labels"),
     "one-hot with NaN": ((X, Y * NAN), {}, ValueError, "labels"),
+    "label 156 in uint8, which is -100 there": ((X, L.to(torch.uint8) + 156), {}, ValueError, "labels"),
     "labels on another device": ((X, L.to("meta")), {}, ValueError, "labels"),
+    "logits on another device": ((X.to("meta"), L), {}, ValueError, "labels"),
+    "smooth infinite": ((X, L), {"smooth": float("inf")}, ValueError, "smooth"),
     "smooth negative": ((X, L), {"smooth": -1.0}, ValueError, "smooth"),
     "smooth NaN": ((X, L), {"smooth": NAN}, ValueError, "smooth"),
     "smooth is a string": ((X, L), {"smooth": "1"}, TypeError, "smooth"),
@@ -502,6 +527,7 @@ BAD_INPUT = {
     "activation unknown": ((X, L), {"activation": "tanh"}, ValueError, "activation"),
     "activation is a function": ((X, L), {"activation": torch.sigmoid}, ValueError, "activation"),
     "ignore_index is a float": ((X, L), {"ignore_index": 0.5}, TypeError, "ignore_index"),
+    "ignore_index beyond 64 bits": ((X, L + 3), {"ignore_index": 2**63}, ValueError, "ignore_index"),
 }
 
 
@@ -521,17 +547,27 @@ BAD_PARAMETERS = {
     "weight all zero": (tversky_loss, {"weight": torch.zeros(3)}, ValueError, "weight"),
     "weight with NaN": (dice_loss, {"weight": torch.tensor([1.0, NAN, 1.0])}, ValueError, "weight"),
     "weight infinite": (dice_loss, {"weight": torch.full((3,), float("inf"))}, ValueError, "weight"),
+    "weight whose sum overflows": (dice_loss, {"weight": torch.full((3,), 3e38)}, ValueError, "weight"),
     "weight on another device": (dice_loss, {"weight": torch.ones(3, device="meta")}, ValueError, "weight"),
     "alpha negative": (tversky_loss, {"alpha": -0.1}, ValueError, "alpha"),
     "alpha NaN": (self_adjusting_dice_loss, {"alpha": NAN}, ValueError, "alpha"),
     "alpha infinite": (self_adjusting_dice_loss, {"alpha": float("inf")}, ValueError, "alpha"),
     "alpha is None": (self_adjusting_dice_loss, {"alpha": None}, TypeError, "alpha"),
+    "beta infinite": (tversky_loss, {"beta": float("inf")}, ValueError, "beta"),
     "beta negative": (tversky_loss, {"beta": -0.1}, ValueError, "beta"),
     "beta is a bool": (tversky_loss, {"beta": True}, TypeError, "beta"),
     "alpha and beta 0": (tversky_loss, {"alpha": 0, "beta": 0.0}, ValueError, "alpha"),
     "macro of a loss by example": (self_adjusting_dice_loss, {"reduction": "macro"}, ValueError, "reduction"),
     "mean of a loss by class": (dice_loss, {"reduction": "mean"}, ValueError, "reduction"),
 }
+
+
+@pytest.mark.parametrize("row", [[1, 1, 0], [0, 0, 0]], ids=["two classes", "none"])
+def test_self_adjusting_loss_of_exclusive_classes_refuses_rows_that_are_not_one_hot(row):
+    with pytest.raises(ValueError, match="^labels: .* accepted"):
+        self_adjusting_dice_loss(X, torch.tensor([row] * 4))
+
+
 MODULES = {dice_loss: DiceLoss, tversky_loss: TverskyLoss, self_adjusting_dice_loss: SelfAdjustingDiceLoss}
 
 

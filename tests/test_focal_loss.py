@@ -153,6 +153,13 @@ def test_half_precision_is_computed_in_float32(dtype):
     torch.testing.assert_close(loss, focal_loss(logits.float(), labels), rtol=0, atol=0)
 
 
+def test_autocast_does_not_round_the_loss_to_half_precision():
+    for loss, (logits, labels) in (BinaryFocalLoss(), binary(40, 6, dtype=torch.float32)), (FocalLoss(), classes(40, dtype=torch.float32)):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = loss(logits, labels)
+        torch.testing.assert_close(value, loss(logits, labels), rtol=0, atol=0)
+
+
 # Defects of the circulating snippets and of well-known libraries
 
 
@@ -341,7 +348,8 @@ def test_ignore_index_may_be_a_class():
     logits, labels = classes(20)
     torch.testing.assert_close(focal_loss(logits, labels, ignore_index=0), focal_loss(logits[labels != 0], labels[labels != 0]))
     logits, labels = binary(20)
-    torch.testing.assert_close(binary_focal_loss(logits, labels, ignore_index=0), binary_focal_loss(logits[labels != 0], labels[labels != 0]))
+    for y in labels, labels.bool(), labels.float():
+        torch.testing.assert_close(binary_focal_loss(logits, y, ignore_index=0), binary_focal_loss(logits[labels != 0], labels[labels != 0]))
 
 
 def test_non_contiguous_logits_and_labels_are_accepted():
@@ -480,6 +488,9 @@ BAD_INPUT = {
     "binary: one label 0.5 beside an ignored one": (binary_focal_loss, (X[0], torch.tensor([0.5, -100, 1])), {}, ValueError, "labels"),
     "binary: labels with NaN": (binary_focal_loss, (X, Y * float("nan")), {}, ValueError, "labels"),
     "binary: labels with inf": (binary_focal_loss, (X, Y + float("inf")), {}, ValueError, "labels"),
+    "binary: label 156 in uint8, which is -100 there": (binary_focal_loss, (X, Y.to(torch.uint8) + 156), {}, ValueError, "labels"),
+    "binary: label inf in float16, which is 1e6 there": (binary_focal_loss, (X, Y.half() + float("inf")), {"ignore_index": 10**6}, ValueError, "labels"),
+    "binary: logits on another device": (binary_focal_loss, (X.to("meta"), Y), {}, ValueError, "labels"),
     "binary: labels on another device": (binary_focal_loss, (X, Y.to("meta")), {}, ValueError, "labels"),
     "binary: ignored label with another ignore_index": (binary_focal_loss, (X, Y - 100), {"ignore_index": -1}, ValueError, "labels"),
     "binary: alpha of another length": (binary_focal_loss, (X, Y), {"alpha": torch.ones(2)}, ValueError, "alpha"),
@@ -499,6 +510,9 @@ BAD_INPUT = {
     "reduction unknown": (BinaryFocalLoss, (), {"reduction": "batchmean"}, ValueError, "reduction"),
     "reduction is None": (FocalLoss, (), {"reduction": None}, ValueError, "reduction"),
     "ignore_index is a float": (FocalLoss, (), {"ignore_index": -100.0}, TypeError, "ignore_index"),
+    "ignore_index beyond 64 bits": (focal_loss, (X, L + 3), {"ignore_index": 2**63}, ValueError, "ignore_index"),
+    "label_smoothing NaN": (FocalLoss, (), {"label_smoothing": float("nan")}, ValueError, "label_smoothing"),
+    "alpha infinite": (BinaryFocalLoss, (), {"alpha": float("inf")}, ValueError, "alpha"),
     "ignore_index is None": (BinaryFocalLoss, (), {"ignore_index": None}, TypeError, "ignore_index"),
     "label_smoothing above 1": (FocalLoss, (), {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
     "label_smoothing negative": (FocalLoss, (), {"label_smoothing": -0.1}, ValueError, "label_smoothing"),
@@ -520,6 +534,8 @@ BAD_INPUT = {
     "classes: too few labels": (focal_loss, (X, L[:3]), {}, ValueError, "labels"),
     "classes: classes in the second axis": (focal_loss, (torch.zeros(4, 3, 6), torch.zeros(4, 6, dtype=torch.long)), {}, ValueError, "labels"),
     "classes: label C": (focal_loss, (X, L + 3), {}, ValueError, "labels"),
+    "classes: label 156 in uint8, which is -100 there": (focal_loss, (X, L.to(torch.uint8) + 156), {}, ValueError, "labels"),
+    "classes: logits on another device": (focal_loss, (X.to("meta"), L), {}, ValueError, "labels"),
     "classes: label -1": (focal_loss, (X, L - 1), {}, ValueError, "labels"),
     "classes: labels on another device": (focal_loss, (X, L.to("meta")), {}, ValueError, "labels"),
 }

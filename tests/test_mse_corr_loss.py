@@ -157,6 +157,19 @@ def test_offset_does_not_destroy_the_correlation(offset):
     np.testing.assert_allclose(pearson_corr(x, y).item(), stats.pearsonr(x.double().numpy(), y.double().numpy()).statistic, atol=1e-5)
 
 
+def test_integers_with_an_offset_keep_the_correlation():
+    """Seconds since 1970 are multiples of 128 in float32."""
+    assert pearson_corr(torch.arange(10) + 1_700_000_000, torch.arange(10)).item() == 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_autocast_does_not_round_the_loss_to_half_precision(loss):
+    x, y = batch(40, 3, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(x, y)
+    torch.testing.assert_close(value, loss(x, y), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-19, 1e-8, 1e-4, 1e8, 1e19, 1e30])
 def test_small_and_large_scales_keep_the_correlation(scale):
     """An epsilon added to the variances makes 0.77 read 0.9999, or 0."""
@@ -277,6 +290,8 @@ BAD_INPUT = {
     "targets with inf": (ccc_loss, (X, Y * float("inf")), {}, ValueError, "targets"),
     "targets with NaN where the mask is 1": (mse_corr_loss, (X, Y * float("nan")), {"mask": torch.ones(4)}, ValueError, "targets"),
     "targets on another device": (mse_corr_loss, (X, Y.to("meta")), {}, ValueError, "targets"),
+    "predictions on another device": (ccc_loss, (X.to("meta"), Y), {}, ValueError, "targets"),
+    "mask with infinity": (mse_corr_loss, (X, Y), {"mask": torch.full((4,), float("inf"))}, ValueError, "mask"),
     "mask is a list": (mse_corr_loss, (X, Y), {"mask": [1, 1, 1, 1]}, TypeError, "mask"),
     "mask of another shape": (mse_corr_loss, (X, Y), {"mask": torch.ones(2)}, ValueError, "mask"),
     "mask without the only axis": (ccc_loss, (X[:, 0], Y[:, 0]), {"mask": torch.tensor(1)}, ValueError, "mask"),

@@ -46,3 +46,24 @@ def number(name: str, value, low: float, high: float = sys.float_info.max, accep
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
     if not low <= value <= high:
         raise ValueError(f"{name}: {value} given, {accepted} is accepted")
+
+
+def same_shape(name: str, value: Tensor, shape, logits: Tensor, also: str = "") -> None:
+    if value.shape != tuple(shape):
+        raise ValueError(f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, {tuple(shape)}{also} is accepted")
+    same_device(name, value, "logits", logits)
+
+
+def kept_labels(labels: Tensor, C: int, ignore_index: int) -> Tensor | None:
+    """Where labels are not ``ignore_index`` (None: everywhere); the others must be in 0..C-1, for C = 2 in any dtype 0 and 1."""
+    floating = labels.is_floating_point()
+    labels = labels.to(torch.promote_types(labels.dtype, torch.float32) if floating else torch.long)  # a uint8 would be compared with -100 as 156
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
+        low, high = labels.aminmax()  # several times faster than comparing each label with each value
+        if low >= 0 and high < C and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0):
+            return None
+    keep = labels != ignore_index
+    valid = (labels == 0) | (labels == 1) if C == 2 else (labels >= 0) & (labels < C)
+    accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
+    require((valid | ~keep).all(), f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted", labels)
+    return keep

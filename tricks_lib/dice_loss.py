@@ -7,7 +7,7 @@ With p_ic the probability of class c for example i and y_ic in {0, 1} its label,
 
 s smooths the ratio where a class is absent. The micro form adds the counts of all classes up before the ratio: that is the
 widely known loss on flattened tensors, in which frequent classes drown the rare ones. Tversky's index prices false
-positives P - TP and false negatives Y - TP apart:
+positives P - TP and false negatives Y - TP apart; Dice is its case alpha = beta = 1/2 with s / 2:
 
     T_c = (TP_c + s) / (TP_c + alpha (P_c - TP_c) + beta (Y_c - TP_c) + s)                      (3)
 
@@ -18,7 +18,7 @@ The self-adjusting loss of Li et al. is taken example by example, with f = (1 - 
 f grows up to p = 1 / (1 + alpha) and falls to 0 at p = 1. So for a positive example (4) is smallest at p = 1 / (1 + alpha), and a
 perfect prediction scores 1 - s / (1 + s), 0.5 at s = 1, for every alpha > 0. Keep alpha small.
 
-Sources: Milletari et al., "V-Net", 3DV 2016 (Dice as a loss); Salehi et al., "Tversky loss function for image segmentation using 3D
+Sources: Milletari et al., "V-Net", 3DV 2016 (Dice as a loss, there with squares in P and Y); Salehi et al., "Tversky loss function for image segmentation using 3D
 fully convolutional deep networks", MLMI 2017, equation (3); Li et al., "Dice Loss for Data-imbalanced NLP Tasks", ACL 2020, section 3.
 Shapes: B batch, T tokens, C classes; N = B or B T examples.
 """
@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tricks_lib._checks import number, require, same_device, tensor
+from tricks_lib._checks import kept_labels, number, require, same_shape, tensor
 
 __all__ = ["dice_loss", "tversky_loss", "self_adjusting_dice_loss", "DiceLoss", "TverskyLoss", "SelfAdjustingDiceLoss"]
 
@@ -66,7 +66,7 @@ def dice_loss(
         tensor(0.2558)
     """
     _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
-    return _overlap_loss(logits, labels, (2, 0, 1, 1), smooth, reduction, activation, weight, ignore_index)
+    return _tversky_loss(logits, labels, 0.5, 0.5, smooth / 2, reduction, activation, weight, ignore_index)
 
 
 def tversky_loss(
@@ -78,13 +78,7 @@ def tversky_loss(
     Args:
         alpha: price of a false positive, at least 0.
         beta: price of a false negative, at least 0; not both are 0.
-        logits, labels, smooth, reduction, activation, weight, ignore_index: as in :func:`dice_loss`.
-
-    Returns:
-        as :func:`dice_loss`.
-
-    Raises:
-        TypeError, ValueError: as :func:`dice_loss`.
+        logits, labels, smooth, reduction, activation, weight, ignore_index: as in :func:`dice_loss`, like what is returned and raised.
 
     Example:
         >>> probabilities = torch.tensor([[0.5], [1.0]])
@@ -92,7 +86,7 @@ def tversky_loss(
         tensor(0.1892)
     """
     _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
-    return _overlap_loss(logits, labels, (1, 1 - alpha - beta, alpha, beta), smooth, reduction, activation, weight, ignore_index)
+    return _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index)
 
 
 def self_adjusting_dice_loss(
@@ -101,8 +95,8 @@ def self_adjusting_dice_loss(
 ) -> Tensor:  # fmt: skip
     """The self-adjusting Dice loss of Li et al., equation (4), example by example.
 
-    Where classes exclude each other ("softmax", or probabilities with class indices), an example is one term, that of its
-    true class with y = 1. Else each element of (..., C) is a term with its own y.
+    Where classes exclude each other ("softmax", or class indices), an example is one term, that of its true class with y = 1:
+    its row must be one-hot. Else each element of (..., C) is a term with its own y.
 
     Args:
         alpha: at least 0; a positive example is pulled to p = 1 / (1 + alpha), not to 1: 0.99 with the default, 0.5 with alpha = 1.
@@ -124,21 +118,19 @@ def self_adjusting_dice_loss(
     _check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
     x, y, keep = _prepare(logits, labels, activation, ignore_index)
     exclusive = activation == "softmax" or y.ndim == 1
-    if y.ndim == 1:
-        y = _one_hot(y, x)
-    true = y == 1  # (N, C)
-    if activation == "softmax":
-        log_q = x.masked_fill(true, float("-inf")).logsumexp(dim=1) - x.logsumexp(dim=1)  # log (1 - p), without the cancellation in 1 - p
-        f = torch.exp(alpha * log_q + F.log_softmax(x, dim=1).masked_fill(~true, 0).sum(dim=1))  # (N,)
-    elif activation == "sigmoid":
-        f = torch.exp(alpha * F.logsigmoid(-x) + F.logsigmoid(x))  # (N, C)
+    if exclusive:
+        true, keep = _one_hot(y, x) if y.ndim == 1 else y, None if keep is None else keep.all(dim=1)
+        y = true.sum(dim=1)  # (N,)
+        one = y == 1 if keep is None else (y == 1) | ~keep
+        require(one.all(), "labels: rows with {} ones given, with activation='softmax' one-hot rows are accepted", y)
+        rest = x.masked_fill(true == 1, float("-inf")).logsumexp(dim=1) if activation == "softmax" else 0
+        x = x.masked_fill(true == 0, 0).sum(dim=1) - rest  # of a softmax, the true class against the rest is one logit
+    if activation is not None:
+        f = torch.exp(alpha * F.logsigmoid(-x) + F.logsigmoid(x))  # without the cancellation in 1 - p
     else:
         perfect = x >= 1  # where the slope of (1 - p)^alpha is infinite, and taken as 0
         f = ((1 - x).masked_fill(perfect, 1) ** alpha).masked_fill(perfect, float(alpha == 0)) * x
-        f = f.masked_fill(~true, 0).sum(dim=1) if exclusive else f
-    if exclusive:
-        y, keep = y.sum(dim=1), None if keep is None else keep.all(dim=1)
-    loss = 1 - _ratio(f * y, f, y, (2, 0, 1, 1), smooth)[0]  # (4)
+    loss = 1 - _ratio(2 * f * y + smooth, f + y + smooth, smooth)  # (4)
     if keep is not None:
         loss = loss.masked_fill(~keep, 0)
     if reduction == "none":
@@ -208,27 +200,35 @@ class SelfAdjustingDiceLoss(nn.Module):
         return self_adjusting_dice_loss(logits, labels, self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index)
 
 
-def _overlap_loss(logits, labels, coefficients, smooth, reduction, activation, weight, ignore_index):
-    """(2) and (3) in one: 1 - (a TP + s) / (b TP + c P + e Y + s), with ``coefficients`` (a, b, c, e)."""
+def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index):
     x, y, keep = _prepare(logits, labels, activation, ignore_index)
     if weight is not None:
-        _check_shape("weight", weight, logits.shape[-1:], logits)
+        same_shape("weight", weight, logits.shape[-1:], logits)
         weight = weight.to(x.dtype)
-    if reduction == "macro":
-        share = x.new_full((x.shape[1],), 1 / x.shape[1]) if weight is None else weight / weight.sum()  # (C,)
-        eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if y.ndim == 1 and activation == "softmax" and keep is None and eager_cpu and x.requires_grad and torch.is_grad_enabled():
-            return _MacroOfClasses.apply(x, y, share, coefficients, smooth)[0]
-        return (1 - _ratio(*_counts(x, y, keep, activation), coefficients, smooth)[0]) @ share
-    counts = _counts(x, y, keep, activation)
+    TP, P, Y = _counts(x, y, keep, activation)
     if reduction == "micro":
-        counts = (n.sum() if weight is None else n @ weight for n in counts)
-    loss = 1 - _ratio(*counts, coefficients, smooth)[0]
+        TP, P, Y = (n.sum() if weight is None else (n * weight).sum() for n in (TP, P, Y))
+    numerator = TP + smooth
+    denominator = numerator.add(P - TP, alpha=alpha).add(Y - TP, alpha=beta)
+    loss = 1 - _ratio(numerator, denominator, smooth)  # (3); scalar if micro, else (C,)
+    if reduction == "macro":
+        return loss.mean() if weight is None else (loss * (weight / weight.sum())).sum()  # not @: autocast would do it in half precision
     return loss if weight is None or reduction == "micro" else loss * weight
+
+
+def _ratio(numerator, denominator, smooth):
+    """Their ratio, and 1 for the 0 / 0 that ``smooth=0`` allows."""
+    if smooth > 0:
+        return numerator / denominator
+    empty = denominator == 0
+    return (numerator / denominator.masked_fill(empty, 1)).masked_fill(empty, 1)
 
 
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
+    if y.ndim == 1 and activation == "softmax" and keep is None and x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        TP, P, _ = _CountsOfClasses.apply(x, y)
+        return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
     y = _one_hot(y, x) if y.ndim == 1 else y
     p = x.softmax(dim=1) if activation == "softmax" else x.sigmoid() if activation == "sigmoid" else x
     if keep is not None:
@@ -236,60 +236,39 @@ def _counts(x, y, keep, activation):
     return (p * y).sum(dim=0), p.sum(dim=0), y.sum(dim=0)
 
 
-def _ratio(TP, P, Y, coefficients, smooth):
-    """The ratio and its denominator; 1 and infinity for 0 / 0."""
-    a, b, c, e = coefficients
-    numerator, denominator = a * TP + smooth, b * TP + c * P + e * Y + smooth
-    if smooth > 0:
-        return numerator / denominator, denominator
-    empty = denominator == 0
-    denominator = denominator.masked_fill(empty, float("inf"))
-    return (numerator / denominator).masked_fill(empty, 1), denominator
-
-
-class _MacroOfClasses(torch.autograd.Function):
-    """The macro loss of softmax(x) for class indices t, and its slope: with no one-hot matrix, and few passes over memory."""
+class _CountsOfClasses(torch.autograd.Function):
+    """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over memory."""
 
     @staticmethod
-    def forward(x, t, share, coefficients, smooth):
-        p = _softmax(x)  # (N, C)
+    def forward(x, t):
+        ones, total = x.new_ones(x.shape[1]), None
+        if x.shape[1] < 32:  # torch's softmax does not vectorise short rows: take all as one long row, whose shares are then those of each
+            p = x.reshape(-1).softmax(dim=0).view(x.shape)
+            total = p.mv(ones)  # (N,)
+        if total is not None and total.min() * len(x) > 1e-12:  # no row has rounded away beside the others
+            p = p.div_(total.unsqueeze(1))  # (N, C)
+        else:
+            p = x.softmax(dim=1)
         p_t = p.gather(1, t.unsqueeze(1)).squeeze(1)  # (N,)
-        TP = torch.zeros(x.shape[1], dtype=torch.float64).index_add_(0, t, p_t.double()).to(x.dtype)
-        ratio, denominator = _ratio(TP, p.sum(dim=0), torch.bincount(t, minlength=x.shape[1]).to(x.dtype), coefficients, smooth)
-        a, b, c, _ = coefficients
-        slope_TP, slope_P = share * (b * ratio - a) / denominator, share * c * ratio / denominator  # (C,)
-        g_t = slope_TP.index_select(0, t) * p_t
-        mean = torch.addmv(g_t, p, slope_P)  # the slope of softmax is p (g - mean of g under p), with g = slope_P + slope_TP onehot
-        slope = (slope_P - mean.unsqueeze(1)).mul_(p).scatter_add_(1, t.unsqueeze(1), g_t.unsqueeze(1))
-        return (1 - ratio) @ share, slope
+        return torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype), p.t().mv(p.new_ones(len(p))), p
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, t, share, ctx.coefficients, ctx.smooth = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, t, share, output[1])
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)  # no zeros for p
+        ctx.save_for_backward(*inputs, output[2])
 
     @staticmethod
-    def backward(ctx, grad, _):
-        x, t, share, slope = ctx.saved_tensors
-        if grad is None:
-            gradient = None
-        elif torch.is_grad_enabled():  # create_graph=True: by autograd, so that it can be derived again
-            loss = (1 - _ratio(*_counts(x, t, None, "softmax"), ctx.coefficients, ctx.smooth)[0]) @ share
-            gradient = torch.autograd.grad(loss, x, grad, create_graph=True)[0]
-        else:
-            gradient = slope * grad
-        return gradient, None, None, None, None
-
-
-def _softmax(x):
-    """Softmax on the CPU, where torch's takes up to six times as long for fewer than 16 classes: it does not vectorise their rows."""
-    low, high = x.aminmax()
-    if x.shape[1] >= 32 or not high - low < 30:
-        return x.softmax(dim=1)
-    p = torch.exp_(x - high)  # one maximum for all rows: no row can underflow
-    return p.div_((p @ p.new_ones(x.shape[1])).unsqueeze(1))
+    def backward(ctx, grad_TP, grad_P, _):
+        if grad_TP is None:
+            return None, None
+        x, t, p = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the slope will be derived again
+            p = x.softmax(dim=1)
+        i = t.unsqueeze(1)
+        g_t = grad_TP[t].unsqueeze(1) * p.gather(1, i)  # (N, 1)
+        mean = torch.addmv(g_t.squeeze(1), p, grad_P).unsqueeze(1)  # the slope of softmax is p (g - mean of g under p)
+        return (grad_P - mean).mul_(p).scatter_add_(1, i, g_t), None  # with g = grad_P + grad_TP onehot
 
 
 def _one_hot(t, x):
@@ -310,9 +289,9 @@ def _prepare(logits, labels, activation, ignore_index):
         tensor("labels", labels, floating=False)
     elif classes:
         labels, classes = labels.unsqueeze(-1), False
-    _check_shape("labels", labels, logits.shape[:-1] if classes else logits.shape, logits)
+    same_shape("labels", labels, logits.shape[:-1] if classes else logits.shape, logits, also=" or class indices without the last axis")
     x = logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, C)
-    keep = _kept(labels, C if classes else 2, ignore_index)
+    keep = kept_labels(labels, C if classes else 2, ignore_index)
     y = labels.reshape(-1).long() if classes else labels.reshape(-1, C).to(x.dtype)
     if keep is not None:
         keep = keep.reshape(-1, 1 if classes else C)
@@ -323,42 +302,18 @@ def _prepare(logits, labels, activation, ignore_index):
     return x, y, keep
 
 
-def _kept(labels, C, ignore_index) -> Tensor | None:
-    """Where labels are not ``ignore_index``, None if none is; the others must be 0..C-1."""
-    if labels.dtype == torch.bool:
-        return None
-    floating = labels.is_floating_point()
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
-        low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        flat = labels.reshape(-1).to(torch.promote_types(labels.dtype, torch.float32)) if floating else None
-        if low >= 0 and high < C and (flat is None or torch.dot(flat, 1 - flat) == 0):
-            return None
-    keep = labels != ignore_index
-    valid = (labels == 0) | (labels == 1) if floating else (labels >= 0) & (labels < C)
-    accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
-    require((valid | ~keep).all(), f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted", labels)
-    return keep
-
-
-def _check_shape(name, value, shape, logits):
-    if value.shape != tuple(shape):
-        also = " or class indices without the last axis" if name == "labels" else ""
-        raise ValueError(f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, {tuple(shape)}{also} is accepted")
-    same_device(name, value, "logits", logits)
-
-
 def _check_parameters(reduction, reductions, activation, ignore_index, weight=None, **numbers):
     for name, value in numbers.items():
-        number(name, value, 0.0, sys.float_info.max, accepted="a finite number of at least 0")
+        number(name, value, 0.0)
     if numbers.get("alpha", 1) == numbers.get("beta", 1) == 0:
         raise ValueError("alpha: 0 given with beta 0, which makes every prediction perfect; at least one positive number is accepted")
     if reduction not in reductions:
         raise ValueError(f"reduction: {reduction!r} given, one of {', '.join(map(repr, reductions))} is accepted")
     if activation not in ("softmax", "sigmoid", None):
         raise ValueError(f"activation: {activation!r} given, 'softmax', 'sigmoid' or None is accepted")
-    number("ignore_index", ignore_index, -sys.maxsize, accepted="an integer", integer=True)
+    number("ignore_index", ignore_index, -sys.maxsize, sys.maxsize, accepted="an integer of 64 bits", integer=True)
     if weight is not None:
         tensor("weight", weight, floating=True)
         if not weight.is_meta:  # a module may be built on the meta device
-            valid = (weight >= 0).all() & (weight < float("inf")).all() & (weight > 0).any()
-            require(valid, "weight: {} given, finite numbers of at least 0, not all 0, are accepted", weight)
+            total = weight.sum(dtype=torch.promote_types(weight.dtype, torch.float32))
+            require((weight >= 0).all() & (total > 0) & total.isfinite(), "weight: {} given, numbers of at least 0 with a positive, finite sum are accepted", weight)

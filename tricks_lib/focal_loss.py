@@ -11,12 +11,14 @@ Binary, with logit x and label y, everything follows from one number, z = (1 - 2
     p_t = sigmoid(-z),   FL = alpha_t sigmoid(z)^gamma softplus(z)                              (2)
     dFL/dz = alpha_t sigmoid(z)^gamma (gamma (1 - sigmoid(z)) softplus(z) + sigmoid(z))         (3)
 
-Nothing in (2) or (3) is ever the logarithm or the negative power of a number that can round to 0, so value and gradient
-are finite at any logit. Several classes, with l = log p_t from log_softmax and q = 1 - p_t:
+Several classes, with the cross-entropy ce = -log p_t and the weight w_y of the true class:
 
-    FL = -w_y q^gamma l,   dFL/dl = w_y q^gamma (gamma p_t l / q - 1)                           (4)
+    FL = w_y q^gamma ce,   dFL/dce = w_y q^gamma (gamma p_t ce / q + 1),   q = 1 - p_t          (4)
 
-Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equations (4) and (5).
+Nothing here is the logarithm or the negative power of a number that can round to 0, so value and gradient are finite at any
+finite logit.
+
+Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equations (4) and (5), our (1).
 Shapes: B batch, T tokens, C classes.
 """
 
@@ -26,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tricks_lib._checks import number, require, same_device, tensor
+from tricks_lib._checks import kept_labels, number, require, same_shape, tensor
 
 __all__ = ["binary_focal_loss", "focal_loss", "BinaryFocalLoss", "FocalLoss"]
 
@@ -59,17 +61,18 @@ def binary_focal_loss(
     _check_parameters(gamma, reduction, ignore_index, alpha=alpha)
     tensor("logits", logits, floating=True)
     tensor("labels", labels)
-    if logits.numel() == 0:
+    if 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, one without a zero is accepted")
-    _check_shape("labels", labels, logits.shape, logits)
+    same_shape("labels", labels, logits.shape, logits)
     x = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if isinstance(alpha, Tensor):
-        _check_shape("alpha", alpha, logits.shape[-1:], logits)
+        same_shape("alpha", alpha, logits.shape[-1:], logits)
         alpha = alpha.to(x.dtype)
-    keep = _kept(labels, 2, ignore_index)
+    keep = kept_labels(labels, 2, ignore_index)
     if keep is not None:
         x, labels = x.masked_fill(~keep, 0), labels.masked_fill(~keep, 0)
-    loss = _compute(_binary, _binary_with_slope, x, labels, gamma, alpha)
+    eager = x.requires_grad and not torch.compiler.is_compiling()
+    loss = _WithSlope.apply(_binary, _binary_with_slope, x, labels, gamma, alpha)[0] if eager else _binary(x, labels, gamma, alpha)
     return _reduce(loss, keep, keep, reduction)
 
 
@@ -108,21 +111,21 @@ def focal_loss(
     if logits.ndim < 2 or 0 in logits.shape or logits.shape[-1] == 1:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., C) with C > 1 and no zero is accepted (one logit: BinaryFocalLoss)")
     C = logits.shape[-1]
-    _check_shape("labels", labels, logits.shape[:-1], logits)
-    x = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    keep = divisor = _kept(labels, C, ignore_index)  # (...)
-    t = labels.long()
+    same_shape("labels", labels, logits.shape[:-1], logits)
+    x, t = logits.to(torch.promote_types(logits.dtype, torch.float32)), labels.long()
+    keep = divisor = kept_labels(labels, C, ignore_index)  # (...)
     if keep is not None:
         x, t = x.masked_fill(~keep.unsqueeze(-1), 0), t.masked_fill(~keep, 0)
     if weight is not None:
-        _check_shape("weight", weight, (C,), logits)
+        same_shape("weight", weight, (C,), logits)
         weight = weight.to(x.dtype)
         divisor = weight[t] if keep is None else weight[t].masked_fill(~keep, 0)  # (...)
     if label_smoothing:
-        each = _focal(F.log_softmax(x, dim=-1), gamma) * (1 if weight is None else weight)  # (..., C)
+        each = _focal(-F.log_softmax(x, dim=-1), gamma) * (1 if weight is None else weight)  # (..., C)
         loss = (1 - label_smoothing) * _pick(each, t) + label_smoothing / C * each.sum(dim=-1)
     else:
-        loss = _compute(_of_class, _of_class_with_slope if x.device.type == "cpu" else None, x, t, gamma)
+        eager = x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        loss = _WithSlope.apply(_of_class, _of_class_with_slope, x, t, gamma)[0] if eager else _of_class(x, t, gamma)  # (...)
         loss = loss if weight is None else loss * weight[t]
     return _reduce(loss, keep, divisor, reduction)
 
@@ -172,62 +175,50 @@ class FocalLoss(nn.Module):
 # The formulas, whose gradient by autograd is right and finite; and the same with the slope beside the loss, in fewer passes over memory.
 
 
-def _binary(x, y, gamma, alpha):
-    sign = 1 - 2 * y.to(x.dtype)
-    z = sign * x
-    return _alpha_t(sign, alpha) * torch.exp(gamma * F.logsigmoid(z)) * -F.logsigmoid(-z)  # (2)
-
-
-def _binary_with_slope(x, y, gamma, alpha):
-    sign = torch.rsub(y.to(x.dtype), 1, alpha=2)
-    z = sign * x
-    u = F.softplus(z, threshold=50)  # -log p_t
-    s = z.sigmoid_()  # 1 - p_t
-    slope = torch.addcmul(u, u, s, value=-1)  # (1 - s) u
-    slope = torch.add(s, slope, alpha=gamma, out=slope)
-    factor = s.pow_(gamma).mul_(_alpha_t(sign, alpha))
-    return u.mul_(factor), slope.mul_(factor).mul_(sign)  # (2), (3) with dz/dx = sign
-
-
-def _alpha_t(sign, alpha):
-    if alpha is None:
-        return 1.0
-    if isinstance(alpha, Tensor):
-        return 0.5 - (alpha - 0.5) * sign
-    return torch.rsub(sign, 0.5, alpha=alpha - 0.5)  # the same in one pass: alpha where the sign is -1, a positive; else 1 - alpha
-
-
-def _of_class(x, t, gamma):
-    return _focal(_pick(F.log_softmax(x, dim=-1), t), gamma)
-
-
-def _focal(log_p, gamma):
-    q = -torch.expm1(log_p)
-    return -(q.clamp(min=torch.finfo(q.dtype).tiny) ** gamma) * log_p  # (4); clamped, since the slope of q^gamma at 0 is infinite for gamma < 1
-
-
-def _of_class_with_slope(x, t, gamma):
-    p = torch.softmax(x, dim=-1)
-    p_t = _pick(p, t)
-    if p_t.min() > 1e-30:
-        log_p = p_t.log()
-    else:  # log p_t = x_t - max x + log max p, where p_t may round to 0
-        log_p = _pick(x, t) - x.amax(dim=-1) + p.amax(dim=-1).log()
-    q = 1 - p_t
-    ratio = torch.where(q > 0, p_t * log_p.clamp(min=torch.finfo(q.dtype).min) / q, -1)  # p_t l / q, -1 in the limit
-    factor = q**gamma
-    slope = (factor * (gamma * ratio - 1)).unsqueeze(-1)  # (4)
-    return -factor * log_p, p.mul_(-slope).scatter_add_(-1, t.unsqueeze(-1), slope)  # dl/dx = onehot - p
+def _focal(ce, gamma):
+    q = -torch.expm1(-ce.clamp(1e-30, 80))  # 1 - p_t; at 0 the slope of q^gamma is infinite for gamma < 1, beyond 80 it is 0
+    return q**gamma * ce  # (4)
 
 
 def _pick(each, t):
     return each.gather(-1, t.unsqueeze(-1)).squeeze(-1)
 
 
-def _compute(formula, with_slope, x, *arguments):
-    if with_slope is None or not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return formula(x, *arguments)
-    return _WithSlope.apply(formula, with_slope, x, *arguments)[0]
+def _of_class(x, t, gamma):
+    return _focal(-_pick(F.log_softmax(x, dim=-1), t), gamma)
+
+
+def _of_class_with_slope(x, t, gamma):
+    p = torch.softmax(x, dim=-1)
+    p_t = _pick(p, t)
+    # log p_t = x_t - max x + log max p, where p_t may round to 0
+    ce = -p_t.log() if p_t.min() > 1e-30 else x.amax(dim=-1) - _pick(x, t) - p.amax(dim=-1).log()
+    q = 1 - p_t
+    ratio = torch.where(q > 0, p_t * ce.clamp(max=torch.finfo(q.dtype).max) / q, 1)  # p_t ce / q, 1 in the limit
+    factor = q**gamma
+    slope = (factor * (gamma * ratio + 1)).unsqueeze(-1)  # dFL/dce, and dce/dx = p - onehot
+    return factor * ce, p.mul_(slope).scatter_add_(-1, t.unsqueeze(-1), -slope)
+
+
+def _binary(x, y, gamma, alpha):
+    sign = 1 - 2 * y.to(x.dtype)
+    z = sign * x
+    return _alpha_t(sign, alpha) * torch.exp(gamma * F.logsigmoid(z)) * F.softplus(z, threshold=50)  # (2)
+
+
+def _alpha_t(sign, alpha):
+    """alpha where the sign is -1, a positive; else 1 - alpha."""
+    return 1.0 if alpha is None else 0.5 - (alpha - 0.5) * sign
+
+
+def _binary_with_slope(x, y, gamma, alpha):
+    sign = torch.rsub(y.to(x.dtype), 1, alpha=2)  # 1 - 2y
+    z = sign * x
+    u = F.softplus(z, threshold=50)
+    s = z.sigmoid_()
+    slope = torch.addcmul(u, u, s, value=-1).mul_(gamma).add_(s)
+    factor = s.pow_(gamma).mul_(_alpha_t(sign, alpha))
+    return u.mul_(factor), slope.mul_(factor).mul_(sign)  # (2), (3) with dz/dx = sign
 
 
 class _WithSlope(torch.autograd.Function):
@@ -247,65 +238,37 @@ class _WithSlope(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, _):
         x, labels, slope = ctx.saved_tensors
-        if grad is None:
-            gradient = None
-        elif torch.is_grad_enabled():
-            gradient = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
-        else:
-            gradient = slope * (grad if grad.ndim == x.ndim else grad.unsqueeze(-1))
-        return None, None, gradient, None, *[None for _ in ctx.parameters]
+        if grad is not None and torch.is_grad_enabled():
+            grad = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
+        elif grad is not None:
+            grad = slope * (grad if grad.ndim == x.ndim else grad.unsqueeze(-1))
+        return None, None, grad, None, *[None for _ in ctx.parameters]
 
 
 def _reduce(loss, keep, divisor, reduction):
     """``divisor``: of the mean, as a tensor to sum; None: the number of losses."""
     if keep is not None:
         loss = loss.masked_fill(~keep, 0)
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
+    if reduction != "mean":
+        return loss.sum() if reduction == "sum" else loss
     if divisor is None:
         return loss.mean()
     divisor = divisor.sum()
     return loss.sum() / divisor.masked_fill(divisor == 0, 1)
 
 
-def _kept(labels, C, ignore_index) -> Tensor | None:
-    """Where labels are not ``ignore_index``, None if none is; the others must be 0..C-1."""
-    if labels.dtype == torch.bool:
-        return None
-    floating = labels.is_floating_point()
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
-        low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        flat = labels.reshape(-1).to(torch.promote_types(labels.dtype, torch.float32)) if floating else None
-        if low >= 0 and high < C and (flat is None or torch.dot(flat, 1 - flat) == 0):
-            return None
-    keep = labels != ignore_index
-    valid = (labels == 0) | (labels == 1) if floating else (labels >= 0) & (labels < C)
-    accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
-    require((valid | ~keep).all(), f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted", labels)
-    return keep
-
-
-def _check_shape(name, value, shape, logits):
-    if value.shape != tuple(shape):
-        raise ValueError(f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, {tuple(shape)} is accepted")
-    same_device(name, value, "logits", logits)
-
-
 def _check_parameters(gamma, reduction, ignore_index, alpha=None, label_smoothing=0.0, weight=None):
-    number("gamma", gamma, 0.0, sys.float_info.max, accepted="a finite number of at least 0")
+    number("gamma", gamma, 0.0)
     number("label_smoothing", label_smoothing, 0.0, 1.0)
-    number("ignore_index", ignore_index, -sys.maxsize, accepted="an integer", integer=True)
+    number("ignore_index", ignore_index, -sys.maxsize, sys.maxsize, accepted="an integer of 64 bits", integer=True)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction: {reduction!r} given, 'mean', 'sum' or 'none' is accepted")
-    if isinstance(alpha, Tensor):
-        tensor("alpha", alpha, floating=True)
-        if not alpha.is_meta:
-            require(((alpha >= 0) & (alpha <= 1)).all(), "alpha: {} given, numbers in [0, 1] are accepted", alpha)
-    elif alpha is not None:
+    if alpha is not None and not isinstance(alpha, Tensor):
         number("alpha", alpha, 0.0, 1.0, accepted="a number in [0, 1], a tensor (C,) of them or None")
-    if weight is not None:
-        tensor("weight", weight, floating=True)
-        if not weight.is_meta:  # a module may be built on the meta device
-            require(((weight >= 0) & (weight < float("inf"))).all(), "weight: {} given, finite numbers of at least 0 are accepted", weight)
+        alpha = None
+    for name, values, high in ("alpha", alpha, 1), ("weight", weight, float("inf")):
+        if values is not None:
+            tensor(name, values, floating=True)
+            if not values.is_meta:  # a module may be built on the meta device
+                valid = (values >= 0) & (values <= high) & values.isfinite()
+                require(valid.all(), f"{name}: {{}} given, finite numbers in [0, {high}] are accepted", values)

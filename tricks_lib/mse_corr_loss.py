@@ -13,7 +13,7 @@ The concordance correlation coefficient asks for both in one number, 1 only wher
 r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of 1e4 loses no digits,
 a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
 
-Sources: Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989, equation (2). The sum (1)
+Source of our (2): Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989. The sum (1)
 circulates without a paper.
 Shapes: B batch, T tokens, C targets.
 """
@@ -32,7 +32,7 @@ def pearson_corr(x: Tensor, y: Tensor, dim: int = 0) -> Tensor:
     """Pearson's correlation along one axis.
 
     Args:
-        x: any shape with at least one axis, real; half precision and integers are computed in float32.
+        x: any shape with at least one axis, real; half precision is computed in float32, integers in float64.
         y: same shape and device.
         dim: the axis of the examples.
 
@@ -47,9 +47,11 @@ def pearson_corr(x: Tensor, y: Tensor, dim: int = 0) -> Tensor:
         >>> pearson_corr(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0]))
         tensor(0.5000)
     """
-    x, y = _check("x", x, "y", y)
+    _check("x", x, "y", y)
     number("dim", dim, -x.ndim, x.ndim - 1, accepted=f"an integer in [{-x.ndim}, {x.ndim - 1}]", integer=True)
-    return _pearson(x.movedim(dim, 0), y.movedim(dim, 0), None)
+    x, y = (v if v.is_floating_point() else v.double() for v in (x, y))  # float32 would round 1,700,000,001
+    wide = _wide(x, y)
+    return _pearson(x.to(wide).movedim(dim, 0), y.to(wide).movedim(dim, 0), None)[0]
 
 
 def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Tensor | None = None) -> Tensor:
@@ -76,9 +78,8 @@ def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Te
     number("p", p, 0.0, sys.float_info.max, accepted="a finite number of at least 0")
     x, y, keep, count = _prepare(predictions, targets, mask)
     error = (x - y).square().sum(dim=0) / count  # (C,)
-    low = y.amin(dim=0) if keep is None else y.masked_fill(~keep, float("inf")).amin(dim=0)
-    high = y.amax(dim=0) if keep is None else y.masked_fill(~keep, -float("inf")).amax(dim=0)
-    return (error + p * (1 - _pearson(x, y, keep)).masked_fill(low >= high, 0)).mean()
+    r, flat = _pearson(x, y, keep)
+    return (error + p * (1 - r).masked_fill(flat, 0)).mean()
 
 
 def ccc_loss(predictions: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -141,13 +142,13 @@ class CCCLoss(nn.Module):
 
 
 def _pearson(x, y, keep):
-    """r over axis 0 of (N, ...)."""
+    """r over axis 0 of (N, ...), and where y is constant."""
     count = x.shape[0] if keep is None else keep.sum(dim=0).clamp(min=1)
     dx, flat_x = _scaled(_centred(x - _first(x, keep), keep, count)[0])
     dy, flat_y = _scaled(_centred(y - _first(y, keep), keep, count)[0])
     norms = (dx * dx).sum(dim=0) * (dy * dy).sum(dim=0)
     # sqrt(a * a) is a in floating point too, so r(x, x) is exactly 1
-    return ((dx * dy).sum(dim=0) / norms.masked_fill(flat_x | flat_y, 1).sqrt()).clamp(-1, 1)  # (1)
+    return ((dx * dy).sum(dim=0) / norms.masked_fill(flat_x | flat_y, 1).sqrt()).clamp(-1, 1), flat_y  # (1)
 
 
 def _scaled(d):
@@ -174,9 +175,9 @@ def _centred(z, keep, count):
 def _prepare(predictions, targets, mask):
     """Checked predictions and targets (N, C), 0 where masked; the mask (N, C) or None; the number that counts, (C,) or N."""
     tensor("predictions", predictions, floating=True)
-    x, y = _check("predictions", predictions, "targets", targets)
-    C = x.shape[-1] if x.ndim > 1 else 1
-    x, y, keep = x.reshape(-1, C), y.reshape(-1, C), None
+    _check("predictions", predictions, "targets", targets)
+    C, wide = predictions.shape[-1] if predictions.ndim > 1 else 1, _wide(predictions, targets)
+    x, y, keep = predictions.to(wide).reshape(-1, C), targets.to(wide).reshape(-1, C), None
     if mask is not None:
         tensor("mask", mask)
         same_device("mask", mask, "predictions", predictions)
@@ -199,5 +200,7 @@ def _check(name_x, x, name_y, y):
     if y.shape != x.shape:
         raise ValueError(f"{name_y}: shape {tuple(y.shape)} given with {name_x} {tuple(x.shape)}, the same shape is accepted")
     same_device(name_y, y, name_x, x)
-    wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-    return x.to(wide), y.to(wide)
+
+
+def _wide(x, y):
+    return torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
