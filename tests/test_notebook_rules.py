@@ -20,6 +20,7 @@ MAX_NOTEBOOK = 1_000_000  # bytes; larger ones are slow to open in Colab
 MAX_OUTPUT = 200_000      # bytes of one cell
 MIN_COMPARED = 0.8        # of the cells with text output
 MAX_MEDIAN_LINES = 8
+MAX_LINE = 84             # characters of code that the page's column shows without scrolling
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 NOT_COMPARED_COMMENT = re.compile(r"(?mi)^\s*#\s*(nbval_ignore_output|nbval_skip|pytest_validate_ignore_output)\s*$")
 PROGRESS = re.compile(r"\r|\d+%\|| \[\d+:\d+<|\d(it/s|s/it)\b")
@@ -175,6 +176,13 @@ def cells_are_short(notebook):
         yield f"the median code cell has {statistics.median(lines)} lines; at most {MAX_MEDIAN_LINES}"
 
 
+def lines_fit_the_page(notebook):
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        for line in cell.source.splitlines():
+            if len(line) > MAX_LINE:
+                yield f"code cell {number} has a line of {len(line)} characters; at most {MAX_LINE}: {line[:40]}..."
+
+
 def headings_are_the_same_in_every_chapter(notebook):
     text = "\n".join(re.sub(r"(?ms)^(```|~~~|:::).*?^\1", "", cell.source)
                      for cell in notebook.cells if cell.cell_type == "markdown")
@@ -189,7 +197,7 @@ RULES = [
     cells_are_executed_in_order, no_cell_is_empty, no_error_is_stored, no_stderr, no_svg, no_widgets,
     no_progress_bars, no_machine_paths, metadata_is_clean, sizes_are_small, figures_have_alt_text_and_caption,
     figures_are_opaque, enough_cells_are_compared, uncompared_cells_assert, cells_are_short,
-    headings_are_the_same_in_every_chapter,
+    lines_fit_the_page, headings_are_the_same_in_every_chapter,
 ]
 
 
@@ -293,6 +301,7 @@ BAD = {
     "silent": (uncompared_cells_assert, bad(source="a = 1\nprint(a)", metadata={"tags": ["nbval-ignore-output"]})),
     "silent by comment": (uncompared_cells_assert, bad(source="# NBVAL_IGNORE_OUTPUT\nprint(a)")),
     "long cells": (cells_are_short, edited(lambda notebook: [cell.update(source="x = 1\n" * 9) for cell in code_cells(notebook)])),
+    "long line": (lines_fit_the_page, bad(source="x = " + "1 + " * 22)),
     "missing heading": (headings_are_the_same_in_every_chapter, edited(lambda notebook: notebook.cells.pop(2))),
     "misordered headings": (headings_are_the_same_in_every_chapter, edited(swap_headings)),
     "two titles": (headings_are_the_same_in_every_chapter,

@@ -226,7 +226,7 @@ def _ratio(numerator, denominator, smooth):
 
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
-    if y.ndim == 1 and activation == "softmax" and keep is None and x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if y.ndim == 1 and activation == "softmax" and keep is None and x.device.type == "cpu" and not torch.compiler.is_compiling():
         TP, P, _ = _CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
     y = _one_hot(y, x) if y.ndim == 1 else y
@@ -266,7 +266,7 @@ class _CountsOfClasses(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: the slope will be derived again
             p = x.softmax(dim=1)
         i = t.unsqueeze(1)
-        g_t = grad_TP[t].unsqueeze(1) * p.gather(1, i)  # (N, 1)
+        g_t = grad_TP.index_select(0, t).unsqueeze(1) * p.gather(1, i)  # (N, 1)
         mean = torch.addmv(g_t.squeeze(1), p, grad_P).unsqueeze(1)  # the slope of softmax is p (g - mean of g under p)
         return (grad_P - mean).mul_(p).scatter_add_(1, i, g_t), None  # with g = grad_P + grad_TP onehot
 

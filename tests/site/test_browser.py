@@ -25,6 +25,12 @@ STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(eleme
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 
+# A formula wider than its box begins where the box does, so that scrolling shows all of it.
+CUT_OFF = """() => [...document.querySelectorAll('article div.math')].filter(
+    box => box.querySelector('mjx-math').getBoundingClientRect().left < box.getBoundingClientRect().left - 1
+).map(box => box.textContent.slice(0, 60))"""
+
+
 @pytest.fixture(scope="session")
 def browser():
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,6 +72,7 @@ def test_page(view, page_name):
     formulas = page.locator("article .math").count()
     assert page.locator("article .math mjx-container").count() >= formulas
     assert page.locator("mjx-merror").count() == 0
+    assert page.evaluate(CUT_OFF) == []
 
     if name == "phone":
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
