@@ -30,7 +30,7 @@ def check(end: str, constraints: list[str]) -> int:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     (folder / "constraints.txt").write_text("\n".join(constraints) + "\n")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                    "--constraint", folder / "constraints.txt", f"{ROOT}[lab]", "pytest", "hypothesis"], check=True)
+                    "--constraint", folder / "constraints.txt", f"{ROOT}[lab]", "pytest", "pytest-timeout", "hypothesis"], check=True)
     print(f"--- {end}", flush=True)
     settings = {"TRICKS_PROFILE": "mini", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run([python, "-m", "pytest", "tests", *(f"--ignore={path}" for path in NOT_THE_PACKAGE),
