@@ -149,7 +149,8 @@ def pretrain(name, data, out, recipe, device, compiled=True):
     model = objective.build(recipe, tokenizer).to(device)
     optims = optimizers(model, recipe)
     base_lrs = [[g["lr"] for g in o.param_groups] for o in optims]
-    state = {"step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "recipe": json.loads(json.dumps(asdict(recipe)))}
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    state = {"step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "hardware": hardware, "recipe": json.loads(json.dumps(asdict(recipe)))}
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", map_location=device)
         if saved["state"]["recipe"] != state["recipe"]:
@@ -219,7 +220,7 @@ def export(name, model, tokenizer, out, recipe, state, sha256, streams, device):
         "corpus": objective.corpus, "corpus_sha256": sha256, "corpus_tokens": len(streams["train"]["ids"]),
         "tokens_seen": state["tokens"], "steps": state["step"], "minutes": round(state["seconds"] / 60, 1),
         "held_out_loss": held, "held_out_perplexity": round(math.exp(held), 2), "held_out_loss_long": round(long, 4),
-        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "hardware": state["hardware"],
         "machine": platform.machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
         "note": state.get("note", ""), "recipe": state["recipe"], "curve": state["curve"],
     }  # fmt: skip
