@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import kept_labels, number, require, same_shape, tensor
+from tricks_lib._few_passes import CountsOfClasses
 
 __all__ = ["dice_loss", "tversky_loss", "self_adjusting_dice_loss", "DiceLoss", "TverskyLoss", "SelfAdjustingDiceLoss"]
 
@@ -227,48 +228,13 @@ def _ratio(numerator, denominator, smooth):
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
     if y.ndim == 1 and activation == "softmax" and keep is None and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        TP, P, _ = _CountsOfClasses.apply(x, y)
+        TP, P, _ = CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
     y = _one_hot(y, x) if y.ndim == 1 else y
     p = x.softmax(dim=1) if activation == "softmax" else x.sigmoid() if activation == "sigmoid" else x
     if keep is not None:
         p, y = p.masked_fill(~keep, 0), y.masked_fill(~keep, 0)
     return (p * y).sum(dim=0), p.sum(dim=0), y.sum(dim=0)
-
-
-class _CountsOfClasses(torch.autograd.Function):
-    """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over memory."""
-
-    @staticmethod
-    def forward(x, t):
-        ones, total = x.new_ones(x.shape[1]), None
-        if x.shape[1] < 32:  # torch's softmax does not vectorise short rows: take all as one long row, whose shares are then those of each
-            p = x.reshape(-1).softmax(dim=0).view(x.shape)
-            total = p.mv(ones)  # (N,)
-        if total is not None and total.min() * len(x) > 1e-12:  # no row has rounded away beside the others
-            p = p.div_(total.unsqueeze(1))  # (N, C)
-        else:
-            p = x.softmax(dim=1)
-        p_t = p.gather(1, t.unsqueeze(1)).squeeze(1)  # (N,)
-        return torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype), p.t().mv(p.new_ones(len(p))), p
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[2])
-        ctx.set_materialize_grads(False)  # no zeros for p
-        ctx.save_for_backward(*inputs, output[2])
-
-    @staticmethod
-    def backward(ctx, grad_TP, grad_P, _):
-        if grad_TP is None:
-            return None, None
-        x, t, p = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the slope will be derived again
-            p = x.softmax(dim=1)
-        i = t.unsqueeze(1)
-        g_t = grad_TP.index_select(0, t).unsqueeze(1) * p.gather(1, i)  # (N, 1)
-        mean = torch.addmv(g_t.squeeze(1), p, grad_P).unsqueeze(1)  # the slope of softmax is p (g - mean of g under p)
-        return (grad_P - mean).mul_(p).scatter_add_(1, i, g_t), None  # with g = grad_P + grad_TP onehot
 
 
 def _one_hot(t, x):

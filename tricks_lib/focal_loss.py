@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import kept_labels, number, require, same_shape, tensor
+from tricks_lib._few_passes import WithSlope, alpha_t, binary_with_slope, of_class_with_slope, pick
 
 __all__ = ["binary_focal_loss", "focal_loss", "BinaryFocalLoss", "FocalLoss"]
 
@@ -72,7 +73,7 @@ def binary_focal_loss(
     if keep is not None:
         x, labels = x.masked_fill(~keep, 0), labels.masked_fill(~keep, 0)
     eager = x.requires_grad and not torch.compiler.is_compiling()
-    loss = _WithSlope.apply(_binary, _binary_with_slope, x, labels, gamma, alpha)[0] if eager else _binary(x, labels, gamma, alpha)
+    loss = WithSlope.apply(_binary, binary_with_slope, x, labels, gamma, alpha)[0] if eager else _binary(x, labels, gamma, alpha)
     return _reduce(loss, keep, keep, reduction)
 
 
@@ -122,10 +123,10 @@ def focal_loss(
         divisor = weight[t] if keep is None else weight[t].masked_fill(~keep, 0)  # (...)
     if label_smoothing:
         each = _focal(-F.log_softmax(x, dim=-1), gamma) * (1 if weight is None else weight)  # (..., C)
-        loss = (1 - label_smoothing) * _pick(each, t) + label_smoothing / C * each.sum(dim=-1)
+        loss = (1 - label_smoothing) * pick(each, t) + label_smoothing / C * each.sum(dim=-1)
     else:
         eager = x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        loss = _WithSlope.apply(_of_class, _of_class_with_slope, x, t, gamma)[0] if eager else _of_class(x, t, gamma)  # (...)
+        loss = WithSlope.apply(_of_class, of_class_with_slope, x, t, gamma)[0] if eager else _of_class(x, t, gamma)  # (...)
         loss = loss if weight is None else loss * weight[t]
     return _reduce(loss, keep, divisor, reduction)
 
@@ -172,7 +173,7 @@ class FocalLoss(nn.Module):
         return focal_loss(logits, labels, self.gamma, self.weight, self.ignore_index, self.label_smoothing, self.reduction)
 
 
-# The formulas, whose gradient by autograd is right and finite; and the same with the slope beside the loss, in fewer passes over memory.
+# The formulas, whose gradient by autograd is right and finite.
 
 
 def _focal(ce, gamma):
@@ -180,69 +181,14 @@ def _focal(ce, gamma):
     return q**gamma * ce  # (4)
 
 
-def _pick(each, t):
-    return each.gather(-1, t.unsqueeze(-1)).squeeze(-1)
-
-
 def _of_class(x, t, gamma):
-    return _focal(-_pick(F.log_softmax(x, dim=-1), t), gamma)
-
-
-def _of_class_with_slope(x, t, gamma):
-    p = torch.softmax(x, dim=-1)
-    p_t = _pick(p, t)
-    # log p_t = x_t - max x + log max p, where p_t may round to 0
-    ce = -p_t.log() if p_t.min() > 1e-30 else x.amax(dim=-1) - _pick(x, t) - p.amax(dim=-1).log()
-    q = 1 - p_t
-    ratio = torch.where(q > 0, p_t * ce.clamp(max=torch.finfo(q.dtype).max) / q, 1)  # p_t ce / q, 1 in the limit
-    factor = q**gamma
-    slope = (factor * (gamma * ratio + 1)).unsqueeze(-1)  # dFL/dce, and dce/dx = p - onehot
-    return factor * ce, p.mul_(slope).scatter_add_(-1, t.unsqueeze(-1), -slope)
+    return _focal(-pick(F.log_softmax(x, dim=-1), t), gamma)
 
 
 def _binary(x, y, gamma, alpha):
     sign = 1 - 2 * y.to(x.dtype)
     z = sign * x
-    return _alpha_t(sign, alpha) * torch.exp(gamma * F.logsigmoid(z)) * F.softplus(z, threshold=50)  # (2)
-
-
-def _alpha_t(sign, alpha):
-    """alpha where the sign is -1, a positive; else 1 - alpha."""
-    return 1.0 if alpha is None else 0.5 - (alpha - 0.5) * sign
-
-
-def _binary_with_slope(x, y, gamma, alpha):
-    sign = torch.rsub(y.to(x.dtype), 1, alpha=2)  # 1 - 2y
-    z = sign * x
-    u = F.softplus(z, threshold=50)
-    s = z.sigmoid_()
-    slope = torch.addcmul(u, u, s, value=-1).mul_(gamma).add_(s)
-    factor = s.pow_(gamma).mul_(_alpha_t(sign, alpha))
-    return u.mul_(factor), slope.mul_(factor).mul_(sign)  # (2), (3) with dz/dx = sign
-
-
-class _WithSlope(torch.autograd.Function):
-    """The loss and its slope at once; with ``create_graph=True`` the backward is autograd's of the formula, which can be derived again."""
-
-    @staticmethod
-    def forward(formula, with_slope, x, labels, *parameters):
-        return with_slope(x, labels, *parameters)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.formula, _, x, labels, *ctx.parameters = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, labels, output[1])
-
-    @staticmethod
-    def backward(ctx, grad, _):
-        x, labels, slope = ctx.saved_tensors
-        if grad is not None and torch.is_grad_enabled():
-            grad = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
-        elif grad is not None:
-            grad = slope * (grad if grad.ndim == x.ndim else grad.unsqueeze(-1))
-        return None, None, grad, None, *[None for _ in ctx.parameters]
+    return alpha_t(sign, alpha) * torch.exp(gamma * F.logsigmoid(z)) * F.softplus(z, threshold=50)  # (2)
 
 
 def _reduce(loss, keep, divisor, reduction):
