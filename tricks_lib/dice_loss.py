@@ -23,14 +23,13 @@ fully convolutional deep networks", MLMI 2017, equation (3); Li et al., "Dice Lo
 Shapes: B batch, T tokens, C classes; N = B or B T examples.
 """
 
-import sys
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tricks_lib._checks import kept_labels, number, require, same_shape, tensor
+from tricks_lib._checks import require, same_shape
 from tricks_lib._few_passes import CountsOfClasses
+from tricks_lib._overlap import check_parameters, one_hot, prepare
 
 __all__ = ["dice_loss", "tversky_loss", "self_adjusting_dice_loss", "DiceLoss", "TverskyLoss", "SelfAdjustingDiceLoss"]
 
@@ -66,7 +65,7 @@ def dice_loss(
         >>> dice_loss(probabilities, torch.tensor([0, 1]), smooth=0.0, activation=None)  # 1 - (1.8 / 2.3 + 1.2 / 1.7) / 2
         tensor(0.2558)
     """
-    _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
+    check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
     return _tversky_loss(logits, labels, 0.5, 0.5, smooth / 2, reduction, activation, weight, ignore_index)
 
 
@@ -86,7 +85,7 @@ def tversky_loss(
         >>> tversky_loss(probabilities, torch.tensor([[1], [1]]), smooth=0.0, activation=None)  # 1 - 1.5 / (1.5 + 0.7 * 0.5)
         tensor(0.1892)
     """
-    _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
+    check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
     return _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index)
 
 
@@ -116,11 +115,11 @@ def self_adjusting_dice_loss(
         tensor([[0.3333],
                 [0.5000]])
     """
-    _check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
-    x, y, keep = _prepare(logits, labels, activation, ignore_index)
+    check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
+    x, y, keep = prepare(logits, labels, activation, ignore_index)
     exclusive = activation == "softmax" or y.ndim == 1
     if exclusive:
-        true, keep = _one_hot(y, x) if y.ndim == 1 else y, None if keep is None else keep.all(dim=1)
+        true, keep = one_hot(y, x) if y.ndim == 1 else y, None if keep is None else keep.all(dim=1)
         y = true.sum(dim=1)  # (N,)
         one = y == 1 if keep is None else (y == 1) | ~keep
         require(one.all(), "labels: rows with {} ones given, with activation='softmax' one-hot rows are accepted", y)
@@ -152,7 +151,7 @@ class DiceLoss(nn.Module):
         self, smooth: float = 1.0, reduction: str = "macro", activation: str | None = "softmax", weight: Tensor | None = None, ignore_index: int = -100
     ):
         super().__init__()
-        _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
+        check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
         self.smooth, self.reduction, self.activation, self.ignore_index = smooth, reduction, activation, ignore_index
         self.register_buffer("weight", weight)
 
@@ -173,7 +172,7 @@ class TverskyLoss(nn.Module):
         weight: Tensor | None = None, ignore_index: int = -100,
     ):  # fmt: skip
         super().__init__()
-        _check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
+        check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
         self.reduction, self.activation, self.ignore_index = reduction, activation, ignore_index
         self.register_buffer("weight", weight)
@@ -194,7 +193,7 @@ class SelfAdjustingDiceLoss(nn.Module):
         self, alpha: float = 0.01, smooth: float = 1.0, reduction: str = "mean", activation: str | None = "softmax", ignore_index: int = -100
     ):
         super().__init__()
-        _check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
+        check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
         self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index = alpha, smooth, reduction, activation, ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -202,7 +201,7 @@ class SelfAdjustingDiceLoss(nn.Module):
 
 
 def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index):
-    x, y, keep = _prepare(logits, labels, activation, ignore_index)
+    x, y, keep = prepare(logits, labels, activation, ignore_index)
     if weight is not None:
         same_shape("weight", weight, logits.shape[-1:], logits)
         weight = weight.to(x.dtype)
@@ -230,56 +229,8 @@ def _counts(x, y, keep, activation):
     if y.ndim == 1 and activation == "softmax" and keep is None and x.device.type == "cpu" and not torch.compiler.is_compiling():
         TP, P, _ = CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
-    y = _one_hot(y, x) if y.ndim == 1 else y
+    y = one_hot(y, x) if y.ndim == 1 else y
     p = x.softmax(dim=1) if activation == "softmax" else x.sigmoid() if activation == "sigmoid" else x
     if keep is not None:
         p, y = p.masked_fill(~keep, 0), y.masked_fill(~keep, 0)
     return (p * y).sum(dim=0), p.sum(dim=0), y.sum(dim=0)
-
-
-def _one_hot(t, x):
-    return (t.unsqueeze(1) == torch.arange(x.shape[1], device=t.device)).to(x.dtype)  # (N, C)
-
-
-def _prepare(logits, labels, activation, ignore_index):
-    """Checked logits (N, C), labels (N,) of classes or (N, C) of 0 and 1, and where they count, (N, 1) or (N, C), or None: all do."""
-    tensor("logits", logits, floating=True)
-    tensor("labels", labels)
-    if logits.ndim < 2 or 0 in logits.shape:
-        raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., C) without a zero is accepted")
-    C = logits.shape[-1]
-    if activation == "softmax" and C == 1:
-        raise ValueError("activation: 'softmax' given with one class, where it is always 1; 'sigmoid' or None is accepted")
-    classes = labels.shape == logits.shape[:-1]
-    if classes and C > 1:
-        tensor("labels", labels, floating=False)
-    elif classes:
-        labels, classes = labels.unsqueeze(-1), False
-    same_shape("labels", labels, logits.shape[:-1] if classes else logits.shape, logits, also=" or class indices without the last axis")
-    x = logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, C)
-    keep = kept_labels(labels, C if classes else 2, ignore_index)
-    y = labels.reshape(-1).long() if classes else labels.reshape(-1, C).to(x.dtype)
-    if keep is not None:
-        keep = keep.reshape(-1, 1 if classes else C)
-        y = y.masked_fill(~keep.view(y.shape), 0)
-        x = x.masked_fill(~(keep.any(dim=1, keepdim=True) if activation == "softmax" else keep), 0)
-    if activation is None:
-        require(((x >= -1e-3) & (x <= 1 + 1e-3)).all(), "logits: {} given, with activation=None probabilities in [0, 1] are accepted", x)
-    return x, y, keep
-
-
-def _check_parameters(reduction, reductions, activation, ignore_index, weight=None, **numbers):
-    for name, value in numbers.items():
-        number(name, value, 0.0)
-    if numbers.get("alpha", 1) == numbers.get("beta", 1) == 0:
-        raise ValueError("alpha: 0 given with beta 0, which makes every prediction perfect; at least one positive number is accepted")
-    if reduction not in reductions:
-        raise ValueError(f"reduction: {reduction!r} given, one of {', '.join(map(repr, reductions))} is accepted")
-    if activation not in ("softmax", "sigmoid", None):
-        raise ValueError(f"activation: {activation!r} given, 'softmax', 'sigmoid' or None is accepted")
-    number("ignore_index", ignore_index, -sys.maxsize, sys.maxsize, accepted="an integer of 64 bits", integer=True)
-    if weight is not None:
-        tensor("weight", weight, floating=True)
-        if not weight.is_meta:  # a module may be built on the meta device
-            total = weight.sum(dtype=torch.promote_types(weight.dtype, torch.float32))
-            require((weight >= 0).all() & (total > 0) & total.isfinite(), "weight: {} given, numbers of at least 0 with a positive, finite sum are accepted", weight)

@@ -26,9 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tricks_lib._checks import number, require, same_device, tensor
+from tricks_lib._checks import number
+from tricks_lib._documents import LongClassifier, check_documents, positions
 from tricks_lib.layer_decay import places
-from tricks_lib.mean_pooling import MeanPoolingClassifier, classification_loss, max_pool, mean_pool
+from tricks_lib.mean_pooling import max_pool, mean_pool
 
 __all__ = ["split_into_segments", "truncate_head_tail", "freeze_all_but_last", "XLNetLongClassifier", "SlidingWindowClassifier"]
 
@@ -52,7 +53,7 @@ def split_into_segments(input_ids: Tensor, segment_length: int, attention_mask: 
         >>> split_into_segments(torch.arange(5).view(1, 5), 2)
         [tensor([[0, 1]]), tensor([[2, 3]]), tensor([[4]])]
     """
-    _check(input_ids, attention_mask)
+    check_documents(input_ids, attention_mask)
     number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
     ids = input_ids.split(segment_length, dim=1)
     return list(ids) if attention_mask is None else list(zip(ids, attention_mask.split(segment_length, dim=1)))
@@ -76,7 +77,7 @@ def truncate_head_tail(input_ids: Tensor, max_length: int, attention_mask: Tenso
         >>> truncate_head_tail(torch.arange(9).view(1, 9), 4, head_length=1)
         tensor([[0, 6, 7, 8]])
     """
-    keep = _check(input_ids, attention_mask)
+    keep = check_documents(input_ids, attention_mask)
     number("max_length", max_length, 1, accepted="a positive integer", integer=True)
     head = max_length // 4 if head_length is None else head_length
     number("head_length", head, 0, max_length, accepted=f"an integer from 0 to max_length {max_length}", integer=True)
@@ -118,33 +119,7 @@ def freeze_all_but_last(model: nn.Module, num_layers: int) -> list[str]:
     return [place.name for place in found if place.parameter.requires_grad]
 
 
-class _LongClassifier(MeanPoolingClassifier):
-    """Encoder, dropout, linear layer and checks as there; the document's vector is made by ``document_vectors`` of the subclass."""
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, token_type_ids: Tensor | None = None):
-        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed through a sigmoid.
-
-        Args:
-            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; all padding counts as the vector 0.
-            labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
-            token_type_ids: (B, T) integers, cut and passed on with the ids.
-        """
-        from transformers.modeling_outputs import SequenceClassifierOutput
-
-        keep = _check(input_ids, attention_mask, token_type_ids)  # (B, T) bool
-        same_device("input_ids", input_ids, "model", self.classifier.weight)
-        order = (~keep).byte().argsort(dim=1, stable=True)  # (B, T): each row's tokens in their order, then its padding
-        order = order[:, : max(1, int(keep.sum(dim=1).max()))]
-        keep, ids, types = (x if x is None else x.gather(1, order) for x in (keep, input_ids, token_type_ids))
-        empty = ~keep.any(dim=1, keepdim=True)  # (B, 1)
-        keep[:, :1] |= empty  # an encoder may answer NaN where it sees no token at all: let it see one, and forget the answer
-        vectors = self.document_vectors(ids, keep, types).masked_fill(empty, 0)  # (B, H)
-        logits = self.classifier(self.dropout(vectors))  # (B, C)
-        loss = None if labels is None else classification_loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-class XLNetLongClassifier(_LongClassifier):
+class XLNetLongClassifier(LongClassifier):
     """XLNet over segments linked by its memory, equation (1), one vector a document, dropout and one linear layer.
 
     Args:
@@ -197,7 +172,7 @@ class XLNetLongClassifier(_LongClassifier):
         return torch.einsum("bs,bsh->bh", share, vectors.to(share.dtype)).to(vectors.dtype)
 
 
-class SlidingWindowClassifier(_LongClassifier):
+class SlidingWindowClassifier(LongClassifier):
     """Any encoder over overlapping windows, one vector a document, dropout and one linear layer.
 
     A window's vector is the mean of its tokens' last states. No special tokens are added.
@@ -218,7 +193,7 @@ class SlidingWindowClassifier(_LongClassifier):
     def __init__(self, encoder: nn.Module, num_labels: int, window_length: int | None = None, stride: int | None = None,
                  pool: str = "mean", windows_at_once: int = 32, dropout: float | None = None):  # fmt: skip
         super().__init__(encoder, num_labels, dropout)
-        most = _positions(encoder)
+        most = positions(encoder)
         window_length = min(512, most) if window_length is None else window_length
         number("window_length", window_length, 1, most, accepted=f"an integer from 1 to the encoder's {most} positions", integer=True)
         stride = max(1, window_length // 2) if stride is None else stride
@@ -255,27 +230,3 @@ class SlidingWindowClassifier(_LongClassifier):
             score = self.attention(vectors).squeeze(-1).masked_fill(~real, float("-inf"))  # (B, S)
             return torch.einsum("bs,bsh->bh", score.softmax(dim=1), vectors)  # equation (2)
         return {"mean": mean_pool, "max": max_pool}[self.pool](vectors, real)
-
-
-def _positions(encoder: nn.Module) -> float:
-    """Tokens that the encoder has positions for; infinity if it has no limit."""
-    limit = getattr(encoder.config, "max_position_embeddings", None) or -1  # XLNet says -1
-    tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
-    unused = max((m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None), default=0)  # RoBERTa counts from there
-    return limit - unused if limit > 0 else float("inf")
-
-
-def _check(input_ids, attention_mask, token_type_ids=None) -> Tensor:
-    """The mask as bool, ones without one."""
-    tensor("input_ids", input_ids, floating=False)
-    if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a zero is accepted")
-    for name, value, floating in (("attention_mask", attention_mask, None), ("token_type_ids", token_type_ids, False)):
-        if value is not None:
-            if tensor(name, value, floating).shape != input_ids.shape:
-                raise ValueError(f"{name}: shape {tuple(value.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted")
-            same_device(name, value, "input_ids", input_ids)
-    if attention_mask is None:
-        return torch.ones_like(input_ids, dtype=torch.bool)
-    require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
-    return attention_mask.bool()
