@@ -22,8 +22,7 @@ class LongClassifier(MeanPoolingClassifier):
 
         keep = check_documents(input_ids, attention_mask, token_type_ids)  # (B, T) bool
         same_device("input_ids", input_ids, "model", self.classifier.weight)
-        order = (~keep).byte().argsort(dim=1, stable=True)  # (B, T): each row's tokens in their order, then its padding
-        order = order[:, : max(1, int(keep.sum(dim=1).max()))]
+        order = tokens_first(keep)[:, : max(1, int(keep.sum(dim=1).max()))]
         keep, ids, types = (x if x is None else x.gather(1, order) for x in (keep, input_ids, token_type_ids))
         empty = ~keep.any(dim=1, keepdim=True)  # (B, 1)
         keep[:, :1] |= empty  # an encoder may answer NaN where it sees no token at all: let it see one, and forget the answer
@@ -31,6 +30,11 @@ class LongClassifier(MeanPoolingClassifier):
         logits = self.classifier(self.dropout(vectors))  # (B, C)
         loss = None if labels is None else classification_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def tokens_first(keep: Tensor) -> Tensor:
+    """(B, T) bool -> (B, T) positions: each row's tokens in their order, then its padding."""
+    return (~keep).byte().argsort(dim=1, stable=True)
 
 
 def positions(encoder: nn.Module) -> float:

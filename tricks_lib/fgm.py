@@ -21,7 +21,6 @@ AWP: Wu, Xia & Wang, NeurIPS 2020, section 4.
 Shapes: B batch, T tokens, H hidden, V vocabulary.
 """
 
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -232,4 +231,4 @@ class AWP(FGM):
 
 
 def _positive(name: str, value) -> None:
-    number(name, value, 5e-324, sys.float_info.max, accepted="a positive, finite number")
+    number(name, value, 5e-324, accepted="a positive, finite number")

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import number
-from tricks_lib._documents import LongClassifier, check_documents, positions
+from tricks_lib._documents import LongClassifier, check_documents, positions, tokens_first
 from tricks_lib.layer_decay import places
 from tricks_lib.mean_pooling import max_pool, mean_pool
 
@@ -81,11 +81,10 @@ def truncate_head_tail(input_ids: Tensor, max_length: int, attention_mask: Tenso
     number("max_length", max_length, 1, accepted="a positive integer", integer=True)
     head = max_length // 4 if head_length is None else head_length
     number("head_length", head, 0, max_length, accepted=f"an integer from 0 to max_length {max_length}", integer=True)
-    order = (~keep).byte().argsort(dim=1, stable=True)  # (B, T): each row's tokens in their order, then its padding
     length = keep.sum(dim=1, keepdim=True)  # (B, 1)
     position = torch.arange(min(keep.shape[1], max_length), device=keep.device).expand(len(keep), -1)
     # of n > max_length tokens, what follows the head is the end: position p comes from p + n - max_length
-    source = order.gather(1, position + (length - max_length).clamp(min=0) * (position >= head))
+    source = tokens_first(keep).gather(1, position + (length - max_length).clamp(min=0) * (position >= head))
     ids = input_ids.gather(1, source)
     return ids if attention_mask is None else (ids, attention_mask.gather(1, source))
 
