@@ -305,6 +305,7 @@ def start(target, *arguments, **settings):
 
 def elsewhere(target, arguments, environment, data):
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
     lab.tasks.describe = lambda name: data
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)
