@@ -393,12 +393,12 @@ def hub(monkeypatch):
     """``hub(splits)``: what the hub gives for ``own``; returns the list of what it was asked for."""
     asked = []
 
-    def gives(splits, **task):
+    def gives(loaded, **task):
         def load_dataset(*arguments):
             asked.append(arguments)
-            if isinstance(splits, Exception):
-                raise splits
-            return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
+            if isinstance(loaded, Exception):
+                raise loaded
+            return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in loaded.items()})
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         monkeypatch.setitem(tasks.TASKS, "own", Task("classification", hub="someone/set:config", columns={"text": "sentence", "label": "y"}, **task))
@@ -420,11 +420,28 @@ def test_a_set_of_the_hub_gets_our_columns(hub):
 
 
 def test_without_a_validation_split_it_is_a_fixed_tenth_of_train(hub):
-    hub({"train": foreign(50), "test": foreign(4)})
+    hub({"train": foreign(50), "test": foreign(4)}, splits=("train", "test"))
     one, again = tasks.load_task("own"), tasks.load_task("own")
     assert {split: len(part) for split, part in one.items()} == {"train": 45, "validation": 5, "test": 4}
     assert one["validation"].to_list() == again["validation"].to_list()
     assert sorted(one["train"]["text"][:] + one["validation"]["text"][:]) == sorted(row["sentence"] for row in foreign(50))
+
+
+def test_without_labels_of_the_test_split_validation_is_the_test_and_a_tenth_of_train_is_validation(hub):
+    hidden = [{"sentence": "hidden", "y": -1, "more": 0}]
+    hub({"train": foreign(50), "validation": foreign(7), "test": hidden}, splits=("train", "validation"))
+    loaded = tasks.load_task("own")
+    assert {split: len(part) for split, part in loaded.items()} == {"train": 45, "validation": 5, "test": 7}
+    assert loaded["test"]["text"][:] == [row["sentence"] for row in foreign(7)]
+    assert not {*loaded["train"]["text"]} & {*loaded["validation"]["text"]}
+
+
+def test_a_local_set_without_a_test_split(local):
+    folder = local("classification", {"train": rows(*range(20)), "validation": rows(0, 1), "test": rows(0)}, splits=("train", "validation"))
+    (folder / "test.parquet").unlink()
+    assert tasks.describe("own") == {
+        "name": "own", "sizes": {"train": 18, "validation": 2, "test": 2}, "sha256": {split: digest(folder / f"{split}.parquet") for split in ("train", "validation")},
+    }  # fmt: skip
 
 
 def test_a_local_folder_comes_before_the_hub(local, hub):

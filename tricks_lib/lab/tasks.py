@@ -25,8 +25,10 @@ class Task:
     """Where a data set is and what its columns mean.
 
     ``kind``: ``classification`` (label: a string or index), ``multilabel`` (label: list of names),
-    ``regression`` (label: a number); ``sha256``: of ``<split>.<ending>``, in the order of ``SPLITS``;
-    ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label.
+    ``regression`` (label: a number); ``sha256``: of ``<split>.<ending>``, in the order of ``splits``;
+    ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
+    ``splits``: those published with labels. Without a test split the published validation split is the test split;
+    where validation is missing then, it is a fixed tenth of train.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Task:
     folder: str = ""
     hub: str = ""
     columns: dict = field(default_factory=dict)
+    splits: tuple[str, ...] = SPLITS
 
 
 NOTES_SHA256 = (
@@ -42,6 +45,7 @@ NOTES_SHA256 = (
     "f7f7ce09e43b759a46f18779b33603f0c6653a90e52bc47ea1ae7e8e0c09f49f",
     "061bb99b41a2c8b106794684bc23760461b6486c19e9d84a35d109ea63624139",
 )
+PAIR = {"text": "sentence1", "text_b": "sentence2"}  # GLUE's names
 TASKS = {
     **{
         f"guest_notes/{label}": Task(kind, NOTES_SHA256, label, "guest_notes")
@@ -61,7 +65,28 @@ TASKS = {
         "da938cc98f5b05ab54055f9ae429da28cdf4c95f1ed66c47de4a64677914a8ea",
         "f50d56592e50d3e76bc574f9905a49074b5dadddc653f8acdb4bf4d243a7e02c",
         "9fe33635dd47d31698cfc60873981a84cc6b40b1d6d192582d90b6c80b67045f")),
-    "ag_news": Task("classification", hub="fancyzhx/ag_news"),
+    "en_rte": Task("classification", (
+        "9d02cb1660f36cb5a5fe6347ee15819af42c61a13f1c756c0d52b94b98e6ad20",
+        "79b0f5d46ef82004965fa178d3b326c781deb591073c33f965ec5b27f538ed15"),
+        hub="nyu-mll/glue:rte", columns=PAIR, splits=("train", "validation")),
+    "en_mrpc": Task("classification", (
+        "a74e435bc461cb396e92869a5405046a975c75b56f71763c7464501bf5072969",
+        "374fddc59cc4fa012d7da16739038aaabf8f58a62cca64e0e69937957a128c9b",
+        "f27a0bb78c4661fb77d8a40c9290321173979c906735cea0f8b602c7379de252"),
+        hub="nyu-mll/glue:mrpc", columns=PAIR),
+    "en_hate_davidson": Task("classification", (
+        "42fd810a2348d36b5c4d53a32fb703fe68e2831556c598e3f37f92af75b0657f",
+        "f9b59e2100ea8cf1682f6adffbee7d16940c03a785af25afa60cd2794842ad4d",
+        "20741d3849162ac0a41f153cda479e6c128ec732b7bdef017f0335b470e445f7")),
+    "en_clear_readability": Task("regression", (
+        "d02b07a404a5a8f2d5e6936354d8adaa96558e0be21efe2231a0c5de9c80d0b6",
+        "648e94a34ee2ef92675392e2018d4a00d769881845a7e488fc3426fbbeb7621b",
+        "6a86bcaed4e84ed84d1aae7cd769417c4e8470d7a2a9aca9644432e5915307ca")),
+    "en_moviereview2k": Task("classification", (
+        "8730415a330c3749fd867c7d121c33f6a12799b4179f58b75d85eafd39513427",
+        "5cbe44d219006dc56bd42bb5ae877cc384bb3c786798bc482d3395f1a7a99703",
+        "40a0349be1d3007f7172bfb86fbeb784bedbe319b87a56d4b38a89b7345ba7cf")),
+    "ag_news": Task("classification", hub="fancyzhx/ag_news", splits=("train", "test")),
 }  # fmt: skip
 
 
@@ -84,7 +109,7 @@ def load_task(name: str):
     task = TASKS[name]
     frames = {split: read(file) for split, file in found.items()} if found else from_hub(name, task)
     check_rows(name, task, frames)
-    return to_datasets(task, frames)
+    return to_datasets(task, all_splits(frames))
 
 
 def files(name: str) -> dict[str, Path]:
@@ -101,9 +126,9 @@ def files(name: str) -> dict[str, Path]:
     if not embedded and local and not Path(local).is_dir():
         raise FileNotFoundError(f"TRICKS_DATA: {local!r} given, an existing folder is accepted")
     if embedded:
-        found = {split: embedded / f"{split}.jsonl" for split in SPLITS}
+        found = {split: embedded / f"{split}.jsonl" for split in task.splits}
     elif local and (Path(local) / name).is_dir():
-        found = {split: Path(local) / name / f"{split}.parquet" for split in SPLITS}
+        found = {split: Path(local) / name / f"{split}.parquet" for split in task.splits}
     elif task.hub:
         return {}
     else:
@@ -137,11 +162,20 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
         loaded = datasets.load_dataset(address, configuration or None)
     except Exception as error:  # the hub client raises many kinds
         raise FileNotFoundError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_DATA") from error
-    if "validation" not in loaded:  # a fixed tenth of train
-        parts = loaded["train"].train_test_split(test_size=0.1, seed=0)
-        loaded = datasets.DatasetDict(train=parts["train"], validation=parts["test"], test=loaded["test"])
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
-    return {split: list(loaded[split]) for split in SPLITS}
+    return {split: list(loaded[split]) for split in task.splits}
+
+
+def all_splits(frames: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """The three splits of a set that was published with fewer: see :class:`Task`."""
+    frames = dict(frames)
+    if "test" not in frames:
+        frames["test"] = frames.pop("validation")
+    if "validation" not in frames:
+        order = np.random.default_rng(0).permutation(len(frames["train"]))
+        tenth, rows = max(1, len(order) // 10), frames["train"]
+        frames["validation"], frames["train"] = [rows[i] for i in sorted(order[:tenth])], [rows[i] for i in sorted(order[tenth:])]
+    return {split: frames[split] for split in SPLITS}
 
 
 def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
