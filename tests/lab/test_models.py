@@ -110,6 +110,46 @@ def test_the_default_follows_the_profile(folder, assets, checkpoint, monkeypatch
     assert printed[1].startswith("bert-base-uncased: ") and printed[1].endswith("local folder")
 
 
+@pytest.fixture
+def kinds(tmp_path, checkpoint, monkeypatch):
+    """A folder with a tiny XLNet and a tiny GPT-2 under the hub's names, read with the tiny BERT's tokenizer."""
+    from transformers import GPT2Config, GPT2LMHeadModel, XLNetConfig, XLNetLMHeadModel
+
+    folder = tmp_path / "kinds"
+    networks = {
+        "xlnet-base-cased": XLNetLMHeadModel(XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=2, d_inner=8)),
+        "gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2, n_positions=16)),
+    }
+    for name, network in networks.items():
+        shutil.copytree(checkpoint, folder / name, ignore=shutil.ignore_patterns("config.json", "model.safetensors"))
+        network.save_pretrained(folder / name)
+    shutil.copytree(checkpoint, folder / "bert")
+    monkeypatch.setenv("TRICKS_MODELS", str(folder))
+    return networks
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_each_loader_gives_its_kind(kinds, pretrained, monkeypatch, capsys):
+    from transformers import GPT2LMHeadModel, XLNetModel
+
+    monkeypatch.setenv("TRICKS_PROFILE", "full")
+    models.profiles.profile.cache_clear()
+    ids = torch.tensor([[5, 6, 7]])
+    xlnet, _ = models.load_xlnet(pretrained=pretrained)
+    gpt2, _ = models.load_gpt2(pretrained=pretrained)
+    assert type(xlnet) is XLNetModel and type(gpt2) is GPT2LMHeadModel and not xlnet.training and not gpt2.training
+    saved = kinds["xlnet-base-cased"].transformer.eval(), kinds["gpt2"].eval()
+    assert torch.equal(xlnet(ids)[0], saved[0](ids)[0]) == torch.equal(gpt2(ids).logits, saved[1](ids).logits) == pretrained
+    assert torch.equal(gpt2.lm_head.weight, gpt2.transformer.wte.weight)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["xlnet-base-cased", "gpt2"]
+
+
+@pytest.mark.parametrize("function, accepted", [(models.load_xlnet, "xlnet"), (models.load_gpt2, "gpt2")])
+def test_a_checkpoint_of_another_kind_is_refused(kinds, function, accepted):
+    with pytest.raises(ValueError, match=f"^name: the checkpoint .*bert cannot be read: a bert given, {accepted} is accepted$"):
+        function("bert")
+
+
 def test_the_names_of_the_hub_are_full_addresses():
     assert all(address.count("/") == 1 for address in models.HUB.values())
     assert {"google-bert/bert-base-uncased", "xlnet/xlnet-base-cased", "openai-community/gpt2", "uer/gpt2-chinese-cluecorpussmall"} <= {*models.HUB.values()}

@@ -34,6 +34,19 @@ def test_correlations_know_no_scale(scale, offset):
     assert stats.spearman(scale * x + offset, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_auc_is_scikit_learns(ties):
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(3)
+    for n in (2, 5, 200):
+        labels = np.arange(n) % 2
+        scores = rng.normal(size=n) + labels
+        scores = scores.round(1) if ties else scores
+        assert stats.auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert stats.auc([1.0, 1.0, 1.0], [0, 1, 1]) == 0.5
+
+
 def test_ranks_of_few():
     assert stats.ranks([]).tolist() == []
     assert stats.ranks([5]).tolist() == [1]
@@ -171,6 +184,9 @@ REFUSED = {
     "pearson: nan": (stats.pearson, ([1, NAN], [1, 2]), "not finite"),
     "pearson: constant": (stats.pearson, ([0.1, 0.1, 0.1], [1, 2, 3]), "equal, the correlation is undefined"),
     "spearman: constant": (stats.spearman, ([1, 2, 3], [4, 4, 4]), "equal, the correlation is undefined"),
+    "auc: one class": (stats.auc, ([1, 2, 3], [1, 1, 1]), "^labels: "),
+    "auc: nan": (stats.auc, ([1, NAN, 3], [1, 0, 1]), "^scores, labels: "),
+    "auc: shapes": (stats.auc, ([1, 2, 3], [1, 0]), "^scores, labels: "),
     "spearman: nan": (stats.spearman, ([1, NAN, 3], [1, 2, 3]), "with NaN given"),
     "ranks: nan": (stats.ranks, ([1, NAN],), "with NaN given"),
     "ranks: two dimensions": (stats.ranks, ([[1, 2]],), r"shape \(1, 2\) given"),

@@ -33,25 +33,48 @@ def load_encoder(name: str | None = None, pretrained: bool = True):
         model in evaluation mode, float32, on the CPU; tokenizer.
 
     Raises:
-        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read, or lacks weights.
+        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read, or lacks weights,
+            or is of another kind.
         ConnectionError: the model stands on the hub only, and the hub does not answer.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    return load("AutoModel", default("mini_bert", "bert-base-uncased") if name is None else name, pretrained)
 
-    if name is None:
-        name = {"mini": "mini_bert", "full": "bert-base-uncased"}[profiles.profile()]
+
+def load_xlnet(name: str | None = None, pretrained: bool = True):
+    """An ``XLNetModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_xlnet`` or ``xlnet-base-cased``."""
+    return load("XLNetModel", default("mini_xlnet", "xlnet-base-cased") if name is None else name, pretrained)
+
+
+def load_gpt2(name: str | None = None, pretrained: bool = True):
+    """A ``GPT2LMHeadModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_gpt2`` or ``gpt2``."""
+    return load("GPT2LMHeadModel", default("mini_gpt2", "gpt2") if name is None else name, pretrained)
+
+
+def default(mini: str, full: str) -> str:
+    return {"mini": mini, "full": full}[profiles.profile()]
+
+
+def load(kind: str, name: str, pretrained: bool):
+    """A model of the class ``kind`` of transformers and its tokenizer; see :func:`load_encoder`."""
+    import transformers
+
     source, where = locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source)
+        of_kind = getattr(transformers, kind)
+        if getattr(of_kind, "config_class", None) not in (None, type(config)):
+            raise ValueError(f"a {config.model_type} given, {of_kind.config_class.model_type} is accepted")
         if pretrained:
-            model, loaded = AutoModel.from_pretrained(
+            model, loaded = of_kind.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
             )
             other_shape = [key for key, *_ in loaded["mismatched_keys"]]
             if random := sorted({*other_shape, *(key for key in loaded["missing_keys"] if "pooler" not in key)}):
                 raise ValueError(f"{len(random)} tensors are missing or of another shape, {random[0]} among them")
         else:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32)
+            make = of_kind.from_config if kind == "AutoModel" else of_kind._from_config
+            model = make(config, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         if where == "hub":
             raise ConnectionError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_MODELS") from error

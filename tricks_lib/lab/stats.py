@@ -93,6 +93,25 @@ def pearson(x, y) -> float:
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
+def auc(scores, labels) -> float:
+    """Area under the ROC curve: the probability that a positive example scores above a negative one, ties counted half.
+
+    Args:
+        scores: (N,). labels: (N,) of 0 and 1.
+
+    Raises:
+        ValueError: different shapes, a score that is not finite, or labels that are not 0 and 1, both of them there.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if scores.shape != labels.shape or scores.ndim != 1 or not np.isfinite(scores).all():
+        raise ValueError(f"scores, labels: shapes {scores.shape}, {labels.shape} given, finite numbers of the same shape (N,) are accepted")
+    if {*labels.tolist()} != {0, 1}:
+        raise ValueError(f"labels: {sorted({*labels.tolist()})[:5]} given, 0 and 1, both of them, are accepted")
+    positive = labels == 1
+    n, m = positive.sum(), (~positive).sum()
+    return float((ranks(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
 def ranks(values) -> np.ndarray:
     """Ranks (N,) of numbers (N,), from 1; equal numbers share their mean rank.
 
