@@ -1,9 +1,13 @@
 """The wheel, installed outside the checkout, as a reader in Colab has it: assets and evidence inside, nothing replaced."""
 
+import importlib.metadata
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -79,3 +83,42 @@ def test_requirements_are_ranges_that_hold_what_colab_has(wheel):
     needed = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
     assert "torch>=2.6" in needed and "transformers<6,>=4.56" in needed
     assert not [requirement for requirement in needed if "==" in requirement or "~=" in requirement]
+
+
+@pytest.fixture
+def would_install(wheel, tmp_path):
+    """``would_install({name: version})``: what pip would install for the wheel where these distributions are, from pip's report; None: refused."""
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    site = next(environment.glob("lib/python*/site-packages"))
+
+    def ask(there):
+        for name, version in there.items():  # to pip, a distribution is its metadata
+            folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            (folder / "RECORD").touch()
+        command = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install", "--quiet", "--dry-run", "--no-index", "--report", "-", wheel]
+        done = subprocess.run(command, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull})
+        return {one["metadata"]["name"] for one in json.loads(done.stdout)["install"]} if done.returncode == 0 else None
+
+    return ask
+
+
+def lower_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return dict(re.match(r"([\w-]+)>=([\d.]+)", requirement).groups() for requirement in project["dependencies"])
+
+
+def test_the_wheel_leaves_the_torch_and_transformers_that_are_there(would_install):
+    assert lower_bounds()["torch"] == "2.6" and lower_bounds()["transformers"] == "4.56"
+    assert would_install(lower_bounds()) == {"tricks_lib"}
+
+
+def test_the_wheel_leaves_this_environment_as_it_is(would_install):
+    assert would_install({name: importlib.metadata.version(name) for name in lower_bounds()}) == {"tricks_lib"}
+
+
+def test_the_report_sees_a_torch_that_would_be_replaced(would_install):
+    """Without an index pip has no other torch to offer, and says so."""
+    assert would_install(lower_bounds() | {"torch": "2.5"}) is None
