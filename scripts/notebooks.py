@@ -27,7 +27,7 @@ CELL_TIMEOUT = 1800  # seconds; a chapter's demo on a GPU takes up to five minut
 
 
 def chapters(folder: Path) -> list[Path]:
-    return sorted((folder / "chapters").glob("[0-9][0-9]_*.ipynb"))
+    return sorted((folder / "chapters").glob("*.ipynb"))
 
 
 def source_hash(notebook, path: Path) -> str:
@@ -38,7 +38,8 @@ def source_hash(notebook, path: Path) -> str:
             # The repository's address may change without changing an output.
             digest.update(re.sub(r'(?m)^REPOSITORY = ".*"$', "", cell.source).encode())
             digest.update(b"\0")
-    name = path.stem.partition("_")[2]
+    number, _, trick = path.stem.partition("_")
+    name = trick if number.isdigit() else "*"  # a page that is no trick's chapter may show every record
     files = [f for f in (ROOT / "tricks_lib").rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     files += (ROOT / "chapters" / "evidence").glob(f"{name}__*.json")
     files += (ROOT / "chapters" / "evidence").glob("bench_*.json")

@@ -189,6 +189,38 @@ def test_two_processes_give_the_record_of_one(place, tmp_path):
     assert Counter(calls(place)) == Counter({call: 2 for call in everything()})
 
 
+def test_two_workers_of_dask_give_the_record_of_one(place, reference):
+    """joblib's engine is the caller's choice: here a cluster of two processes, in life one of many machines."""
+    distributed = pytest.importorskip("distributed")
+    import joblib
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+        workers = set(client.run(os.getpid).values())
+        assert len(workers) == 2 and os.getpid() not in workers
+        with joblib.parallel_config(backend="dask"):
+            record = lab.run(SEEDS, place, jobs=2, progress=False)
+        assert set(client.run(lambda: "tests.lab.test_experiment" in sys.modules).values()) == {True}, "a worker was idle"
+    assert timeless(json.loads(record.read_text())) == reference
+    assert Counter(calls(place)) == Counter(everything())
+
+
+def test_a_backend_that_gives_lists_only_loses_no_more_than_a_round(place, reference, monkeypatch):
+    """Ray's, for instance."""
+    import joblib
+    from joblib._parallel_backends import ThreadingBackend
+
+    class Lists(ThreadingBackend):
+        supports_return_generator = False
+
+    monkeypatch.setitem(joblib.parallel.BACKENDS, "lists", Lists)
+    with joblib.parallel_config(backend="lists"):
+        failing = dataclasses.replace(SEEDS, run=Raises(6, RuntimeError("the sixth run")))
+        with pytest.raises(RuntimeError, match="the sixth run"):
+            lab.run(failing, place, jobs=2, progress=False)
+        assert len(partial_keys(place)) >= 4
+        assert timeless(json.loads(lab.run(SEEDS, place, jobs=2, progress=False).read_text())) == reference
+
+
 def test_all_experiments_of_the_book_are_registered():
     known = lab.registry()
     assert {"mean_pooling/en_trec", "mean_pooling/en_banking77", "mean_pooling/en_stsb"} <= known.keys()

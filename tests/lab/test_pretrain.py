@@ -166,7 +166,7 @@ def test_result_loads_with_plain_transformers_and_has_a_card(name, finished):
     assert card["steps"] == 6 and card["tokens_seen"] == 6 * 128 and card["held_out_loss"] > 0 and card["held_out_loss_long"] > 0
     assert f"# mini_{name}" in (folder / "README.md").read_text("utf-8")
     ids = tokenizer("the cat sat" if name != "gpt2_zh" else "天下", return_tensors="pt")
-    assert model(**ids)[0].isfinite().all() and tokenizer.model_max_length == 128
+    assert model(**ids)[0].isfinite().all() and (tokenizer.model_max_length > 1e20 if name == "xlnet" else tokenizer.model_max_length == 128)
     if name == "gpt2_zh":
         chinese = BertTokenizer.from_pretrained(folder)
         assert chinese("天下")["input_ids"] == [chinese.cls_token_id, *chinese.convert_tokens_to_ids(["天", "下"]), chinese.sep_token_id]

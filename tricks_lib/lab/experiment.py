@@ -154,8 +154,14 @@ def execute(experiment, wanted, done, jobs, progress, label):
     from tqdm.auto import tqdm
 
     pending = [(k, job) for k, job in wanted.items() if k not in done]
-    calls = (joblib.delayed(timed)(experiment, k, *job) for k, job in pending)
-    finished = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    calls = [joblib.delayed(timed)(experiment, k, *job) for k, job in pending]
+    try:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    except ValueError:  # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
+        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
+        finished = (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
+    else:
+        finished = parallel(calls)
     yield from tqdm(finished, total=len(wanted), initial=len(wanted) - len(pending), desc=f"{experiment.name} {label}", disable=not progress)
 
 

@@ -122,6 +122,7 @@ class Bert:
 class XLNet:
     corpus, objective, pads = "corpus_en", "permutation language modelling", 2
     lines = False
+    segment = 128  # tokens of a segment; what is longer is memory
 
     @staticmethod
     def train_tokenizer(texts, vocab_size, folder):
@@ -165,7 +166,8 @@ class XLNet:
             ids of the memory (B, M), M = 0 in short rows; ids (B, T); ``perm_mask`` (B, T, T), 1 where row i may not see column
             j; ``target_mapping`` (B, K, T), one-hot; original ids of the targets (B, K).
         """
-        memory, body = body.split([body.shape[1] - 128 + 2, 128 - 2], dim=1) if body.shape[1] > 128 else (body[:, :0], body)
+        inner = min(body.shape[1], XLNet.segment - 2)  # and <sep>, <cls>
+        memory, body = body.split([body.shape[1] - inner, inner], dim=1)
         rows = F.pad(F.pad(body, (0, 1), value=tokenizer.sep_token_id), (0, 1), value=tokenizer.cls_token_id)
         B, T = rows.shape
         targets = choose(rows, recipe.share, generator, 0, T - 2)  # in the order of their prediction

@@ -207,7 +207,8 @@ def export(name, model, tokenizer, out, recipe, state, sha256, streams, device):
     finished = objective.finished(model, recipe)
     parameters = sum(p.numel() for p in finished.parameters())
     finished.half().save_pretrained(folder)
-    tokenizer.model_max_length = recipe.max_positions
+    if (limit := finished.config.max_position_embeddings) > 0:  # XLNet has none
+        tokenizer.model_max_length = limit
     tokenizer.save_pretrained(folder)
     if (out / "vocab.txt").exists():  # for BertTokenizer in transformers 4
         (folder / "vocab.txt").write_bytes((out / "vocab.txt").read_bytes())
@@ -222,7 +223,7 @@ def export(name, model, tokenizer, out, recipe, state, sha256, streams, device):
         "held_out_loss": held, "held_out_perplexity": round(math.exp(held), 2), "held_out_loss_long": round(long, 4),
         "hardware": state["hardware"],
         "machine": platform.machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
-        "note": state.get("note", ""), "recipe": state["recipe"], "curve": state["curve"],
+        "recipe": state["recipe"], "curve": state["curve"],
     }  # fmt: skip
     if name in PROMPTS:
         finished.float()
@@ -274,14 +275,14 @@ def against_trigram(model, streams, recipe, device) -> dict:
     return {"tokens": int(at.sum()), "perplexity": round(ours, 2), "trigram_perplexity": round(theirs, 2), "ratio": round(ours / theirs, 3)}
 
 
-def samples(model, tokenizer, prompt: str) -> list[str]:
+def samples(model, tokenizer, prompt: str, seeds: int = SAMPLES) -> list[str]:
     """Continuations of ``prompt`` (of the mark between documents, where it is empty), top-p 0.9, one a seed."""
     from tricks_lib.decoding import sample
 
     ids = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
     ids += tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else [tokenizer.eos_token_id]
     texts = []
-    for seed in range(SAMPLES):
+    for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
         out = sample(model.cpu(), torch.tensor([ids]), max_new_tokens=min(60, model.config.n_positions - len(ids)), top_p=0.9, eos_token_id=end_of_document(tokenizer), generator=generator)
         text = tokenizer.decode(out[0], skip_special_tokens=True)
@@ -299,7 +300,7 @@ def readme(card) -> str:
         f"A small model for demonstrations and tests: {shape}; {card['parameters'] / 1e6:.1f} M parameters in fp16. Not for production.",
         f"- **Objective:** {card['objective']}." + (" The pooler is random: masked language modelling does not train it." if card["name"] == "mini_bert" else ""),
         f"- **Text:** `{card['corpus']}` (sha256 `{card['corpus_sha256'][:16]}...`): {text}; {card['corpus_tokens'] / 1e6:.1f} M tokens, 1 % of the documents held out by hash. No text of it is in this repository. The model has the tastes, errors and prejudices of that text.",
-        f"- **Training:** {card['steps']:,} steps of {recipe['batch_tokens']:,} tokens, {card['tokens_seen'] / 1e6:.1f} M tokens, {card['minutes']:.0f} minutes on {card['hardware']}, {card['date']}; seed {recipe['seed']}. Rows of {recipe['tokens']} tokens, every {recipe['long_every']}th batch of {recipe['long_tokens']}. The batch of a step is a function of the seed and the step alone. {card['note']}".rstrip(),
+        f"- **Training:** {card['steps']:,} steps of {recipe['batch_tokens']:,} tokens, {card['tokens_seen'] / 1e6:.1f} M tokens, {card['minutes']:.0f} minutes on {card['hardware']}, {card['date']}; seed {recipe['seed']}. Rows of {recipe['tokens']} tokens, every {recipe['long_every']}th batch of {recipe['long_tokens']}. The batch of a step is a function of the seed and the step alone.",
         f"- **Held-out loss:** {card['held_out_loss']:.2f} (perplexity {card['held_out_perplexity']:.1f}) in rows of {recipe['tokens']} tokens, {card['held_out_loss_long']:.2f} in rows of {recipe['long_tokens']}.",
     ]
     if "trigram" in card:

@@ -71,5 +71,5 @@ def bar(task: str, data: str, max_length: int, steps: int, heads: tuple[str, ...
 
 EXPERIMENTS = [
     bar("en_trec", "en_trec", 40, 300, ("cls", "mean")),
-    bar("guest_notes_topic", "guest_notes/topic", 64, 200, ("cls",)),
+    bar("guest_notes_topic", "guest_notes/topic", 64, 100, ("cls",)),
 ]
