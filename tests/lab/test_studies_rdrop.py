@@ -6,6 +6,8 @@ import torch
 from tricks_lib.lab.studies import rdrop as study
 from tricks_lib.rdrop import symmetric_kl
 
+STACK = torch.utils.data.default_collate
+
 
 @pytest.fixture(autouse=True)
 def mini(monkeypatch):
@@ -21,36 +23,41 @@ def few():
     return encoder, tokenizer, tasks.load_task("guest_notes/topic")["test"].select(range(5))
 
 
-def test_upper_layers_on_the_states_below_equal_the_whole_encoder(few):
-    encoder, tokenizer, notes = few
-    rows = study.states_below(encoder, tokenizer, notes, 24, 2)
-    batch = torch.utils.data.default_collate(rows)
-    whole = tokenizer(list(notes["text"]), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
-    with torch.no_grad():
-        ours, expected = study.UpperLayers(encoder, 2)(batch["input_ids"], batch["attention_mask"]), encoder(**whole)
-    keep = batch["attention_mask"].bool()
-    torch.testing.assert_close(ours.last_hidden_state[keep], expected.last_hidden_state[keep], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.pooler_output, expected.pooler_output, rtol=1e-4, atol=1e-4)
-    assert batch["labels"].tolist() == list(notes["label"])
-
-
 @pytest.fixture(scope="module")
-def model(few):
-    encoder, _, _ = few
-    torch.manual_seed(0)
-    return study.classifier(study.UpperLayers(encoder, 1), 8, "mean")
+def rows(few):
+    return study.vectors(*few)
 
 
-def test_two_passes_differ_repeat_by_seed_and_leave_no_trace(few, model):
+def test_vectors_are_the_masked_means_of_the_last_layer(few, rows):
     encoder, tokenizer, notes = few
-    rows = study.states_below(encoder, tokenizer, notes, 16, 1)
-    batch = torch.utils.data.default_collate(rows)
+    alone = tokenizer(notes["text"][0], truncation=True, max_length=32, return_tensors="pt")
+    with torch.no_grad():
+        expected = encoder(**alone).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(rows[0]["vectors"], expected, rtol=1e-4, atol=1e-4)
+    assert [row["labels"] for row in rows] == list(notes["label"])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return study.Head(192, 8)
+
+
+def test_head_gives_logits_and_the_loss(rows, model):
+    batch = STACK(rows)
+    out = model.eval()(**batch)
+    assert out.logits.shape == (5, 8)
+    torch.testing.assert_close(out.loss, torch.nn.functional.cross_entropy(out.logits, batch["labels"]))
+    assert model(batch["vectors"]).loss is None
+
+
+def test_two_passes_differ_repeat_by_seed_and_leave_no_trace(rows, model):
+    batch, before = STACK(rows), torch.get_rng_state()
     model.eval()
-    before = torch.get_rng_state()
     p, q = study.two_passes(model, batch, seed=3)
     again, _ = study.two_passes(model, batch, seed=3)
     assert torch.equal(p, again) and not torch.equal(p, q) and torch.equal(before, torch.get_rng_state()) and not model.training
-    assert study.disagreement(model, rows, torch.utils.data.default_collate) == pytest.approx(symmetric_kl(*study.two_passes(model, batch)).item(), rel=1e-5)
+    assert study.disagreement(model, rows, STACK) == pytest.approx(symmetric_kl(*study.two_passes(model, batch)).item(), rel=1e-5)
 
 
 def test_arms_have_the_same_compute_or_less_than_twice_the_steps():
@@ -59,16 +66,12 @@ def test_arms_have_the_same_compute_or_less_than_twice_the_steps():
     assert max(each["times"] * (2 if each["alpha"] else 1) for each in arms.values()) == arms["twice the steps"]["times"]
 
 
-def test_train_takes_the_steps_and_the_loss_of_the_arm(few, model):
-    encoder, tokenizer, notes = few
-    rows = study.states_below(encoder, tokenizer, notes, 16, 1)
+def test_train_takes_the_steps_and_the_loss_of_the_arm(rows, model):
     seen = []
-    handle = model.register_forward_hook(lambda module, args, kwargs, output: seen.append(len(kwargs["labels"])), with_kwargs=True)
+    model.register_forward_hook(lambda module, args, kwargs, output: seen.append(len(kwargs["labels"])), with_kwargs=True)
     options = {"steps": 1, "seed": 0, "lr": 1e-4, "batch_size": 4, "device": "cpu"}
-    stack = torch.utils.data.default_collate
-    assert len(study.train(model, rows, stack, {"times": 2, "alpha": 0.0}, **options)) == 2
-    assert len(study.train(model, rows, stack, {"times": 1, "alpha": 1.0}, **options)) == 1
-    handle.remove()
+    assert len(study.train(model, rows, STACK, {"times": 2, "alpha": 0.0}, **options)) == 2
+    assert len(study.train(model, rows, STACK, {"times": 1, "alpha": 1.0}, **options)) == 1
     assert seen == [4, 4, 8]
 
 
