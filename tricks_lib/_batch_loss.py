@@ -1,0 +1,104 @@
+"""The losses of :mod:`tricks_lib.trainer` by name, of logits and labels as models and collators give them; over all processes.
+
+Shapes: B batch, T tokens, C classes; N = B or B T rows.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tricks_lib.dice_loss import DiceLoss, SelfAdjustingDiceLoss
+from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
+from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss
+from tricks_lib.rdrop import symmetric_kl
+
+LOSSES = {"cross_entropy": None, "focal": FocalLoss, "dice": DiceLoss, "self_adjusting_dice": SelfAdjustingDiceLoss, "mse_corr": MSECorrLoss, "ccc": CCCLoss}
+OF_THE_BATCH = ("dice", "mse_corr", "ccc")  # not a mean over examples
+OF_NUMBERS = (MSECorrLoss, CCCLoss)
+
+
+def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
+    """The module of that name; None for "cross_entropy", the model's own."""
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"loss_kwargs: {kwargs!r} given, a dict or None is accepted")
+    if kwargs and name == "cross_entropy":
+        raise ValueError(f"loss_kwargs: {dict(kwargs)} given with loss 'cross_entropy', the model's own; None is accepted ('focal' with gamma 0 takes a weight)")
+    if kwargs.get("reduction") in ("sum", "none"):
+        raise ValueError(f"loss_kwargs: reduction {kwargs['reduction']!r} given, a mean is accepted")
+    kind = BinaryFocalLoss if name == "focal" and "alpha" in kwargs else LOSSES[name]
+    try:
+        return kind and kind(**{k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v for k, v in kwargs.items()})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"loss_kwargs: {dict(kwargs)} given, the arguments of {kind.__name__} are accepted; {error}") from error
+
+
+def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Tensor:
+    """Scalar; with ``gather`` of the rows of all processes."""
+    logits, labels = _fit(logits, labels)
+    if gather:
+        labels = labels.flatten(0, -2) if labels.shape == logits.shape else labels.flatten()  # (N, C) or (N,)
+        logits, labels = Gather.apply(logits.flatten(0, -2)), Gather.apply(labels)  # (N, C)
+    return loss(logits, labels, labels != -100) if isinstance(loss, OF_NUMBERS) else loss(logits, labels)
+
+
+def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor) -> Tensor:
+    """R-Drop's D, the mean over the labelled examples or tokens; of numbers the squared difference."""
+    (p, labels), (q, _) = _fit(p, labels), _fit(q, labels)
+    keep = labels != -100
+    if p.shape == labels.shape and (p.shape[-1] == 1 or isinstance(loss, OF_NUMBERS)):
+        return (p.float() - q.float()).square().masked_fill(~keep, 0).sum() / keep.sum().clamp(min=1)
+    if labels.is_floating_point() or labels.shape != p.shape[:-1]:
+        given = f"{tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
+        raise ValueError(f"labels: {given}; with rdrop_alpha one class index, or one number, for each example or token is accepted")
+    return symmetric_kl(p, q, keep)
+
+
+def items(loss: nn.Module | None, labels: Tensor) -> Tensor:
+    """What the mean divides by: the number of labels that are not ignored or, with class weights, the sum of theirs."""
+    keep = labels != getattr(loss, "ignore_index", -100)
+    if not isinstance(loss, FocalLoss) or loss.weight is None:
+        return keep.sum(dtype=torch.float32)
+    return loss.weight[labels.masked_fill(~keep, 0).long()].masked_fill(~keep, 0).sum()
+
+
+def logits_of(outputs, position: int) -> Tensor:
+    """The logits of a model's output; in a tuple they stand at ``position``."""
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs[position] if len(outputs) > position else None
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"model: an output {type(outputs).__name__} without logits given, one with logits is accepted")
+    return logits
+
+
+class Gather(torch.autograd.Function):
+    """The rows (N, ...) of all processes, in order of rank; N may differ.
+
+    Each process computes the same loss of all rows and keeps the gradient of its own, times the number of processes: their
+    gradients are averaged afterwards, where this one is a sum.
+    """
+
+    @staticmethod
+    def forward(ctx, rows):
+        own = torch.tensor([len(rows)], device=rows.device)
+        sizes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(sizes, own)
+        sizes = [size.item() for size in sizes]
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        pieces = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(pieces, padded)
+        start = sum(sizes[: dist.get_rank()])
+        ctx.own = slice(start, start + len(rows))
+        return torch.cat([piece[:size] for piece, size in zip(pieces, sizes)])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient[ctx.own] * dist.get_world_size()
+
+
+def _fit(logits, labels):
+    """Logits (..., C), and labels (..., 1) where there is one logit for each."""
+    logits = logits.unsqueeze(-1) if logits.ndim == 1 else logits
+    return logits, labels.unsqueeze(-1) if (*labels.shape, 1) == logits.shape else labels
