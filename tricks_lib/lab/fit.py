@@ -40,6 +40,11 @@ def tokenize(tokenizer, dataset, max_length: int | None = None) -> list[dict]:
     return [dict(zip([*columns, "labels"], row)) for row in zip(*columns.values(), dataset["label"])]
 
 
+def draw(rows: list, count: int, seed: int) -> list:
+    """``count`` of the rows, without replacement; all of them where there are fewer."""
+    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:count]]
+
+
 def collate(tokenizer):
     """Pads a list of rows to its longest, on the tokenizer's side, and stacks the labels."""
 

@@ -13,6 +13,7 @@ import torch
 
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.fit import draw
 from tricks_lib.lab.studies.checkpoints import classifier
 from tricks_lib.layer_decay import layer_decay_groups, places
 
@@ -60,11 +61,6 @@ def prepare(task: str, max_length: int, model: str | None = None, head: str = "c
         return classifier(copy.deepcopy(encoder), len(new), head)
 
     return rows, fit.collate(tokenizer), make
-
-
-def draw(rows: list, count: int, seed: int) -> list:
-    """``count`` of the rows, without replacement; all of them where there are fewer."""
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:count]]
 
 
 def movement(model, start: dict[str, torch.Tensor]) -> dict[str, float]:

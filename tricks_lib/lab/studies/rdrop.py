@@ -9,12 +9,12 @@ that of the official README's sum over a batch of 16 (0.5 * 16 = 8).
 
 import copy
 
-import numpy as np
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.fit import draw
 from tricks_lib.lab.studies.checkpoints import classifier, rows
 from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.rdrop import rdrop_forward, symmetric_kl
@@ -26,11 +26,6 @@ def arms(*alphas: float) -> dict[str, dict]:
     """Settings of each arm: a factor on the steps, and alpha (0 is plain training, one pass)."""
     plain = {"baseline": {"times": 1, "alpha": 0.0}, "twice the steps": {"times": 2, "alpha": 0.0}}
     return plain | {f"R-Drop, alpha {alpha:g}": {"times": 1, "alpha": alpha} for alpha in alphas}
-
-
-def draw(rows: list, count: int, seed: int) -> list:
-    """``count`` of the rows, without replacement."""
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:count]]
 
 
 def train(model, rows, collate_fn, arm, *, steps, seed, **options) -> list[float]:
