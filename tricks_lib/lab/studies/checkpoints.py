@@ -4,13 +4,11 @@ import functools
 
 import torch
 
-from tricks_lib.lab import fit, models, stats, tasks
+from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
-from tricks_lib.xlnet_long_text import XLNetLongClassifier
 
 BATCH, LR = 32, 5e-4  # gradient norm clipped at 1, linear warm-up and decay: the defaults of fit
-PAGES, SEGMENT = 8, 128  # for guest_book: pages of a step, tokens of a segment; memory: all segments before
 
 
 @functools.cache
@@ -41,19 +39,6 @@ def run(experiment, settings, seed, split):
     losses = fit.fit(model, train, fit.collate(tokenizer), steps=settings["steps"], lr=LR, batch_size=BATCH, seed=seed)
     logits, labels = fit.predict(model, test, fit.collate(tokenizer))
     return {"accuracy": float((logits.argmax(1) == labels).mean()), "last_loss": round(sum(losses[-30:]) / 30, 4)}
-
-
-def run_pages(experiment, settings, seed, split):
-    """A page of ``guest_book`` read by XLNet: all its segments with memory, or the first one only."""
-    train, tokenizer, num_labels = rows(experiment.model, experiment.data, "train", settings["max_length"])
-    test, _, _ = rows(experiment.model, experiment.data, split, settings["max_length"])
-    torch.manual_seed(seed)
-    encoder, _ = models.load_xlnet(experiment.model, pretrained=settings["pretrained"])
-    model = XLNetLongClassifier(encoder, num_labels, segment_length=SEGMENT, mem_len=encoder.mem_len, pool="max")
-    losses = fit.fit(model, train, fit.collate(tokenizer), steps=settings["steps"], lr=settings["lr"], batch_size=PAGES, seed=seed)
-    logits, labels = fit.predict(model, test, fit.collate(tokenizer), batch_size=16)
-    score = logits[:, 1] - logits[:, 0]
-    return {"auc": round(stats.auc(score, labels), 6), "accuracy": float(((score > 0) == labels).mean()), "last_loss": round(sum(losses[-30:]) / 30, 4)}
 
 
 def bar(task: str, data: str, max_length: int, steps: int, heads: tuple[str, ...]) -> Experiment:
