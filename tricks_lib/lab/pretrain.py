@@ -30,6 +30,7 @@ RECIPES = {
 }
 SAVE_SECONDS = 120
 SAMPLES = 10  # texts in the card, of seeds 0, 1, ...
+SAMPLING = {"temperature": 0.7, "top_p": 0.9}
 PROMPTS = {"gpt2": "", "gpt2_zh": "最美不过下雨天"}
 
 
@@ -276,7 +277,7 @@ def against_trigram(model, streams, recipe, device) -> dict:
 
 
 def samples(model, tokenizer, prompt: str, seeds: int = SAMPLES) -> list[str]:
-    """Continuations of ``prompt`` (of the mark between documents, where it is empty), top-p 0.9, one a seed."""
+    """Continuations of ``prompt`` (of the mark between documents, where it is empty), one a seed."""
     from tricks_lib.decoding import sample
 
     ids = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
@@ -284,7 +285,7 @@ def samples(model, tokenizer, prompt: str, seeds: int = SAMPLES) -> list[str]:
     texts = []
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
-        out = sample(model.cpu(), torch.tensor([ids]), max_new_tokens=min(60, model.config.n_positions - len(ids)), top_p=0.9, eos_token_id=end_of_document(tokenizer), generator=generator)
+        out = sample(model.cpu(), torch.tensor([ids]), max_new_tokens=min(60, model.config.n_positions - len(ids)), **SAMPLING, eos_token_id=end_of_document(tokenizer), generator=generator)
         text = tokenizer.decode(out[0], skip_special_tokens=True)
         texts.append((text.replace(" ", "") if tokenizer.cls_token_id is not None else text).strip())
     return texts
@@ -310,7 +311,7 @@ def readme(card) -> str:
     parts = [parts[0], "", parts[1], "", *parts[2:], "", "| step | tokens | minutes | training loss | held-out loss |", "|---|---|---|---|---|", curve]
     if "samples" in card:
         prompt = f"after `{card['prompt']}`" if card["prompt"] else "from the mark between documents"
-        parts += ["", f"Ten samples {prompt}, top-p 0.9, 60 tokens, seeds 0 to 9, none left out:", ""]
+        parts += ["", f"Ten samples {prompt}, top-p {SAMPLING['top_p']} at temperature {SAMPLING['temperature']}, 60 tokens, seeds 0 to 9, none left out:", ""]
         parts += [f"{seed}. {' '.join(text.split())}" for seed, text in enumerate(card["samples"])]
     return "\n".join(parts) + "\n"
 
