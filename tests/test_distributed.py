@@ -13,7 +13,7 @@ from tricks_lib._batch_loss import Gather
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 from . import ranks
-from .test_trainer import QUIET, SGD, assert_close, assert_equal, data, few_objects_to_collect, make, pad, weights  # noqa: F401
+from .test_trainer import QUIET, SGD, assert_close, assert_equal, data, few_objects_to_collect, make, pad, weights  # noqa: F401 (a fixture)
 
 # name: (kind of rows, arguments); each process has 4 rows a step, the one process 8
 CASES = {

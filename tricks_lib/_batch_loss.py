@@ -14,7 +14,14 @@ from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss
 from tricks_lib.rdrop import symmetric_kl
 
-LOSSES = {"cross_entropy": None, "focal": FocalLoss, "dice": DiceLoss, "self_adjusting_dice": SelfAdjustingDiceLoss, "mse_corr": MSECorrLoss, "ccc": CCCLoss}
+LOSSES = {
+    "cross_entropy": None,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "self_adjusting_dice": SelfAdjustingDiceLoss,
+    "mse_corr": MSECorrLoss,
+    "ccc": CCCLoss,
+}
 OF_THE_BATCH = ("dice", "mse_corr", "ccc")  # not a mean over examples
 OF_NUMBERS = (MSECorrLoss, CCCLoss)
 
@@ -25,7 +32,8 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
     if not isinstance(kwargs, Mapping):
         raise TypeError(f"loss_kwargs: {kwargs!r} given, a dict or None is accepted")
     if kwargs and name == "cross_entropy":
-        raise ValueError(f"loss_kwargs: {dict(kwargs)} given with loss 'cross_entropy', the model's own; None is accepted ('focal' with gamma 0 takes a weight)")
+        own = "the model's own; None is accepted ('focal' with gamma 0 takes a weight)"
+        raise ValueError(f"loss_kwargs: {dict(kwargs)} given with loss 'cross_entropy', {own}")
     if kwargs.get("reduction") in ("sum", "none"):
         raise ValueError(f"loss_kwargs: reduction {kwargs['reduction']!r} given, a mean is accepted")
     kind = BinaryFocalLoss if name == "focal" and "alpha" in kwargs else LOSSES[name]

@@ -114,9 +114,9 @@ class TricksArguments(TrainingArguments):
             raise ValueError(f"adversarial_start_step: {self.adversarial_start_step} given, less than max_steps, {self.max_steps}, is accepted")
         if self.loss != "cross_entropy" and self.label_smoothing_factor:
             raise ValueError(f"label_smoothing_factor: {self.label_smoothing_factor} given with loss {self.loss!r}, 0 is accepted")
-        of_weights = ["adversarial"] * attack + [name for name in ("ema_decay", "layer_decay", "head_learning_rate") if getattr(self, name) is not None]
-        if of_weights and (self.fsdp or self.deepspeed):
-            raise ValueError(f"{of_weights[0]}: {getattr(self, of_weights[0])!r} given with FSDP or DeepSpeed, weights that are not split are accepted")
+        whole = ["adversarial"] * attack + [name for name in ("ema_decay", "layer_decay", "head_learning_rate") if getattr(self, name) is not None]
+        if whole and (self.fsdp or self.deepspeed):
+            raise ValueError(f"{whole[0]}: {getattr(self, whole[0])!r} given with FSDP or DeepSpeed, weights that are not split are accepted")
         if self.gradient_accumulation_steps > 1 and (attack or self.loss in OF_THE_BATCH):
             split = " and ".join([f"loss {self.loss!r}"] * (self.loss in OF_THE_BATCH) + [f"adversarial {self.adversarial!r}"] * attack)
             warnings.warn(f"{split}: under gradient accumulation of each micro-batch alone, not of the whole batch", stacklevel=3)
@@ -235,7 +235,8 @@ class TricksTrainer(Trainer):
             kind, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(a, self.model)
             if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or {"params", "model", "optimizer_dict"} & kwargs.keys():
                 raise ValueError(f"optim: {a.optim} given with layer_decay or head_learning_rate; an optimizer of parameter groups is accepted")
-            groups = layer_decay_groups(self.model, a.learning_rate, 1.0 if a.layer_decay is None else a.layer_decay, a.head_learning_rate, a.weight_decay)
+            decay = 1.0 if a.layer_decay is None else a.layer_decay
+            groups = layer_decay_groups(self.model, a.learning_rate, decay, a.head_learning_rate, a.weight_decay)
             self.optimizer = kind(sorted(groups, key=lambda group: group["lr"] != a.learning_rate), **kwargs)  # the first one's rate is logged
         return super().create_optimizer(*args)
 

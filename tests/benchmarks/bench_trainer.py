@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, PrinterCallb
 from tests.benchmarks.row import Row
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
-QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no", "per_device_train_batch_size": 16, "learning_rate": 1e-5}
+QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
 STEPS = 6
 
 
@@ -16,7 +16,7 @@ def trainer(kind, arguments, device, **more):
     torch.manual_seed(0)
     config = BertConfig(vocab_size=8192, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, num_labels=8)
     rows = [{"input_ids": torch.randint(8192, (32,)), "labels": torch.randint(8, ())} for _ in range(16 * STEPS)]
-    args = arguments(tempfile.gettempdir(), max_steps=STEPS, use_cpu=device.type == "cpu", **QUIET, **more)
+    args = arguments(tempfile.gettempdir(), max_steps=STEPS, per_device_train_batch_size=16, learning_rate=1e-5, use_cpu=device.type == "cpu", **QUIET, **more)
     made = kind(model=BertForSequenceClassification(config), args=args, train_dataset=rows)
     made.pop_callback(PrinterCallback)
     gc.freeze()  # each train() calls gc.collect(), which on both sides would walk over all that the imports have made
