@@ -15,6 +15,9 @@ STAMP := $(VENV)/.ready
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 INDEX := _build/html/index.html
 
+# Of test-versions: lowest, newest, or both.
+ENDS ?=
+
 # What CI and nbval run: embedded assets, CPU, one thread, no network.
 MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONHASHSEED=0 PYDEVD_DISABLE_FILE_VALIDATION=1
@@ -34,7 +37,7 @@ help:
 	@echo 'make repository URL=https://github.com/OWNER/NAME    write the address wherever it stands'
 	@echo 'make lock            renew requirements.txt from pyproject.toml (needs uv)'
 	@echo 'make clean           remove what the other targets built'
-	@echo 'Settings: PYTHON=python3.12  VENV=.venv  JOBS=2  TRICKS_PROFILE=mini|full (make book)'
+	@echo 'Settings: PYTHON=python3.12  VENV=.venv  JOBS=2  TRICKS_PROFILE=mini|full (make book)  ENDS=lowest|newest (make test-versions)'
 
 # One line for whoever has no Python that serves.
 define CHECK_PYTHON
@@ -96,7 +99,7 @@ test-site: $(STAMP)
 
 test-versions:
 	$(CHECK_PYTHON)
-	@$(PYTHON) scripts/versions.py
+	@$(PYTHON) scripts/versions.py $(ENDS)
 
 repository: $(STAMP)
 	@$(PY) scripts/repository.py '$(URL)'

@@ -24,9 +24,7 @@ def lower_bounds() -> list[str]:
 
 def check(end: str, constraints: list[str]) -> int:
     folder = ROOT / "_build" / "versions" / end
-    folder.mkdir(parents=True, exist_ok=True)
     python = folder / "bin" / "python"
-    (folder / "constraints.txt").write_text("\n".join(constraints) + "\n")
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     (folder / "constraints.txt").write_text("\n".join(constraints) + "\n")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
@@ -38,8 +36,10 @@ def check(end: str, constraints: list[str]) -> int:
                            "-W", "default"], cwd=ROOT, env=os.environ | settings).returncode
 
 
+ENDS = {"lowest": lower_bounds, "newest": list}  # name: constraints
+
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        sys.exit("error: takes no arguments")
-    codes = [check("lowest", lower_bounds()), check("newest", [])]
-    sys.exit(max(codes))
+    asked = sys.argv[1:] or list(ENDS)
+    if unknown := set(asked) - set(ENDS):
+        sys.exit(f"error: {' '.join(sorted(unknown))} given, {' or '.join(ENDS)} is accepted, both by default")
+    sys.exit(max(check(end, ENDS[end]()) for end in asked))
