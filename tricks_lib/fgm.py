@@ -166,7 +166,7 @@ class FGM:
 
 
 class PGD(FGM):
-    """Projected gradient descent, equation (2): each :meth:`attack` is one step, around the clean weights.
+    """Projected gradient descent, equation (2): each :meth:`attack` is one step, around the clean weights::
 
         loss.backward()
         for _ in range(3):

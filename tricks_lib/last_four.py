@@ -40,7 +40,7 @@ def concat_last_layers(hidden_states: Sequence[Tensor], num_layers: int = 4) -> 
         num_layers: k, how many of them, counted from the end.
 
     Returns:
-        (B, T, num_layers * H), the lower layer first: ``torch.cat(hidden_states[-num_layers:], dim=-1)``.
+        (B, T, num_layers * H), the lower layer first, ``torch.cat(hidden_states[-num_layers:], dim=-1)``.
 
     Raises:
         TypeError: ``hidden_states`` is not a tuple or list of floating point tensors, ``num_layers`` is not an integer.
@@ -134,7 +134,7 @@ class LastFourClassifier(nn.Module):
         Args:
             input_ids: (B, T) token ids.
             attention_mask: (B, T); default: every position is a token.
-            labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
+            labels: as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
             **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
 
         Returns:

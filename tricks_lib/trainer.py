@@ -52,8 +52,8 @@ class TricksArguments(TrainingArguments):
         loss: "cross_entropy" is the model's own loss, be it cross-entropy, binary cross-entropy or squared error. In its place:
             "focal" and "self_adjusting_dice", means over examples; "dice" (macro), over the whole batch; for numbers "mse_corr"
             and "ccc", over the whole batch. A label of -100 counts for nothing.
-        loss_kwargs: arguments of :class:`FocalLoss`, :class:`DiceLoss`, :class:`SelfAdjustingDiceLoss` or :class:`MSECorrLoss`; a
-            list is taken as a tensor (``{"weight": [1.0, 3.0]}``). "focal" with ``alpha`` is :class:`BinaryFocalLoss`, for multi-label.
+        loss_kwargs: arguments of ``FocalLoss``, ``DiceLoss``, ``SelfAdjustingDiceLoss`` or ``MSECorrLoss``; a
+            list is taken as a tensor (``{"weight": [1.0, 3.0]}``). "focal" with ``alpha`` is ``BinaryFocalLoss``, for multi-label.
         rdrop_alpha: weight of R-Drop's divergence, at least 0; 0 is off. Twice the work.
         adversarial: "fgm" or "awp", twice the work, or "pgd", three steps of 0.3 epsilon and four times the work; "none" is off.
         adversarial_epsilon: length of the attack, positive; default: 1 for "fgm" and "pgd", 0.005 of each matrix's norm for "awp".
@@ -136,12 +136,12 @@ class TricksTrainer(Trainer):
     Args:
         model: a model whose output has ``logits``, and ``loss`` if labels are given and ``loss`` is "cross_entropy".
         args: what the tricks are.
-        *more, **kwargs: Trainer's.
+        more, kwargs: Trainer's.
 
     Raises:
         TypeError: ``args`` is not :class:`TricksArguments`.
         ValueError: ``compute_loss_func`` with another loss or R-Drop; in training, a batch without labels, or labels that do not fit
-            the loss; :meth:`train` is to resume, with ``ema_decay``, a checkpoint without an average.
+            the loss; ``train`` is to resume, with ``ema_decay``, a checkpoint without an average.
     """
 
     def __init__(self, model=None, args: TricksArguments | None = None, *more, **kwargs):
@@ -162,7 +162,7 @@ class TricksTrainer(Trainer):
         self.add_callback(_Steps(self))
 
     def get_batch_samples(self, *args):
-        """The micro-batches of one step, and sum_m |B_m|."""
+        """The micro-batches of one step, and their number of labelled examples or tokens."""
         batches, _ = super().get_batch_samples(*args)
         labels = [batch.get("labels") for batch in batches]
         if not labels or not all(isinstance(each, Tensor) for each in labels):
@@ -229,7 +229,7 @@ class TricksTrainer(Trainer):
         return loss
 
     def create_optimizer(self, *args):
-        """Trainer's; with layer decay or a rate for the head, of the groups of :func:`layer_decay_groups`."""
+        """Trainer's; with layer decay or a rate for the head, of the groups of :func:`~tricks_lib.layer_decay.layer_decay_groups`."""
         a = self.args
         if self.optimizer is None and (a.layer_decay is not None or a.head_learning_rate is not None):
             kind, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(a, self.model)

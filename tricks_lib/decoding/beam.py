@@ -43,7 +43,7 @@ def beam_search(
     """The best sequences by equation (1) that K beams find; token for token what ``model.generate(num_beams=K)`` returns.
 
     Args:
-        model, input_ids, max_new_tokens, **options: as :func:`~tricks_lib.decoding.greedy_search`, less those not for beams.
+        model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`, less those not for beams.
         num_beams: K, at least 1.
         length_penalty: from -10 to 10; 0: the sum of log-probabilities; 1: their mean; larger values favour longer sequences.
         early_stopping: True: close with K finished sequences; False: when the best living beam, at its present length,
@@ -82,7 +82,7 @@ def diverse_beam_search(
     """Beam search in groups that avoid each other's tokens, equation (2), as ``generate`` did until transformers 4.55.
 
     Args:
-        all others: as :func:`beam_search`.
+        num_beams, options: and all before them, as :func:`beam_search`.
         num_beam_groups: G, at least 1; it divides ``num_beams``.
         diversity_penalty: from 0 to 1e6, in nats; 0 makes all groups alike.
 

@@ -33,7 +33,7 @@ def contrastive_search(
     """Equation (1) at each step, as ``model.generate(penalty_alpha=..., top_k=...)`` did until transformers 4.55.
 
     Args:
-        model, input_ids, max_new_tokens, **options: as :func:`~tricks_lib.decoding.greedy_search`.
+        model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`.
         penalty_alpha: a, in [0, 1].
         top_k: k, at least 1, the candidates a step; a step costs a forward of B * k columns.
 

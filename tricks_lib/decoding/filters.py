@@ -177,7 +177,7 @@ def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
         top_h: in (0, 1].
 
     Returns:
-        (..., V), the logits, -inf for the tokens left out: at most 100 tokens stay.
+        (..., V), the logits, -inf for the tokens left out; at most 100 tokens stay.
 
     Raises:
         TypeError, ValueError: as :func:`top_k_filter`.

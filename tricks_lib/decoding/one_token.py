@@ -68,9 +68,9 @@ def sample(
     as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0, ...)``.
 
     Args:
-        model, input_ids, max_new_tokens, **options: as :func:`greedy_search`.
+        model, input_ids, max_new_tokens, options: as :func:`greedy_search`.
         temperature: from 1e-6 to 1e6; below 1 sharpens the distribution, above flattens it.
-        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see :mod:`tricks_lib.decoding.filters`; default: not used.
+        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see the filters of the same names; default: not used.
         generator: source of randomness on the model's device; default: torch's.
 
     Returns:
