@@ -4,11 +4,14 @@ import functools
 
 import torch
 
-from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab import fit, models, stats, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
+from tricks_lib.xlnet_long_text import XLNetLongClassifier
 
 BATCH, LR = 32, 5e-4  # gradient norm clipped at 1, linear warm-up and decay: the defaults of fit
+NOTE, NOTE_STEPS, NOTE_BATCH, NOTE_LR = 64, 60, 16, 1e-3  # for guest_book: what is learnt from single notes, cut at 64 tokens
+SEGMENT, MEMORY = 128, 128  # and how a page is then read
 
 
 @functools.cache
@@ -41,6 +44,29 @@ def run(experiment, settings, seed, split):
     return {"accuracy": float((logits.argmax(1) == labels).mean()), "last_loss": round(sum(losses[-30:]) / 30, 4)}
 
 
+@functools.cache
+def reader(model: str, pretrained: bool, seed: int):
+    """XLNet that has learnt from single notes, three others for each with a safety issue, what a safety issue is; and its tokenizer."""
+    encoder, tokenizer = models.load_xlnet(model, pretrained=pretrained)
+    notes = fit.tokenize(tokenizer, tasks.load_task("guest_notes/safety_issue")["train"], NOTE)
+    issues = [note for note in notes if note["labels"] == 1]
+    others = fit.draw([note for note in notes if note["labels"] == 0], 3 * len(issues), seed)
+    torch.manual_seed(seed)
+    model = XLNetLongClassifier(encoder, 2, segment_length=SEGMENT, mem_len=MEMORY, pool="max")
+    fit.fit(model, issues + others, fit.collate(tokenizer), steps=NOTE_STEPS, lr=NOTE_LR, batch_size=NOTE_BATCH, seed=seed)
+    return model, tokenizer
+
+
+def run_pages(experiment, settings, seed, split):
+    """Area under the ROC curve on the pages of a split: all segments, with or without memory, or the first one only."""
+    model, tokenizer = reader(experiment.model, settings["pretrained"], seed)
+    pages = fit.tokenize(tokenizer, tasks.load_task(experiment.data)[split], settings.get("max_length"))
+    pages.sort(key=lambda page: len(page["input_ids"]))  # less padding to compute
+    model.mem_len = settings["memory"]
+    logits, labels = fit.predict(model, pages, fit.collate(tokenizer), batch_size=32)
+    return {"auc": round(stats.auc(logits[:, 1] - logits[:, 0], labels), 6)}
+
+
 def bar(task: str, data: str, max_length: int, steps: int, heads: tuple[str, ...]) -> Experiment:
     names = {"cls": "", "mean": ", mean pooling"}
     arms = {
@@ -57,4 +83,16 @@ def bar(task: str, data: str, max_length: int, steps: int, heads: tuple[str, ...
 EXPERIMENTS = [
     bar("en_trec", "en_trec", 40, 300, ("cls", "mean")),
     bar("guest_notes_topic", "guest_notes/topic", 64, 100, ("cls",)),
-]
+    Experiment(
+        trick="mini_xlnet", task="guest_book", model="mini_xlnet", data="guest_book", metric="auc", baseline="random weights", run=run_pages,
+        arms={
+            "random weights": {"pretrained": False, "memory": MEMORY},
+            "mini_xlnet": {"pretrained": True, "memory": MEMORY},
+            "mini_xlnet without memory": {"pretrained": True, "memory": 0},
+            "mini_xlnet, first segment only": {"pretrained": True, "memory": 0, "max_length": SEGMENT},
+        },
+        seeds=tuple(range(10)),
+        setting=f"fine-tuned whole on the book's single notes: {NOTE_STEPS} steps of {NOTE_BATCH}, learning rate {NOTE_LR}, at most {NOTE} tokens; then it reads pages "
+                f"in segments of {SEGMENT} tokens with a memory of {MEMORY}, max pooling",
+    ),
+]  # fmt: skip

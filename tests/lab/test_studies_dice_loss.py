@@ -1,0 +1,107 @@
+"""Oracle: scikit-learn's F1, average precision and precision-recall curve."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
+from transformers import BertModel
+
+from tests.lab.conftest import tiny_config, tiny_tokenizer
+from tricks_lib.dice_loss import DiceLoss
+from tricks_lib.lab.studies import dice_loss as study
+from tricks_lib.mean_pooling import mean_pool
+
+
+def scored(n=80, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < 0.15).astype(int)
+    return rng.random(n) * 0.8 + 0.2 * labels, labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_those_of_scikit_learn(seed):
+    scores, labels = scored(seed=seed)
+    assert study.average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores))
+    assert study.f1(scores > 0.6, labels) == pytest.approx(f1_score(labels, scores > 0.6))
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    ours = study.curve(scores, labels)
+    for x, y in zip(ours, (precision[:-1], recall[:-1], thresholds)):
+        np.testing.assert_allclose(x[: len(y)][::-1], y)
+
+
+def test_f1_of_nothing_is_zero():
+    assert study.f1(np.zeros(3), np.zeros(3)) == study.f1(np.zeros(3), np.ones(3)) == 0
+
+
+@pytest.mark.parametrize("digits", [1, 9])  # with one digit many scores are equal
+def test_best_threshold_is_the_best_of_all_cuts(digits):
+    for seed in range(10):
+        scores, labels = scored(seed=seed)
+        scores = scores.round(digits)
+        cuts = np.r_[-1, np.unique(scores)]
+        best = max(study.f1(scores > cut, labels) for cut in cuts)
+        assert study.f1(scores > study.best_threshold(scores, labels), labels) == pytest.approx(best)
+
+
+def test_splits_hold_everything_once_and_the_same_share():
+    labels = np.arange(100) % 10 == 0
+    parts = study.stratified(labels, seed=1)
+    assert sorted(np.concatenate(parts)) == list(range(100)) and [len(p) for p in parts] == [50, 24, 26]
+    assert [labels[p].sum() for p in parts] == [5, 2, 3]
+    assert all(map(np.array_equal, parts, study.stratified(labels, seed=1)))
+    assert not np.array_equal(parts[0], study.stratified(labels, seed=2)[0])
+
+
+def test_thinned_keeps_negatives_and_reaches_the_share_if_it_can():
+    labels = np.arange(100) % 2
+    kept = study.thinned(labels, 0.1)
+    assert (labels[kept] == 0).sum() == 50 and labels[kept].sum() == 6 and list(kept) == sorted({*kept})
+    assert len(study.thinned(labels, 0.9)) == 100
+
+
+def test_vectors_are_means_of_each_text_in_the_order_given():
+    import datasets
+
+    torch.manual_seed(0)
+    encoder, tokenizer = BertModel(tiny_config()).eval(), tiny_tokenizer()
+    texts = ["the room was good", "bad", "the soup was cold and the bed was not"]
+    dataset = datasets.Dataset.from_dict({"text": texts, "label": [0, 1, 0]})
+    found = study.vectors(encoder, tokenizer, dataset, 16, batch_size=2)
+    for text, vector in zip(texts, found):
+        batch = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            expected = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"])[0]
+        torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_losses_are_what_their_names_say():
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 2), torch.arange(20) % 10 // 9  # 2 of 20
+    losses = study.losses(y)
+    ce, dice = F.cross_entropy(x, y), DiceLoss()(x, y)
+    by_class = [F.cross_entropy(x[y == c], y[y == c]) for c in (0, 1)]
+    expected = {"cross-entropy": ce, "weighted": sum(by_class) / 2, "Dice": dice, "both": ce + dice}
+    assert {*losses} == {*expected}
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss(x, y), expected[name])
+
+
+def test_training_finds_the_rare_class_and_a_seed_repeats():
+    x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)).expand(200, 32)  # much the same under dropout
+    y = (x[:, 0] > 1.2).long()
+    options = {"seed": 0, "steps": 60, "lr": 1e-2, "batch_size": 50, "device": "cpu"}
+    one, again = (study.score(study.train(study.as_rows(x, y), study.losses(y)["Dice"], **options), x) for _ in range(2))
+    assert np.array_equal(one, again) and study.f1(one > 0.5, y.numpy()) > 0.8
+
+
+def test_threshold_of_a_run_never_sees_what_is_scored(monkeypatch):
+    validation, test = scored(seed=1), scored(seed=2)
+    monkeypatch.setattr(study, "trained", lambda *_: {"validation": validation, "test": test})
+    (experiment,) = study.EXPERIMENTS
+    tuned, seen = {"loss": "Dice", "lr": 1e-3, "threshold": "tuned"}, []
+    monkeypatch.setattr(study, "best_threshold", lambda s, y: seen.append(s) or 0.5)
+    for split, known, asked in (("test", validation[0], test), ("validation", validation[0][::2], [v[1::2] for v in validation])):
+        result = study.run(experiment, tuned, 0, split)
+        assert np.array_equal(seen.pop(), known) and result["f1"] == study.f1(asked[0] > 0.5, asked[1])
+        assert result == study.run(experiment, {**tuned, "threshold": 0.5}, 0, split) and not seen

@@ -1,0 +1,109 @@
+"""The helpers of the study of the correlation loss: what they promise, on a small head and a few vectors."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import pearsonr, spearmanr
+
+from tricks_lib.lab.studies import mse_corr_loss as study
+from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
+
+STACK = torch.utils.data.default_collate
+SIZE = {"steps": 3, "lr": 1e-2, "batch_size": 8, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    return [{"vectors": v, "labels": v.sum() + 0.5} for v in torch.randn(24, 6, generator=generator)]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return study.Head(6)
+
+
+def test_arms_are_squared_error_each_weight_and_ccc():
+    assert study.arms(0.5, 5.0) == {
+        "MSE": {"loss": "mse"}, "MSE + corr, p 0.5": {"loss": "mse_corr", "p": 0.5}, "MSE + corr, p 5": {"loss": "mse_corr", "p": 5.0}, "CCC": {"loss": "ccc"},
+    }  # fmt: skip
+
+
+def test_objectives_are_the_losses_they_name():
+    x, y = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    expected = [F.mse_loss(x, y), mse_corr_loss(x, y, 2.0), ccc_loss(x, y)]
+    assert [study.objective(arm)(x, y) for arm in study.arms(2.0).values()] == expected
+    assert len({value.item() for value in expected}) == 3
+
+
+def test_first_loss_of_training_is_that_of_the_arm(rows, model):
+    batch, model.layers[3].p = STACK(rows), 0.0
+    start = model(batch["vectors"]).logits[:, 0]
+    for arm in study.arms(1.5).values():
+        fresh = study.Head(6, dropout=0.0)
+        fresh.load_state_dict(model.state_dict())
+        losses = study.train(fresh, rows, STACK, arm, seed=0, **{**SIZE, "batch_size": 24})
+        assert len(losses) == 3 and losses[0] == pytest.approx(study.objective(arm)(start, batch["labels"]).item(), rel=1e-5)
+
+
+def test_scores_equal_scipy_in_the_unit_of_the_labels(rows, model):
+    batch = STACK(rows)
+    x, y = model.eval()(batch["vectors"]).logits[:, 0].detach().numpy(), batch["labels"].numpy()
+    found = study.scores(model, rows, STACK, sd=2.0)
+    expected = {"pearson": pearsonr(x, y)[0], "spearman": spearmanr(x, y)[0], "rmse": 2 * np.sqrt(np.mean((x - y) ** 2)), "spread": x.std() / y.std()}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_constant_predictions_have_correlation_zero(rows, model):
+    torch.nn.init.zeros_(model.layers[-1].weight)
+    found = study.scores(model, rows, STACK)
+    assert found["pearson"] == found["spearman"] == found["spread"] == 0 and found["rmse"] > 0
+
+
+def test_watch_looks_before_and_every_so_many_steps_and_changes_nothing(rows, model):
+    alone, task = study.Head(6), SimpleNamespace(rows={"test": rows}, stack=STACK, sd=1.0)
+    alone.load_state_dict(model.state_dict())
+    look, seen = study.watch(task, every=2)
+    look(model)
+    watched = study.train(model, rows, STACK, {"loss": "mse"}, seed=0, after_step=look, **{**SIZE, "steps": 5})
+    assert [each["step"] for each in seen] == [0, 2, 4]
+    assert watched == study.train(alone, rows, STACK, {"loss": "mse"}, seed=0, **{**SIZE, "steps": 5})
+
+
+def test_gains_are_paired_in_hundredths_and_positive_where_better():
+    results = {"MSE": [{"pearson": 0.5, "rmse": 1.0}, {"pearson": 0.6, "rmse": 1.2}], "CCC": [{"pearson": 0.52, "rmse": 1.1}, {"pearson": 0.64, "rmse": 1.3}]}
+    assert list(study.gains(results, "pearson")) == ["CCC"]
+    assert study.gains(results, "pearson")["CCC"]["mean"] == pytest.approx(3) and study.gains(results, "pearson")["CCC"]["n"] == 2
+    assert study.gains(results, "rmse")["CCC"]["mean"] == pytest.approx(-10)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_labels_are_standardised_by_the_training_split(monkeypatch, frozen):
+    import datasets
+    from transformers import BertModel
+
+    from tests.lab.conftest import WORDS, tiny_config, tiny_tokenizer
+
+    def split(labels):
+        return datasets.Dataset.from_dict({"text": [" ".join(WORDS[-3:])] * len(labels), "label": labels})
+
+    data = datasets.DatasetDict(train=split([1.0, 3.0, 5.0, 3.0]), test=split([1.0, 7.0]))
+    monkeypatch.setattr(study.tasks, "load_task", lambda name: data)
+    monkeypatch.setattr(study.models, "load_encoder", lambda name: (BertModel(tiny_config()).eval(), tiny_tokenizer()))
+    task = study.prepare.__wrapped__("any", frozen=frozen, max_length=8)
+    labels = {s: [float(row["labels"]) for row in task.rows[s]] for s in data}
+    assert task.mean == 3 and task.sd == pytest.approx(2**0.5)
+    assert labels["train"] == pytest.approx([-(2**0.5), 0, 2**0.5, 0]) and labels["test"] == pytest.approx([-(2**0.5), 4 / 2**0.5])
+    batch = task.stack(task.rows["train"])
+    batch.pop("labels")
+    assert task.make(0)(**batch).logits.shape == (4, 1)
+    assert all(torch.equal(a, b) for a, b in zip(task.make(1).parameters(), task.make(1).parameters()))
+
+
+def test_experiment_compares_every_loss_at_the_same_grid():
+    (experiment,) = study.EXPERIMENTS
+    assert experiment.baseline == "MSE" and {arm["loss"] for arm in experiment.arms.values()} == {"mse", "mse_corr", "ccc"} and len(experiment.seeds) >= 10

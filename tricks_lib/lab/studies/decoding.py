@@ -1,0 +1,184 @@
+"""What does a decoding mode write? Its log-probability under the model, its repetitions, its variety, its speed.
+
+Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with. All continue the same prompts,
+the beginnings of held-out documents, by the same number of tokens, and what people wrote there stands beside them.
+Shapes: B texts, P tokens of the prompt, N new tokens.
+"""
+
+import functools
+import os
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from tricks_lib import decoding
+from tricks_lib.lab import models, plots, pretrain, tasks
+from tricks_lib.lab.experiment import Experiment
+
+PROMPT, NEW, TEXTS = 12, 40, 32  # tokens of a prompt, new tokens, prompts a seed
+ARMS = {
+    "greedy": {"mode": "greedy_search"},
+    "beam, 4": {"mode": "beam_search", "num_beams": 4},
+    "beam, 16": {"mode": "beam_search", "num_beams": 16},
+    "diverse beam": {"mode": "diverse_beam_search", "num_beams": 4, "num_beam_groups": 4, "diversity_penalty": 1.0},
+    "contrastive": {"mode": "contrastive_search", "penalty_alpha": 0.6, "top_k": 4},
+    "temperature, 0.7": {"mode": "sample", "temperature": 0.7},
+    "top-k, 50": {"mode": "sample", "top_k": 50},
+    "top-p, 0.95": {"mode": "sample", "top_p": 0.95},
+    "min-p, 0.1": {"mode": "sample", "min_p": 0.1},
+    "typical, 0.95": {"mode": "sample", "typical_p": 0.95},
+    "typical, 0.2": {"mode": "sample", "typical_p": 0.2},
+    "plain sampling": {"mode": "sample"},
+}
+PEOPLE, CORPUS = "people", "corpus_en"
+MARKERS = dict(zip([PEOPLE, *ARMS], "ov^<>sDph*XPd"))
+
+
+def write(model, input_ids, new: int, seed: int, mode: str, **settings):
+    """Prompts (B, P) continued by ``new`` tokens, (B, P + new), end tokens like any other: all texts have the same length."""
+    if mode == "sample":
+        settings["generator"] = torch.Generator(input_ids.device).manual_seed(seed)
+    return getattr(decoding, mode)(model, input_ids, new, eos_token_id=[], **settings)
+
+
+def ngrams(row: list, n: int) -> list[tuple]:
+    return list(zip(*(row[i:] for i in range(n))))
+
+
+def repeated(row: list, n: int) -> float:
+    """Share of a text's n-grams that stand earlier in it."""
+    found = ngrams(row, n)
+    return 1 - len({*found}) / len(found)
+
+
+def distinct(rows: list[list], n: int) -> float:
+    """Different n-grams of all texts together, over their number (Li et al. 2016)."""
+    found = [gram for row in rows for gram in ngrams(row, n)]
+    return len({*found}) / len(found)
+
+
+@torch.no_grad()
+def surprise(model, sequences, prompt_length: int):
+    """-log p of each token after the prompt, in nats: (B, N)."""
+    logits = model(sequences).logits[:, prompt_length - 1 : -1].float()  # (B, N, V)
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), sequences[:, prompt_length:], reduction="none")
+
+
+def measures(model, sequences, prompt_length: int) -> dict[str, float]:
+    """Log-probability a token, in nats, and variety of the continuations of ``sequences`` (B, P + N)."""
+    rows, surprises = sequences[:, prompt_length:].tolist(), surprise(model, sequences, prompt_length)
+    return {
+        "log_prob": -surprises.mean().item(),
+        "surprise_sd": surprises.std(dim=1).mean().item(),  # within a text
+        "new_3grams": 1 - float(np.mean([repeated(row, 3) for row in rows])),
+        "distinct_1": distinct(rows, 1), "distinct_2": distinct(rows, 2), "distinct_3": distinct(rows, 3),
+    }  # fmt: skip
+
+
+def families(arms) -> dict[str, str]:
+    """Arm -> colour: people black, draws orange, searches blue."""
+    return {a: "#222222" if a == PEOPLE else plots.ORANGE if ARMS[a]["mode"] == "sample" else plots.BLUE for a in arms}
+
+
+def picture(rows: dict[str, dict[str, list]]):
+    """Log-probability against repetition (above) and variety (below): a marker an arm, bars of one standard deviation over seeds.
+
+    Args:
+        rows: arm -> measure -> one number a seed.
+    """
+    fig, panels = plt.subplots(2, 1, figsize=(6.4, 7.4), sharex=True)
+    colours = families(rows)
+    for arm in rows:
+        marker = MARKERS[arm]
+        x = np.array(rows[arm]["log_prob"])
+        for ax, y in zip(panels, (100 * (1 - np.array(rows[arm]["new_3grams"])), 100 * np.array(rows[arm]["distinct_2"]))):
+            spread = {"xerr": x.std(ddof=1), "yerr": y.std(ddof=1)} if len(x) > 1 else {}
+            ax.errorbar(x.mean(), y.mean(), fmt=marker, color=colours[arm], markersize=9, elinewidth=1, alpha=0.85, label=arm, **spread)
+    panels[0].set(ylabel="3-grams that are\nrepetitions (%)")
+    panels[1].set(ylabel="distinct 2-grams\nof all texts (%)", xlabel="log-probability a token (nats)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    fig.legend([h[0] for h in handles], labels, loc="outside lower center", ncols=3, fontsize=11, handletextpad=0.3, columnspacing=1.0)
+    return panels
+
+
+def beginnings(tokenizer, texts, length: int) -> torch.Tensor:
+    """The first ``length`` tokens of the texts that have as many: (B, length)."""
+    rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return torch.tensor([row[:length] for row in rows if len(row) >= length])
+
+
+class Bigrams(torch.nn.Module):
+    """A language model whose next token depends on the last one alone, by a table (V, V) of probabilities: small enough to search by hand."""
+
+    def __init__(self, table):
+        super().__init__()
+        from transformers import GPT2Config
+
+        self.config, self.generation_config = GPT2Config(vocab_size=len(table)), None
+        self.embedding = torch.nn.Embedding.from_pretrained(torch.as_tensor(table, dtype=torch.float32).log())
+        self.eval()
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=True, output_hidden_states=False):
+        from transformers import DynamicCache
+        from transformers.modeling_outputs import CausalLMOutputWithPast
+
+        cache = past_key_values if past_key_values is not None else DynamicCache()  # empty: the last token is all there is to know
+        logits = self.embedding(input_ids)  # (B, T, V)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=cache, hidden_states=(logits,))
+
+
+# ---- The recorded experiment ----
+
+
+@functools.cache
+def corpus(data: str):
+    """Training documents, held-out documents and the file's sha256, as the checkpoint's pretraining divided them."""
+    return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / data, lines=False)
+
+
+def describe(name: str, with_labels=tasks.describe) -> dict:
+    """As :func:`tasks.describe`, and for the corpus, which has no labels: its test split is what the pretraining held out."""
+    if name != CORPUS:
+        return with_labels(name)
+    train, held, sha256 = corpus(name)
+    return {"name": name, "sha256": {"train": sha256}, "sizes": {"train": len(train), "test": len(held)}}
+
+
+tasks.describe = describe  # what a record says of its data
+
+
+@functools.cache
+def held_out(model_name: str, data: str):
+    """The model, and the beginnings of held-out documents in an order drawn once: (M, PROMPT + NEW)."""
+    model, tokenizer = models.load_gpt2(model_name)
+    rows = beginnings(tokenizer, corpus(data)[1], PROMPT + NEW)
+    return model, rows[torch.from_numpy(np.random.default_rng(0).permutation(len(rows)))]
+
+
+def run(experiment, settings, seed, split):
+    """One arm on the prompts of a seed, no prompt in two seeds; speed in tokens a second of processor time."""
+    model, rows = held_out(experiment.model, experiment.data)
+    rows = rows[seed * TEXTS : (seed + 1) * TEXTS]
+    if len(rows) < TEXTS:
+        raise ValueError(f"seed: {seed} given, the held-out documents last for fewer seeds of {TEXTS} prompts")
+    if settings["mode"] == PEOPLE:
+        return measures(model, rows, PROMPT)
+    start = time.process_time()
+    sequences = write(model, rows[:, :PROMPT], NEW, seed, **settings)
+    seconds = time.process_time() - start
+    return {**measures(model, sequences, PROMPT), "tokens_per_second": round(TEXTS * NEW / seconds, 1)}
+
+
+EXPERIMENTS = [
+    Experiment(
+        trick="decoding", task="corpus_en", model="mini_gpt2", data=CORPUS, metric="new_3grams", baseline="greedy", run=run,
+        arms={**ARMS, PEOPLE: {"mode": PEOPLE}}, seeds=tuple(range(10)),
+        setting=f"nothing trained, nothing tuned: {TEXTS} held-out documents a seed, their first {PROMPT} tokens continued by {NEW}",
+    ),
+]  # fmt: skip

@@ -1,0 +1,159 @@
+"""Focal loss on unbalanced classes: what does it do to the scores, and what to the confidence?
+
+Few rows, read several times, as that is where cross-entropy learns them by heart and becomes surer than it is right. Two controls
+take what is said of focal loss apart: class weights, for the rare classes, and label smoothing, for the confidence. And a
+temperature, fitted after the training, corrects the confidence of every arm at no cost.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tricks_lib.focal_loss import FocalLoss
+from tricks_lib.lab import device, fit, models, tasks
+from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.studies import ema
+from tricks_lib.mean_pooling import mean_pool
+
+TRAIN_ROWS, VALIDATION_ROWS, STEPS, BATCH, MAX_LENGTH = 240, 750, 100, 8, 20
+BINS = 15
+
+
+# ---- Confidence ----
+
+
+def binned(confidence, right, bins: int = BINS) -> dict[str, np.ndarray]:
+    """``share`` of the predictions (bins,), mean ``confidence`` and share ``right`` in equal bins of [0, 1]; NaN where a bin is empty.
+
+    Args:
+        confidence: (N,) in [0, 1]. right: (N,) of 0 and 1.
+    """
+    confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    count, *sums = (np.bincount(place, weights, bins) for weights in (None, confidence, right))
+    with np.errstate(invalid="ignore"):
+        return {"share": count / len(place), "confidence": sums[0] / count, "right": sums[1] / count}
+
+
+def calibration_error(confidence, right, bins: int = BINS) -> float:
+    """Expected calibration error: mean over all predictions of |confidence - right| of their bin."""
+    b = binned(confidence, right, bins)
+    return float(np.nansum(b["share"] * np.abs(b["confidence"] - b["right"])))
+
+
+def confidence(logits, labels, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Probability (N,) of the predicted class of logits (N, C), and whether it is the label (N,)."""
+    p = torch.from_numpy(np.asarray(logits, dtype=np.float64) / temperature).softmax(dim=1).numpy()
+    return p.max(axis=1), p.argmax(axis=1) == labels
+
+
+def best_temperature(logits, labels) -> float:
+    """The T between 1/5 and 25 with the least cross-entropy of logits / T, to 3 %."""
+    wide, labels = torch.from_numpy(np.asarray(logits, dtype=np.float64)), torch.from_numpy(np.asarray(labels))
+    return float(min(np.geomspace(0.2, 25, 151), key=lambda T: nn.functional.cross_entropy(wide / T, labels).item()))
+
+
+def score(logits, labels, temperature: float = 1.0) -> dict:
+    """Macro-F1, accuracy, mean cross-entropy, mean confidence and calibration error, this before and after the temperature."""
+    sure, right = confidence(logits, labels)
+    return {
+        **ema.score(logits, labels), "confidence": float(sure.mean()), "ece": calibration_error(sure, right),
+        "ece_scaled": calibration_error(*confidence(logits, labels, temperature)),
+    }  # fmt: skip
+
+
+# ---- Training ----
+
+
+def balanced(labels, num_labels: int, power: float = 1.0) -> torch.Tensor:
+    """Weight (C,) of each class: (mean count / its own count) ^ power; power 1 gives all classes the same sum of weights."""
+    counts = torch.bincount(torch.as_tensor(labels), minlength=num_labels).clamp(min=1)
+    return (counts.sum() / num_labels / counts) ** power
+
+
+def train(model, rows, collate_fn, loss, **options):
+    """Train a model with ``loss(logits, labels)`` in place of its own; options as :func:`fit.fit`."""
+    loss = loss.to(options.get("device") or device())
+
+    def loss_fn(model, batch):
+        return loss(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
+
+    fit.fit(model, rows, collate_fn, loss_fn=loss_fn, **options)
+    return model
+
+
+class Head(nn.Module):
+    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to learn a few hundred rows by heart."""
+
+    def __init__(self, hidden_size: int, num_labels: int, seed: int, width: int = 256):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, num_labels))
+
+    def forward(self, x, labels=None):
+        return SequenceClassifierOutput(logits=self.layers(x))
+
+
+@torch.no_grad()
+def embedded(encoder, rows, collate_fn, batch_size: int = 64) -> list[dict]:
+    """Rows as :class:`Head` takes them: ``x`` (H,), the mean of the last hidden states, and ``labels``."""
+    encoder, out = encoder.to(device()).eval(), []
+    for i in range(0, len(rows), batch_size):
+        batch = {k: v.to(device()) for k, v in collate_fn(rows[i : i + batch_size]).items()}
+        labels = batch.pop("labels").cpu()
+        out += [{"x": x, "labels": y} for x, y in zip(mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu(), labels)]
+    return out
+
+
+def stacked(rows) -> dict:
+    """The batch of what :func:`embedded` gives."""
+    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+@functools.cache
+def prepared(model: str, data: str):
+    """Encoder, what pads rows, number of classes and the rows of each split: fixed random parts of train and validation, all of test."""
+    encoder, tokenizer = models.load_encoder(model)
+    dataset = tasks.load_task(data)
+    rows = {"train": fit.draw(fit.tokenize(tokenizer, dataset["train"], MAX_LENGTH), TRAIN_ROWS, seed=0)}
+    for split, count in ("validation", VALIDATION_ROWS), ("test", len(dataset["test"])):
+        some = fit.draw(fit.tokenize(tokenizer, dataset[split], MAX_LENGTH), count, seed=0)
+        rows[split] = sorted(some, key=lambda row: len(row["input_ids"]))  # less padding to compute; scores know no order
+    return encoder, fit.collate(tokenizer), dataset["train"].features["label"].num_classes, rows
+
+
+LOSSES = {  # each has one parameter of its own, and every arm may choose between two values of it
+    "cross-entropy": lambda weight, dose: nn.CrossEntropyLoss(),
+    "label smoothing": lambda weight, dose: nn.CrossEntropyLoss(label_smoothing=(0.1, 0.2)[dose]),
+    "class weights": lambda weight, dose: nn.CrossEntropyLoss(weight=weight ** (0.5, 1.0)[dose]),
+    "focal": lambda weight, dose: FocalLoss(gamma=(2.0, 4.0)[dose]),
+}
+WEIGHT_DECAY = (0.01, 0.1)  # cross-entropy's dose
+
+
+def run(experiment, settings, seed, split):
+    encoder, stack, num_labels, rows = prepared(experiment.model, experiment.data)
+    weight, dose = balanced([row["labels"] for row in rows["train"]], num_labels), settings["dose"]
+    plain = settings["loss"] == "cross-entropy"
+    model = train(
+        ema.classifier(encoder, num_labels, seed), rows["train"], stack, LOSSES[settings["loss"]](weight, dose), seed=seed, steps=STEPS,
+        batch_size=BATCH, lr=settings["lr"], weight_decay=WEIGHT_DECAY[dose] if plain else WEIGHT_DECAY[0],
+    )  # fmt: skip
+    held_out = fit.predict(model, rows["validation"], stack)
+    T = best_temperature(*held_out)
+    return {**score(*(held_out if split == "validation" else fit.predict(model, rows[split], stack)), T), "temperature": T}
+
+
+EXPERIMENTS = [
+    Experiment(
+        trick="focal_loss", task="en_hate_davidson", model="mini_bert", data="en_hate_davidson", metric="macro_f1", baseline="cross-entropy", run=run,
+        arms={name: {"loss": name} for name in LOSSES},
+        grid={"lr": [5e-4, 1e-3], "dose": [0, 1]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        setting=f"fine-tuned whole on {TRAIN_ROWS} random tweets: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling; doses of the grid: "
+                "label smoothing 0.1, 0.2; class weights (inverse frequency) ^ 1/2, 1; gamma 2, 4; weight decay 0.01, 0.1 for cross-entropy; "
+                "temperature fitted on validation",
+    ),
+]  # fmt: skip

@@ -1,0 +1,143 @@
+"""Does a correlation term in the loss raise the correlation on new texts? Against squared error alone, and against CCC.
+
+Labels are standardised with mean and standard deviation of the training split: squared error has a unit and 1 - r has none,
+so a weight p means something only then. All arms see the same rows, starts and orders of batches; the terms cost nothing.
+"""
+
+import copy
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tricks_lib.lab import fit, models, stats, tasks
+from tricks_lib.lab.experiment import Experiment
+from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
+from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
+
+STEPS, BATCH, MAX_LENGTH = 50, 16, 64
+
+
+def arms(*weights: float) -> dict[str, dict]:
+    """Settings of each arm: squared error, the same with the correlation term at each weight p, and CCC."""
+    return {"MSE": {"loss": "mse"}} | {f"MSE + corr, p {p:g}": {"loss": "mse_corr", "p": p} for p in weights} | {"CCC": {"loss": "ccc"}}
+
+
+def objective(arm: dict):
+    """The loss of an arm: ``f(predictions (B,), targets (B,)) -> scalar``."""
+    return {"mse": F.mse_loss, "mse_corr": functools.partial(mse_corr_loss, p=arm.get("p", 0.0)), "ccc": ccc_loss}[arm["loss"]]
+
+
+class Head(torch.nn.Module):
+    """A regressor on vectors (B, H) of a frozen encoder: normalisation, a hidden layer, dropout, a linear layer."""
+
+    def __init__(self, inputs: int, hidden: int = 128, dropout: float = 0.1):
+        super().__init__()
+        linear = torch.nn.Linear
+        self.layers = torch.nn.Sequential(
+            torch.nn.LayerNorm(inputs), linear(inputs, hidden), torch.nn.GELU(), torch.nn.Dropout(dropout), linear(hidden, 1)
+        )
+
+    def forward(self, vectors, labels=None):
+        return SequenceClassifierOutput(logits=self.layers(vectors))  # (B, 1)
+
+
+@functools.cache
+def prepare(task: str, model: str | None = None, frozen: bool = False, max_length: int = MAX_LENGTH):
+    """A regression task, ready to train on.
+
+    Args:
+        frozen: train only a :class:`Head` on the masked means of the encoder's last layer, computed once; else the whole encoder.
+
+    Returns:
+        ``rows`` by split, with labels standardised by the training split; ``stack``, which makes a batch of them;
+        ``make(seed)``, a fresh model with logits (B, 1); ``mean`` and ``sd`` of the training labels.
+    """
+    data, (encoder, tokenizer) = tasks.load_task(task), models.load_encoder(model)
+    mean, sd = float(np.mean(data["train"]["label"])), float(np.std(data["train"]["label"]))
+    rows, stack = {}, torch.utils.data.default_collate if frozen else fit.collate(tokenizer)
+    for split in data:
+        labels = ((np.array(data[split]["label"]) - mean) / sd).astype(np.float32).tolist()
+        if frozen:
+            states = fit.hidden_states(encoder, tokenizer, list(data[split]["text"]), max_length=max_length)
+            vectors = torch.cat([mean_pool(*each) for each in states])
+            rows[split] = [{"vectors": v, "labels": torch.tensor(y)} for v, y in zip(vectors, labels)]
+        else:
+            rows[split] = [{**row, "labels": y} for row, y in zip(fit.tokenize(tokenizer, data[split], max_length), labels)]
+
+    def make(seed: int):
+        torch.manual_seed(seed)
+        return Head(encoder.config.hidden_size) if frozen else MeanPoolingClassifier(copy.deepcopy(encoder), 1)
+
+    return SimpleNamespace(rows=rows, stack=stack, make=make, mean=mean, sd=sd)
+
+
+def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
+    """:func:`tricks_lib.lab.fit.fit` with the loss of an arm; returns the loss at every step."""
+    loss = objective(arm)
+
+    def loss_fn(model, batch):
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        return loss(model(**inputs).logits[:, 0], batch["labels"])
+
+    return fit.fit(model, rows, collate_fn, loss_fn=loss_fn, **options)
+
+
+def scores(model, rows, collate_fn, sd: float = 1.0) -> dict[str, float]:
+    """Pearson, Spearman, root mean squared error (times ``sd``: in the labels' own unit) and spread: sd of predictions / sd of labels.
+
+    Constant predictions order nothing: both correlations are 0.
+    """
+    logits, labels = fit.predict(model, rows, collate_fn)
+    x, y = logits[:, 0].astype(np.float64), labels.astype(np.float64)
+    constant = np.ptp(x) == 0
+    return {
+        "pearson": 0.0 if constant else stats.pearson(x, y), "spearman": 0.0 if constant else stats.spearman(x, y),
+        "rmse": float(sd * np.sqrt(np.mean((x - y) ** 2))), "spread": float(x.std() / y.std()),
+    }  # fmt: skip
+
+
+def watch(task, every: int, split: str = "test"):
+    """``after_step`` for :func:`train`, and the list it fills: the scores before the first step and after each ``every`` steps."""
+    seen, steps = [], 0
+
+    def look(model):
+        nonlocal steps
+        if steps % every == 0:
+            with torch.random.fork_rng():  # a DataLoader draws from it
+                seen.append({"step": steps, **scores(model, task.rows[split], task.stack, task.sd)})
+            model.train()
+        steps += 1
+
+    return look, seen
+
+
+def gains(results: dict[str, list[dict]], metric: str, baseline: str = "MSE") -> dict[str, dict]:
+    """Paired difference of every other arm to the baseline in hundredths, positive where the arm is better (a smaller rmse is).
+
+    Args:
+        results: arm -> what :func:`scores` returned, one for each seed.
+    """
+    sign = -1 if metric == "rmse" else 1
+    column = {arm: [sign * each[metric] for each in runs] for arm, runs in results.items()}
+    found = {arm: stats.paired_difference(values, column[baseline]) for arm, values in column.items() if arm != baseline}
+    return {arm: {k: v if k in ("p", "n") else 100 * v for k, v in each.items()} for arm, each in found.items()}
+
+
+def run(experiment, settings, seed, split):
+    task = prepare(experiment.data, experiment.model)
+    model = task.make(seed)
+    train(model, task.rows["train"], task.stack, settings, steps=STEPS, lr=settings["lr"], batch_size=BATCH, seed=seed)
+    return {name: round(value, 6) for name, value in scores(model, task.rows[split], task.stack, task.sd).items()}
+
+
+EXPERIMENTS = [
+    Experiment(
+        trick="mse_corr_loss", task="en_clear_readability", model="mini_bert", data="en_clear_readability", metric="pearson", baseline="MSE", run=run,
+        arms=arms(1.5, 5.0), grid={"lr": [5e-4, 1e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        setting=f"fine-tuned whole: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling, standardised labels",
+    ),
+]  # fmt: skip

@@ -1,0 +1,205 @@
+"""What of a long text does a reader see, and does it help? First tokens, head and tail, windows, segments, segments with memory.
+
+Recorded: the encoder is frozen, so a document's vector is computed once for each way of reading; a linear probe is
+trained on the vectors. A seed decides which 80 % of the training rows the probe sees, the same for every arm. Longer
+segments without memory cost about what the memory costs: the arm of equal compute.
+
+Demo: a reader learns from single notes, and then reads whole pages.
+"""
+
+import functools
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tricks_lib.lab import device, fit, models, tasks
+from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.studies.mean_pooling import probe
+from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, freeze_all_but_last, truncate_head_tail
+
+TRAIN_ROWS, MAX_LENGTH, LENGTH, STRIDE = 400, 1024, 128, 96
+
+
+# ---- Readers ----
+
+
+def reader(encoder, num_labels: int, *, length: int = LENGTH, memory: int = 0, stride: int | None = None, pool: str = "mean"):
+    """A classifier of the package: segments for an ``XLNetModel``, windows for any other encoder."""
+    if encoder.config.model_type == "xlnet":
+        return XLNetLongClassifier(encoder, num_labels, segment_length=length, mem_len=memory, pool=pool)
+    return SlidingWindowClassifier(encoder, num_labels, window_length=length, stride=stride or length, pool=pool)
+
+
+def cut(rows: list[dict], keep: str = "all", length: int = LENGTH) -> list[dict]:
+    """Rows of :func:`fit.tokenize`: all tokens of each, the ``"first"`` ones, or ``"head and tail"``."""
+    part = {
+        "all": lambda column: column,
+        "first": lambda column: column[:length],
+        "head and tail": lambda column: truncate_head_tail(torch.tensor([column]), length)[0].tolist(),
+    }[keep]
+    return [{k: v if k == "labels" else part(v) for k, v in row.items()} for row in rows]
+
+
+def by_length(function, rows: list[dict]) -> np.ndarray:
+    """``function(rows)`` with rows sorted by length, less padding to compute; its result in the order of ``rows``."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    found = function([rows[i] for i in order])
+    out = np.empty_like(found)
+    out[order] = found
+    return out
+
+
+def vectors(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
+    """Document vectors (N, H) of a reader: its logits with the identity as head."""
+    model.classifier = nn.Linear(model.classifier.in_features, model.classifier.in_features).to(model.classifier.weight.device)
+    nn.init.eye_(model.classifier.weight), nn.init.zeros_(model.classifier.bias)
+    return by_length(lambda some: fit.predict(model, some, collate_fn, batch_size)[0], rows)
+
+
+def scores(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
+    """Log odds (N,) of the second class against the first."""
+    logits = by_length(lambda some: fit.predict(model, some, collate_fn, batch_size)[0], rows)
+    return logits[:, 1] - logits[:, 0]
+
+
+# ---- Demo: notes to learn from, pages to read ----
+
+
+def notes(tokenizer, max_length: int = 48, seed: int = 0) -> list[dict]:
+    """Training notes of ``guest_notes``: every one with a safety issue, and three others for each."""
+    rows = fit.tokenize(tokenizer, tasks.load_task("guest_notes/safety_issue")["train"], max_length)
+    issues = [row for row in rows if row["labels"] == 1]
+    return issues + fit.draw([row for row in rows if row["labels"] == 0], 3 * len(issues), seed)
+
+
+def choose(position, per_bin: int, without: int, width: int = 100, bins: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N,) of the first ``per_bin`` pages whose note starts in each bin of ``width`` words (the last bin is open), and of
+    the first ``without`` pages that have none; and the bin of each, -1 for none."""
+    place = np.where(np.asarray(position) < 0, -1, np.minimum(np.asarray(position) // width, bins - 1))
+    index = np.concatenate([np.flatnonzero(place == b)[: without if b < 0 else per_bin] for b in range(-1, bins)])
+    return index, place[index]
+
+
+def marked(tokenizer, pages, max_length: int = 4096) -> list[dict]:
+    """Rows of pages with a column ``note``: 1 for the tokens of the line that begins at word ``position``, else 0."""
+    rows = fit.tokenize(tokenizer, pages, max_length)
+    for row, page in zip(rows, pages):
+        words, start, end = 0, 0, 0
+        for line in page["text"].split("\n"):
+            start, end = end, end + len(line) + 1
+            if words == page["position"]:
+                break
+            words += len(line.split())
+        else:
+            start = end
+        offsets = tokenizer(page["text"], truncation=True, max_length=max_length, return_offsets_mapping=True)["offset_mapping"]
+        row["note"] = [int(a < b and start <= a < end) for a, b in offsets]
+    return rows
+
+
+def shown(rows: list[dict], keep: str, length: int = LENGTH) -> np.ndarray:
+    """Share (N,) of the tokens of each row's note that :func:`cut` leaves."""
+    return np.array([sum(short["note"]) / max(1, sum(row["note"])) for row, short in zip(rows, cut(rows, keep, length))])
+
+
+def recall(values, place, alarms: float = 0.2) -> np.ndarray:
+    """Share (bins,) of the pages of each bin whose score is above the (1 - ``alarms``) quantile of the pages without a note."""
+    found = values > np.quantile(values[place < 0], 1 - alarms)
+    return np.array([found[place == b].mean() for b in range(place.max() + 1)])
+
+
+def train(encoder, rows, collate_fn, *, layers: int | None = None, seed=0, length=LENGTH, pool="max", **options):
+    """A reader of two classes, its last ``layers`` trained on ``rows``; options as :func:`fit.fit`."""
+    torch.manual_seed(seed)
+    model = reader(encoder, 2, length=length, pool=pool)
+    if layers is not None:
+        freeze_all_but_last(model, layers)
+    fit.fit(model, rows, collate_fn, seed=seed, **options)
+    return model
+
+
+@torch.no_grad()
+def sees(model, T: int) -> np.ndarray:
+    """(T, T) bool: does the last state of token i change with token j? By changing each of T tokens in turn; ids below T + 1."""
+    ids, states = torch.arange(1, T + 1).repeat(T + 1, 1), []
+    ids[1:].fill_diagonal_(0)
+    hook = model.encoder.register_forward_hook(lambda module, args, out: states.append(out.last_hidden_state))
+    model(ids)
+    hook.remove()
+    states = torch.cat(states, dim=1)  # (T + 1, T, H)
+    return ((states[1:] - states[0]).abs().amax(-1) > 1e-9).T.numpy()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Counts the bytes of the largest tensor that an operation returns."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        self.bytes = max([self.bytes, *(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        return out
+
+
+@torch.no_grad()
+def seconds(ways: dict, document, lengths, most: int) -> dict:
+    """Way -> {tokens: CPU seconds} of one call after a short one; the first way, which is slow, up to ``most`` tokens."""
+    out = {name: {} for name in ways}
+    for name, way in ways.items():
+        way(document[:, : lengths[0]])
+        for T in lengths:
+            if T <= most or name != next(iter(ways)):
+                start = time.process_time()
+                way(document[:, :T])
+                out[name][T] = time.process_time() - start
+    return out
+
+
+# ---- The recorded experiment ----
+
+
+@functools.cache
+def tokenized(model: str, data: str, split: str):
+    load = models.load_xlnet if "xlnet" in model else models.load_encoder
+    encoder, tokenizer = load(model)
+    dataset = tasks.load_task(data)[split]
+    if split == "train":
+        dataset = dataset.select(sorted(np.random.default_rng(0).permutation(len(dataset))[:TRAIN_ROWS]))
+    return encoder, fit.collate(tokenizer), fit.tokenize(tokenizer, dataset, MAX_LENGTH)
+
+
+@functools.cache
+def features(data: str, split: str, model: str, keep: str, length: int, memory: int, stride: int):
+    """Vectors (N, H) and labels (N,) of one split; computed once in a process."""
+    encoder, collate_fn, rows = tokenized(model, data, split)
+    read = reader(encoder, 2, length=length, memory=memory, stride=stride).to(device())
+    return vectors(read, cut(rows, keep, length), collate_fn), np.array([row["labels"] for row in rows])
+
+
+def run(experiment, settings, seed, split):
+    how = {"keep": "all", "length": LENGTH, "memory": 0, "stride": STRIDE} | {k: v for k, v in settings.items() if k != "C"}
+    train, test = (features(experiment.data, part, **how) for part in ("train", split))
+    return {"accuracy": probe(*train, *test, settings["C"], seed)}
+
+
+EXPERIMENTS = [
+    Experiment(
+        trick="xlnet_long_text", task="en_moviereview2k", model="mini_xlnet", data="en_moviereview2k", metric="accuracy", baseline="XLNet, first segment", run=run,
+        arms={
+            "XLNet, first segment": {"model": "mini_xlnet", "keep": "first"},
+            "XLNet, segments": {"model": "mini_xlnet"},
+            "XLNet, memory": {"model": "mini_xlnet", "memory": LENGTH},
+            "XLNet, segments of 256": {"model": "mini_xlnet", "length": 2 * LENGTH},
+            "BERT, first window": {"model": "mini_bert", "keep": "first"},
+            "BERT, head and tail": {"model": "mini_bert", "keep": "head and tail"},
+            "BERT, windows": {"model": "mini_bert"},
+        },
+        grid={"C": [0.001, 0.01, 0.1]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        setting=f"reviews of at most {MAX_LENGTH} tokens; frozen mini_xlnet or mini_bert, mean pooling; segments, windows, head and tail of {LENGTH} tokens "
+                f"unless it says 256, a memory of {LENGTH}, windows every {STRIDE}; linear probe on a random 80 % of {TRAIN_ROWS} training rows a seed",
+    ),
+]  # fmt: skip
