@@ -118,9 +118,9 @@ def test_link_preview(site, soup, page_name):
 def test_colab_button_opens_this_chapter(soup, page_name):
     links = [link["href"] for link in soup.find_all("a", href=True) if "colab.research.google.com" in link["href"]]
     repository = CONFIG["repository"]
-    if re.match(r"chapters/\d\d_", page_name):
+    notebook = page_name.removesuffix(".html") + ".ipynb"
+    if (ROOT / notebook).exists():
         path = urlsplit(repository["url"]).path
-        notebook = page_name.removesuffix(".html") + ".ipynb"
         assert set(links) == {f"https://colab.research.google.com/github{path}/blob/{repository['branch']}/{notebook}"}
     else:
         assert not links
