@@ -9,23 +9,16 @@ import hashlib
 import json
 from pathlib import Path
 
-from tricks_lib.lab import plots, records
+from tricks_lib.lab import gains, plots
 
 FILE = Path(__file__).resolve().parent.parent / "_static" / "readme.png"
-# What is drawn of each trick: the arm that is the trick, by module.
-TRICK_ARM = {"mean_pooling": "mean"}
 
 
-def rows() -> dict[str, dict]:
-    """Label -> gain over the baseline in points, with its interval; largest first."""
-    gains = {}
-    for name in records.names():
-        record = records.load(name)
-        if arm := TRICK_ARM.get(record["trick"]):
-            difference = record["statistics"][arm]["difference"]
-            label = f"{record['trick'].replace('_', ' ')} - {record['task']}"
-            gains[label] = {k: round(100 * difference[k], 2) for k in ("mean", "low", "high")}
-    return dict(sorted(gains.items(), key=lambda item: -item[1]["mean"]))
+def rows() -> dict[str, list]:
+    """Everything that is drawn: label -> gain of the trick and of its first control in points, each with its interval; largest first."""
+    keys = ("mean", "low", "high")
+    shown = {g.label: {"gain": g.over_baseline, **dict(list(g.controls.items())[:1])} for g in gains.gains()}
+    return {label: [[name, *(round(100 * d[k], 2) for k in keys)] for name, d in both.items()] for label, both in shown.items()}
 
 
 def fingerprint() -> str:
@@ -34,7 +27,7 @@ def fingerprint() -> str:
 
 def main() -> None:
     plots.use_style()
-    ax = plots.intervals(rows(), "gain over the baseline (points)")
+    ax = gains.plot(gains.gains())
     ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint()})
     print(f"wrote {FILE.name}")
 

@@ -5,6 +5,8 @@ import sys
 import torch
 from torch import Tensor
 
+LARGEST = sys.float_info.max  # by a name of its own: torch.compile of torch 2.6 cannot trace sys.float_info
+
 
 def require(condition: Tensor, message: str, given: Tensor) -> None:
     """Raise a ``ValueError`` unless ``condition`` (a bool scalar tensor) holds.
@@ -38,10 +40,10 @@ def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> Non
         raise ValueError(f"{name}: on {value.device}, {other_name} on {other.device}; one device is accepted")
 
 
-def number(name: str, value, low: float, high: float = sys.float_info.max, accepted: str | None = None, integer: bool = False) -> None:
+def number(name: str, value, low: float, high: float = LARGEST, accepted: str | None = None, integer: bool = False) -> None:
     """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int); ``accepted`` says it in words."""
     kind = int if integer else (int, float)
-    accepted = accepted or (f"a number in [{low}, {high}]" if high < sys.float_info.max else f"a finite number of at least {low:g}")
+    accepted = accepted or (f"a number in [{low}, {high}]" if high < LARGEST else f"a finite number of at least {low:g}")
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
     if not low <= value <= high:

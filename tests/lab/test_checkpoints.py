@@ -100,6 +100,7 @@ def test_a_language_model_is_far_better_than_a_trigram_and_shows_ten_samples(nam
     assert all(" ".join(text.split()) in page for text in card["samples"])
 
 
+@pytest.mark.skipif(not torch.__version__.startswith("2.13."), reason="other releases of torch draw other numbers from the same seed")
 @pytest.mark.parametrize("name", ["mini_gpt2"], scope="module")
 def test_the_first_sample_of_the_card_is_what_the_model_says(name, card):
     from tricks_lib.lab.pretrain import samples

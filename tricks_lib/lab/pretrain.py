@@ -112,6 +112,8 @@ def optimizers(model, recipe):
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     optims = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))]
     if layers:
+        if not hasattr(torch.optim, "Muon"):
+            raise ImportError(f"this recipe trains with torch.optim.Muon, which torch has from 2.9 on; this is {torch.__version__}")
         optims.append(torch.optim.Muon(layers, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95, adjust_lr_fn="original"))
     return optims
 
@@ -215,6 +217,8 @@ def export(name, model, tokenizer, out, recipe, state, sha256, streams, device):
         (folder / "vocab.txt").write_bytes((out / "vocab.txt").read_bytes())
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}  # of this machine, not of the tokenizer
+    if "extra_special_tokens" in settings:  # by the name that transformers 4 reads too
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "model.safetensors").chmod(0o644)
     card = {

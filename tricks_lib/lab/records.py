@@ -194,21 +194,34 @@ def choose(tuning: list[dict], metric: str) -> dict:
 
 def summarize(record: dict) -> dict:
     """Statistics of each arm from the raw numbers, rounded to six digits so that they are the same on every CPU."""
-    arms, baseline, metric = record["arms"], record["baseline"], record["metric"]
     out = {}
-    for arm, content in arms.items():
+    for arm, content in record["arms"].items():
         if record["kind"] == "seeds":
-            scores = [run[metric] for run in content["runs"]]
+            scores = [run[record["metric"]] for run in content["runs"]]
             own = {"mean": st.fmean(scores), "sd": st.stdev(scores)}
-            other = [run[metric] for run in arms[baseline]["runs"]]
-            difference = None if arm == baseline else stats.paired_difference(scores, other)
         else:
-            function = stats.METRICS[metric]
-            own = {"mean": function(content["predictions"], record["labels"]), "sd": None}
-            other = arms[baseline]["predictions"]
-            difference = None if arm == baseline else stats.bootstrap_difference(function, content["predictions"], other, record["labels"])
-        out[arm] = {**own, "difference": difference}
-    return json.loads(json.dumps(out), parse_float=lambda x: round(float(x), 6))
+            own = {"mean": stats.METRICS[record["metric"]](content["predictions"], record["labels"]), "sd": None}
+        out[arm] = {**own, "difference": None if arm == record["baseline"] else difference(record, arm, record["baseline"])}
+    return rounded(out)
+
+
+def difference(record: dict, arm: str, other: str) -> dict:
+    """Score of ``arm`` less that of ``other``, paired by seed or by test example: ``{"mean", "low", "high", "p", "n"}``.
+
+    Raises:
+        ValueError: the record has no such arm.
+    """
+    for name, given in {"arm": arm, "other": other}.items():
+        if given not in record["arms"]:
+            raise ValueError(f"{name}: {given!r} given, one of {list(record['arms'])} is accepted")
+    a, b = record["arms"][arm], record["arms"][other]
+    if record["kind"] == "seeds":
+        return rounded(stats.paired_difference(*([run[record["metric"]] for run in content["runs"]] for content in (a, b))))
+    return rounded(stats.bootstrap_difference(stats.METRICS[record["metric"]], a["predictions"], b["predictions"], record["labels"]))
+
+
+def rounded(content):
+    return json.loads(json.dumps(content), parse_float=lambda x: round(float(x), 6))
 
 
 def table(record: dict):

@@ -1,0 +1,190 @@
+"""What every trick gained in its records, beside the control that tests the same claim for less.
+
+The arm that stands for a trick is the setting that circulates, the default of the paper, its code or the snippet,
+whatever it gained; the best arm of a record would be a choice made after looking.
+"""
+
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tricks_lib.lab import plots, records, show
+
+
+@dataclass(frozen=True)
+class Trick:
+    """How a chapter's trick is read in its records.
+
+    Attributes:
+        title: the chapter's name in figures. arm: the arm that is the trick.
+        controls: arms that are not the trick and might do as well, the most telling first.
+        claim, source: what a published source reports in its own setting, and its address; "" where there is no such number.
+    """
+
+    title: str
+    arm: str
+    controls: tuple[str, ...] = ()
+    claim: str = ""
+    source: str = ""
+
+
+TRICKS = {  # by module, in the order of the chapters
+    "mean_pooling": Trick(
+        "Mean pooling", "mean", ("max", "mean over padding"),
+        "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token", "https://sbert.net/docs/pretrained-models/sts-models.html"),
+    "rdrop": Trick(
+        "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",),
+        "Transformer, WMT14: 30.91 BLEU English to German, 43.95 English to French", "https://arxiv.org/abs/2106.14448"),
+    "last_four": Trick("Last four layers", "concat", ("widened", "sum")),
+    "layer_decay": Trick("Layer-wise rates", "0.95", ("snippet 0.95",)),
+    "xlnet_long_text": Trick(
+        "XLNet with memory", "XLNet, memory", ("XLNet, segments", "BERT, windows"),
+        "XLNet-Large, IMDB: 3.79 % error", "https://github.com/zihangdai/xlnet"),
+    "ema": Trick(
+        "EMA of weights (0.999)", "linear, EMA 0.999", ("linear, EMA warm-up", "constant, EMA warm-up"),
+        "SWA, WideResNet-28-10, CIFAR-100: 81.46 % in place of 80.82 at the same budget", "https://github.com/timgaripov/swa"),
+    "dice_loss": Trick("Dice loss", "Dice", ("cross-entropy, tuned threshold", "weighted")),
+    "focal_loss": Trick(
+        "Focal loss", "focal", ("class weights", "label smoothing"),
+        "RetinaNet, COCO test-dev: 39.1 AP", "https://arxiv.org/abs/1708.02002"),
+    "fgm": Trick(
+        "FGM (epsilon 1)", "FGM, epsilon 1", ("plain, twice the steps", "random, epsilon 1"),
+        "FreeLB, BERT-base, GLUE: mean 79.4 in place of 78.3", "https://arxiv.org/abs/1909.11764"),
+    "decoding": Trick("Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
+    "mse_corr_loss": Trick("MSE with correlation", "MSE + corr, p 1.5", ("CCC",)),
+}  # fmt: skip
+
+METRICS = {
+    "accuracy": "accuracy", "auc": "area under ROC", "f1": "F1, rare class", "macro_f1": "macro F1", "new_3grams": "new trigrams",
+    "pearson": "Pearson", "spearman": "Spearman",
+}  # fmt: skip
+DATA = {
+    "corpus_en": "new trigrams", "en_banking77": "Banking77", "en_clear_readability": "CLEAR", "en_hate_davidson": "hate speech",
+    "en_moviereview2k": "film reviews", "en_stsb": "STS-B", "en_trec": "TREC",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The differences of one record: what :func:`tricks_lib.lab.records.difference` returns, over the baseline and over each control."""
+
+    record: dict
+    trick: Trick
+    over_baseline: dict
+    controls: dict[str, dict]  # the control's own gain over the baseline
+    over_controls: dict[str, dict]
+
+    @property
+    def name(self) -> str:
+        return f"{self.record['trick']}/{self.record['task']}"
+
+    @property
+    def where(self) -> str:
+        """The data, and how: ``TREC (MiniLM)``."""
+        data, task = self.record["data"]["name"], self.record["task"]
+        suffix = task.removeprefix(data).strip("_")
+        return DATA.get(data, data) + {"": "", "minilm": " (MiniLM)", "finetuned": " (tuned)"}.get(suffix, f" ({suffix})")
+
+    @property
+    def label(self) -> str:
+        return f"{self.trick.title}, {self.where}"
+
+    @property
+    def score(self) -> str:
+        return METRICS.get(self.record["metric"], self.record["metric"])
+
+
+def gains(where=None, tricks=None) -> list[Gain]:
+    """Every record of a chapter's trick, the largest gain first.
+
+    Args:
+        where: folder of the records; the book's own if None. tricks: modules to keep; all if None.
+
+    Raises:
+        ValueError: a record is damaged, or lacks the arm that is its trick; or a name in ``tricks`` is none of ``TRICKS``.
+    """
+    wanted = list(TRICKS if tricks is None else tricks)
+    if unknown := [t for t in wanted if t not in TRICKS]:
+        raise ValueError(f"tricks: {', '.join(unknown)} given; accepted are {', '.join(TRICKS)}")
+    found = []
+    for name in records.names(where):
+        if (module := name.split("/")[0]) in wanted:
+            record, trick = records.load(name, where), TRICKS[module]
+            if trick.arm not in record["arms"]:
+                raise ValueError(f"{name}: has no arm {trick.arm!r}, the one that is the trick; there are {', '.join(record['arms'])}")
+            beside = [c for c in trick.controls if c in record["arms"] and c != record["baseline"]]
+            own = record["statistics"]
+            over = {c: records.difference(record, trick.arm, c) for c in beside}
+            found.append(Gain(record, trick, own[trick.arm]["difference"], {c: own[c]["difference"] for c in beside}, over))
+    return sorted(found, key=lambda g: -g.over_baseline["mean"])
+
+
+def words(found: list[Gain], module: str) -> str:
+    """Verdicts on one of ``TRICKS``, record by record: against the baseline, then against each control."""
+    lines = []
+    for gain in sorted((g for g in found if g.record["trick"] == module), key=lambda g: g.name):
+        lines.append(f"{gain.name}, {gain.score}")
+        pairs = {gain.record["baseline"]: gain.over_baseline, **gain.over_controls}
+        lines += [f"  {show.verdict(gain.trick.arm, other, difference)}" for other, difference in pairs.items()]
+    return "\n".join(lines)
+
+
+def points(difference: dict) -> str:
+    """``+1.7 (+0.4 to +2.9)``: a difference and its interval in hundredths of the score."""
+    mean, low, high = (f"{round(100 * difference[k], 1) + 0.0:+.1f}" for k in ("mean", "low", "high"))  # + 0.0: no -0
+    return f"{mean} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")  # stays on one line of a table
+
+
+def table(found: list[Gain]):
+    """One row a record, as a ``pandas.DataFrame``: gain of the trick, and what is left of it against the first control."""
+    import pandas
+
+    rows = {}
+    for g in found:
+        control = next(iter(g.controls), None)
+        rows[g.label] = {
+            "gain": points(g.over_baseline), "control": control or "",
+            "gain over control": points(g.over_controls[control]) if control else "", "score": g.score,
+        }  # fmt: skip
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def plot(found: list[Gain], ax=None):
+    """Gain of every trick with its 95 % interval, and beneath it, hollow, the gain of its first control; the axis is compressed away from zero.
+
+    Raises:
+        ValueError: nothing is given.
+    """
+    if not found:
+        raise ValueError("found: no record given, at least one is accepted")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.54 * len(found)))
+    ax.set_xscale("function", functions=(_compress, _expand))
+    ax.axvline(0, color="#444444", linewidth=1)
+    for y, g in enumerate(found):
+        d = {k: 100 * g.over_baseline[k] for k in ("low", "mean", "high")}
+        colour = plots.BLUE if d["low"] > 0 else plots.RED if d["high"] < 0 else plots.GREY
+        ax.plot([d["low"], d["high"]], [y - 0.16] * 2, color=colour, linewidth=3.5, solid_capstyle="butt")
+        ax.plot(d["mean"], y - 0.16, "o", color=colour, markersize=8)
+        for control, own in list(g.controls.items())[:1]:
+            ax.plot([100 * own["low"], 100 * own["high"]], [y + 0.2] * 2, color="#777777", linewidth=1.2)
+            ax.plot(100 * own["mean"], y + 0.2, "o", markerfacecolor="white", markeredgecolor="#777777", markersize=6)
+    ax.set_yticks([])
+    for y, g in enumerate(found):
+        label = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "clip_on": False}
+        ax.text(-0.02, y - 0.16, g.label, **label)
+        for control in list(g.controls)[:1]:
+            ax.text(-0.02, y + 0.2, f"control: {control}", color="#777777", fontsize=10, **label)
+    ax.set_xticks([-30, -10, -2, 0, 2, 10, 30], ["−30", "−10", "−2", "0", "+2", "+10", "+30"])
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_xlabel("gain over the baseline (points)")
+    return ax
+
+
+def _compress(x):
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _expand(x):
+    return np.sign(x) * np.square(x)
