@@ -125,13 +125,86 @@ def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(records, "folder", lambda: tmp_path)
     (tmp_path / "toy__seeds.json").write_text(json.dumps(RECORDS["seeds"]))
     assert call("verify") == 0 and capsys.readouterr().out == "ok    toy/seeds\n"
-    assert call("list") == 0 and f"{'toy/seeds':32} recorded\n" in capsys.readouterr().out
+    assert call("list") == 0 and re.search(r"^toy/seeds +recorded$", capsys.readouterr().out, re.MULTILINE)
     assert call("show", "toy/seeds") == 0 and "CPU, torch 2.13, 2026-01-31, 3 s: run" in capsys.readouterr().out
 
 
 def test_the_records_of_the_book_are_true():
     for name in records.names():
         records.load(name)
+
+
+def others(monkeypatch, **runs):
+    """Experiments ``toy/<name>`` with these run functions, in this order; one with the name ``absent`` is of data that are not here."""
+    toy = {"trick": "toy", "setting": "a toy", "model": MODEL, "metric": "accuracy", "baseline": "a", "arms": {"a": {}, "b": {}}, "seeds": (0, 1)}
+    data, describe = {"absent": "en_cola"}, tasks.describe
+    known = {f"toy/{name}": experiment.Experiment(task=name, run=run, data=data.get(name, "own"), **toy) for name, run in runs.items()}
+    monkeypatch.setattr(experiment, "registry", lambda: known)
+    monkeypatch.setattr(tasks, "describe", lambda name: {"name": name, "sha256": {}, "sizes": {}} if name == "own" else describe(name))
+
+
+def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeypatch, capsys):
+    """One fails for its data, one in a run, one is recorded, one was interrupted: each is said in a line, and the next call does what is left."""
+    monkeypatch.delenv("TRICKS_DATA")
+    made, broken = [], True
+
+    def good(each, settings, seed, split):
+        made.append(each.task)
+        return {"accuracy": 0.5 + 0.1 * seed}
+
+    def bad(each, settings, seed, split):
+        if broken:
+            raise RuntimeError("out of\nmemory")
+        return good(each, settings, seed, split)
+
+    def stopped(each, settings, seed, split):
+        if broken and made.count("stopped") == 2:
+            raise ValueError
+        return good(each, settings, seed, split)
+
+    others(monkeypatch, recorded=good, z=good, absent=good, bad=bad, stopped=stopped, a=good)
+    folder = ["--folder", place.records]
+    assert call("run", "toy/recorded", *folder, "--quiet") == 0
+    old = contents(place.records)
+    made.clear()
+    capsys.readouterr()
+    assert call("run", "--all", *folder, "--quiet") == 2
+    printed = capsys.readouterr()
+    wrote = [f"wrote {place.records / f'toy__{name}.json'}" for name in ("z", "a")]
+    assert printed.out.splitlines() == [*wrote, "2 of 5 experiments without a record have one now"]
+    absent, *errors = printed.err.splitlines()
+    assert re.fullmatch(r"error: toy/absent: name: 'en_cola' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA", absent)
+    assert errors == ["error: toy/bad: out of memory", "error: toy/stopped: ValueError"]
+    assert made == ["z"] * 4 + ["stopped"] * 2 + ["a"] * 4
+    assert call("list", *folder) == 0
+    listed = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    states = {"recorded": "recorded", "z": "recorded", "absent": "-", "bad": "-", "stopped": "-, interrupted run", "a": "recorded"}
+    assert listed == [[f"toy/{name}", state] for name, state in states.items()]
+
+    broken = False
+    made.clear()
+    assert call("run", "--all", *folder, "--quiet") == 2, "the data are still not here"
+    assert made == ["bad"] * 4 + ["stopped"] * 2 and capsys.readouterr().out.splitlines()[-1] == "2 of 3 experiments without a record have one now"
+    assert contents(place.records).items() > old.items()
+    assert call("verify", *folder) == 0
+
+
+def test_run_all_with_nothing_to_do(place, monkeypatch, capsys):
+    others(monkeypatch)
+    assert call("run", "--all", "--folder", place.records) == 0
+    assert capsys.readouterr().out == "0 of 0 experiments without a record have one now\n"
+
+
+def test_ctrl_c_ends_all_and_leaves_what_is_finished(place, monkeypatch, capsys):
+    def interrupted(each, settings, seed, split):
+        if seed:
+            raise KeyboardInterrupt
+        return {"accuracy": 0.5}
+
+    others(monkeypatch, one=interrupted, two=interrupted)
+    assert call("run", "--all", "--folder", place.records, "--quiet") == 130
+    assert capsys.readouterr().err == "interrupted; the finished runs are kept, `run --all` goes on\n"
+    assert [f.name for f in place.records.iterdir()] == ["toy__one.partial.json"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["verify", "--help"]])
@@ -144,7 +217,8 @@ def test_help_is_printed(arguments, capsys):
 
 ARGUMENTS = {
     "nothing": ([], "the following arguments are required: run|list|show|verify"), "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
-    "run without a name": (["run"], "required: name"), "show without a name": (["show"], "required: name"),
+    "run without a name": (["run", "--jobs", "1"], "name: none given, the name of an experiment or --all is accepted"), "show without a name": (["show"], "required: name"),
+    "run a name and all": (["run", "mean_pooling/en_stsb", "--all"], "name: 'mean_pooling/en_stsb' and --all given, the name of an experiment or --all is accepted"),
     "unknown option": (["list", "--frob"], "unrecognized arguments: --frob"), "two names": (["show", "a", "b"], "unrecognized arguments: b"),
     "no jobs": (["run", "mean_pooling/en_stsb", "--jobs", "0"], "--jobs: 0 given, a positive number is accepted"),
     "negative jobs": (["run", "mean_pooling/en_stsb", "--jobs", "-2"], "--jobs: -2 given, a positive number is accepted"),

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -395,16 +396,26 @@ def wait_for(condition, seconds=60):
         time.sleep(0.005)
 
 
-def test_killed_three_times_from_outside(place, reference):
-    for count in (4, 11, TUNING + 5):
-        process = start(lab.run, SEEDS, place, 1, False, TOY_SECONDS="0.02")
-        wait_for(lambda: len(set(calls(place))) >= count)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_ten_random_moments_it_gives_the_record_of_an_uninterrupted_run(place, reference, seed):
+    """Each moment lies up to three runs after the first call of the process that is killed; what no two records share is left out."""
+    rng, kept = random.Random(seed), []
+    for _ in range(10):
+        before = len(calls(place))
+        process = start(lab.run, SEEDS, place, 1, False, TOY_SECONDS="0.04")
+        wait_for(lambda before=before, process=process: len(calls(place)) > before or process.exitcode is not None)
+        time.sleep(rng.uniform(0, 0.13))
         process.kill()
         process.join(60)
-        assert process.exitcode == -signal.SIGKILL and len(partial_keys(place)) >= count - 1
+        assert process.exitcode == -signal.SIGKILL and not (place / "toy__seeds.json").exists(), "the moment was not inside the sweep"
+        kept.append(set(partial_keys(place)))
+        assert len(kept) == 1 or kept[-2] <= kept[-1], "a finished run was lost"
+    finished, before = kept[-1], len(calls(place))
     lab.run(SEEDS, place, progress=False)
-    assert set(calls(place)) == everything() and len(calls(place)) <= TUNING + TEST + 3
+    made = calls(place)
+    assert not set(made[before:]) & finished and set(made) == everything() and len(made) <= TUNING + TEST + 10
     assert timeless(records.load("toy/seeds", place)) == reference
+    assert [f.name for f in place.iterdir() if f.suffix != ".tmp"] == ["toy__seeds.json"]
 
 
 def run_by_command(folder, *arguments):
@@ -554,4 +565,4 @@ def test_progress_counts_what_was_already_there(place, capsys):
     interrupted(place)
     lab.run(SEEDS, place)
     shown = capsys.readouterr().err
-    assert f"toy/seeds tuning:  22%|" in shown and f"4/{TUNING}" in shown and f"{TUNING}/{TUNING}" in shown and f"{TEST}/{TEST}" in shown
+    assert "toy/seeds tuning:  22%|" in shown and f"4/{TUNING}" in shown and f"{TUNING}/{TUNING}" in shown and f"{TEST}/{TEST}" in shown

@@ -282,6 +282,17 @@ def test_pairs_keep_both_texts(local):
     assert tasks.load_task("own")["test"].to_list() == [{"text": "a", "text_b": "b", "label": 1.0}]
 
 
+WORDS = [{"tokens": ["the", "bed"], "tags": ["O", "B-x"], "more": 0}, {"tokens": ["cold"], "tags": ["I-x"], "more": 1}]
+
+
+def test_words_keep_their_tags(local):
+    local("tokens", {"train": WORDS, "validation": WORDS[:1], "test": WORDS[1:]}, label="tags")
+    loaded = tasks.load_task("own")
+    assert loaded["train"].to_list() == [{"tokens": ["the", "bed"], "label": [2, 0]}, {"tokens": ["cold"], "label": [1]}]
+    assert [split.features["label"].feature.names for split in loaded.values()] == [["B-x", "I-x", "O"]] * 3
+    assert tasks.describe("own")["sizes"] == {"train": 2, "validation": 1, "test": 1}
+
+
 def test_a_label_that_train_lacks_is_a_class_all_the_same(local):
     local("classification", {"train": rows(0, 1), "validation": rows(2), "test": rows(3)})
     assert [tasks.load_task("own")[split].features["label"].num_classes for split in SPLITS] == [4, 4, 4]
@@ -305,6 +316,18 @@ def test_describe_knows_guest_book(book, monkeypatch):
 def test_embedded_data_needs_and_heeds_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path / "nowhere"))
     assert len(tasks.load_task("guest_notes/topic")["train"]) == 902
+
+
+def test_the_registered_addresses_are_those_of_glue():
+    """Public sets whose splits are published with labels as the registry says; the others are local files only."""
+    hub = {name: task for name, task in tasks.TASKS.items() if task.hub}
+    assert {name: task.hub for name, task in hub.items()} == {
+        "en_rte": "nyu-mll/glue:rte", "en_mrpc": "nyu-mll/glue:mrpc", "en_cola": "nyu-mll/glue:cola",
+        "en_sst2": "nyu-mll/glue:sst2", "ag_news": "fancyzhx/ag_news",
+    }  # fmt: skip
+    for name, task in tasks.TASKS.items():
+        assert len(task.sha256) == (0 if name == "ag_news" else len(task.splits)) and all(re.fullmatch("[0-9a-f]{64}", each) for each in task.sha256)
+        assert name == "en_mrpc" or task.splits == ("train", "validation") or not task.hub.startswith("nyu-mll"), "GLUE hides the labels of its test splits"
 
 
 # --- refusals
@@ -368,6 +391,11 @@ WRONG_ROWS = {
     "no label": ("classification", [{"text": "a"}], "has None as 'label' in train"), "text null": ("classification", [{"text": "a", "label": 1}, {"text": None, "label": 0}], "has None as 'text'"),
     "label null": ("classification", rows(1, None), "has None as 'label'"), "class a fraction": ("classification", rows(1.5), "has 1.5 as 'label'"),
     "class negative": ("classification", rows(1, -1), "has label -1 in train; 0 and above are accepted"), "number a string": ("regression", rows("1.5"), "has '1.5' as 'label'"),
+    "words a string": ("tokens", [{"tokens": "a b", "label": ["O", "O"]}], "has 'a b' as 'tokens'"),
+    "a tag for two words": ("tokens", [{"tokens": ["a"], "label": "O"}], "has 'O' as 'label'"),
+    "a word without a tag": ("tokens", [{"tokens": ["a"], "label": ["O"]}, {"tokens": ["a", "b"], "label": ["O"]}],
+                             "has a row of 2 words and 1 labels in train; as many of each"),
+    "no words": ("tokens", [{"tokens": [], "label": []}], "has a row of 0 words and 0 labels in train"),
     "several labels a string": ("multilabel", rows("food"), "has 'food' as 'label'"), "pair null": ("regression", [{"text": "a", "text_b": None, "label": 1.0}], "has None as 'text_b'"),
 }  # fmt: skip
 

@@ -17,8 +17,9 @@ class Parser(argparse.ArgumentParser):
 def parse(argv):
     parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|list|show|verify")
-    run = commands.add_parser("run", help="run an experiment, or go on with an interrupted one")
-    run.add_argument("name", help="trick/task; see list")
+    run = commands.add_parser("run", help="run an experiment, or all that have no record; interrupted ones go on")
+    run.add_argument("name", nargs="?", help="trick/task; see list")
+    run.add_argument("--all", action="store_true", help="all experiments without a record, in the order of list")
     run.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("list", help="all experiments, and which are recorded or interrupted")
@@ -31,6 +32,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.command == "run" and args.jobs < 1:
         parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
+    if args.command == "run" and (args.name is not None) == args.all:
+        parser.error(f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment or --all is accepted")
     if args.folder and args.command != "run" and not args.folder.is_dir():
         parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
     args.folder = args.folder or records.folder()
@@ -44,13 +47,29 @@ def find(name):
     return known[name]
 
 
+def run_all(folder, jobs, progress) -> int:
+    """Run what has no record, one experiment after the other; one that fails is named with its reason, and the others go on."""
+    wanted = [each for each in experiment.registry().values() if not records.path(each.name, folder).is_file()]
+    failed = 0
+    for each in wanted:
+        try:
+            print(f"wrote {experiment.run(each, folder, jobs, progress)}", flush=True)
+        except Exception as error:  # whatever it is, hours of other experiments do not depend on it
+            failed += 1
+            print(f"error: {each.name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr, flush=True)
+    print(f"{len(wanted) - failed} of {len(wanted)} experiments without a record have one now")
+    return 2 if failed else 0
+
+
 def list_all(folder):
-    for name in sorted({*experiment.registry(), *records.names(folder)}):
+    known = experiment.registry()
+    width = max([32, *map(len, [*known, *records.names(folder)])])
+    for name in [*known, *(name for name in records.names(folder) if name not in known)]:
         file = records.path(name, folder)
         state = "recorded" if file.is_file() else "-"
         if file.with_suffix(".partial.json").is_file():
             state += ", interrupted run"
-        print(f"{name:32} {state}")
+        print(f"{name:{width}} {state}")
 
 
 def show(name, folder):
@@ -89,6 +108,8 @@ def main(argv=None) -> int:
         if args.command == "run":
             transformers.utils.logging.disable_progress_bar()  # the bar that counts is the experiment's own
             transformers.utils.logging.set_verbosity_error()
+            if args.all:
+                return run_all(args.folder, args.jobs, not args.quiet)
             print(f"wrote {experiment.run(find(args.name), args.folder, args.jobs, not args.quiet)}")
         elif args.command == "list":
             list_all(args.folder)
@@ -100,7 +121,7 @@ def main(argv=None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted" + (f"; the finished runs are kept, `run {args.name}` goes on" if args.command == "run" else ""), file=sys.stderr)
+        print("interrupted" + (f"; the finished runs are kept, `run {args.name or '--all'}` goes on" if args.command == "run" else ""), file=sys.stderr)
         return 130
     return 0
 

@@ -1,8 +1,8 @@
 """Data sets by name, as ``datasets.DatasetDict``: the embedded corpus, then parquet files of
 ``TRICKS_DATA``, then the hub (parquet-backed sets only).
 
-Every split has the columns ``text`` (and ``text_b`` for pairs) and ``label``. Embedded and local files
-must have the sha256 that stands here.
+Every split has the columns ``text`` (and ``text_b`` for pairs; ``tokens``, a list of words, where each word has a label)
+and ``label``. Embedded and local files must have the sha256 that stands here.
 """
 
 import json
@@ -25,7 +25,7 @@ class Task:
     """Where a data set is and what its columns mean.
 
     ``kind``: ``classification`` (label: a string or index), ``multilabel`` (label: list of names),
-    ``regression`` (label: a number); ``sha256``: of ``<split>.<ending>``, in the order of ``splits``;
+    ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags); ``sha256``: of ``<split>.<ending>``, in the order of ``splits``;
     ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
     ``splits``: those published with labels. Without a test split the published validation split is the test split;
     where validation is missing then, it is a fixed tenth of train.
@@ -74,6 +74,22 @@ TASKS = {
         "374fddc59cc4fa012d7da16739038aaabf8f58a62cca64e0e69937957a128c9b",
         "f27a0bb78c4661fb77d8a40c9290321173979c906735cea0f8b602c7379de252"),
         hub="nyu-mll/glue:mrpc", columns=PAIR),
+    "en_cola": Task("classification", (
+        "c6715de07d0b5c7e251ed4d3da6ab3c89c53930a2ecc29e184297e89b0b42424",
+        "ce02855961cd3b97592f2d4fdc48937d1623a7507e769b5924fcae3f043f034f"),
+        hub="nyu-mll/glue:cola", columns={"text": "sentence"}, splits=("train", "validation")),
+    "en_sst2": Task("classification", (
+        "b4af6ad1098c9f4a85d731cc736bd87cfe8637b2cb5549739f9c261dac28bdd9",
+        "e90a51875ab6dea22591bcc4a83fcbfd9138ec04e4eaefca9dc136fb25e9ab0d"),
+        hub="nyu-mll/glue:sst2", columns={"text": "sentence"}, splits=("train", "validation")),
+    "en_wnut17": Task("tokens", (
+        "13eb2ecb0e2f3238eea8517f59cd445fa89c73a718ff0e8de9ec2c8b728cc3d7",
+        "a83658a142af797485cb88140c874b8c8b10187be213fbda36d20ba63041717d",
+        "ef444e844919d24acb402d86137b80c585558005bcdb8e85dc74ebb68015397a"), label="tags"),
+    "en_hyperpartisan": Task("classification", (
+        "61746d39ab2b3e8df8e6b746bb4046d8d46e850cbf4a9f8e350cbde7d26709b1",
+        "a800bbdbe1a9697522c8537bd1050ac78cbefc89a475ab53c6b308ab496dedd8",
+        "f6c863a1ee0954418f8ebe1ac42f2061277a4370cdf6295565bb8467f927b702")),
     "en_hate_davidson": Task("classification", (
         "42fd810a2348d36b5c4d53a32fb703fe68e2831556c598e3f37f92af75b0657f",
         "f9b59e2100ea8cf1682f6adffbee7d16940c03a785af25afa60cd2794842ad4d",
@@ -97,7 +113,8 @@ def load_task(name: str):
         name: a key of ``TASKS``, or ``guest_book`` (assembled from ``guest_notes``, see :func:`guest_book`).
 
     Returns:
-        ``datasets.DatasetDict``; ``label`` is a ``ClassLabel``, a 0/1 list in the order of ``ASPECTS``, or a float.
+        ``datasets.DatasetDict``; ``label`` is a ``ClassLabel``, a 0/1 list in the order of ``ASPECTS``, a float, or a list of
+        ``ClassLabel``, one for each of ``tokens``.
 
     Raises:
         ValueError: unknown name; a file that is not the registered one, or cannot be read.
@@ -179,24 +196,29 @@ def all_splits(frames: dict[str, list[dict]]) -> dict[str, list[dict]]:
 
 
 def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
-    """Refuse a split without rows, a missing column, and a text or label of another type."""
-    label = {"classification": (str, int), "multilabel": list, "regression": (int, float)}[task.kind]
+    """Refuse a split without rows, a missing column, a text or label of another type, and words that are not as many as their tags."""
+    label = {"classification": (str, int), "multilabel": list, "regression": (int, float), "tokens": list}[task.kind]
+    text = ("tokens", list) if task.kind == "tokens" else ("text", str)
     for split, rows in frames.items():
         if not rows:
             raise ValueError(f"name: {name!r} has no rows in {split}")
         pair = [("text_b", str)] if "text_b" in frames["train"][0] else []
-        for column, kind in [("text", str), *pair, (task.label, label)]:
+        for column, kind in [text, *pair, (task.label, label)]:
             wrong = [row.get(column) for row in rows if not isinstance(row.get(column), kind)]
             if wrong:
                 raise ValueError(f"name: {name!r} has {wrong[0]!r} as {column!r} in {split}")
         if isinstance(rows[0][task.label], int) and task.kind == "classification" and (low := min(row[task.label] for row in rows)) < 0:
             raise ValueError(f"name: {name!r} has label {low} in {split}; 0 and above are accepted")
+        if task.kind == "tokens" and (wrong := [row for row in rows if len(row["tokens"]) != len(row[task.label]) or not row["tokens"]]):
+            given = f"{len(wrong[0]['tokens'])} words and {len(wrong[0][task.label])} labels"
+            raise ValueError(f"name: {name!r} has a row of {given} in {split}; as many of each, and at least one, are accepted")
 
 
 def to_datasets(task: Task, frames: dict[str, list[dict]]):
     import datasets
 
-    texts = [c for c in ("text", "text_b") if c in frames["train"][0]]
+    words = task.kind == "tokens"
+    texts = ["tokens"] if words else [c for c in ("text", "text_b") if c in frames["train"][0]]
     labels = {split: [row[task.label] for row in rows] for split, rows in frames.items()}
     if task.kind == "classification":
         if isinstance(labels["train"][0], str):
@@ -210,9 +232,14 @@ def to_datasets(task: Task, frames: dict[str, list[dict]]):
     elif task.kind == "multilabel":
         feature = datasets.Sequence(datasets.Value("float32"), length=len(ASPECTS))
         labels = {split: [[float(a in x) for a in ASPECTS] for x in column] for split, column in labels.items()}
+    elif words:
+        names = sorted({tag for split in labels.values() for tags in split for tag in tags})
+        labels = {split: [[names.index(tag) for tag in tags] for tags in column] for split, column in labels.items()}
+        feature = datasets.Sequence(datasets.ClassLabel(names=names))
     else:
         feature = datasets.Value("float32")
-    features = datasets.Features({**{c: datasets.Value("string") for c in texts}, "label": feature})
+    text = datasets.Sequence(datasets.Value("string")) if words else datasets.Value("string")
+    features = datasets.Features({**{c: text for c in texts}, "label": feature})
     columns = {split: {**{c: [row[c] for row in rows] for c in texts}, "label": labels[split]} for split, rows in frames.items()}
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features=features) for split, c in columns.items()})
 

@@ -28,8 +28,8 @@ class RandomDirection(FGM):
 ATTACKS = {"FGM": FGM, "random": RandomDirection}
 
 
-def adversarial(make):
-    """``after_backward`` of :func:`fit.fit`: the attack ``make(model)``, a second pass, and the clean weights again."""
+def adversarial(make, passes: int = 1):
+    """``after_backward`` of :func:`fit.fit`: the attack ``make(model)``, ``passes`` more passes, each a step further, and the clean weights again."""
     attack = None
 
     def after_backward(model, batch, accelerator):
@@ -37,6 +37,9 @@ def adversarial(make):
         attack = attack or make(model)
         with attack.perturbed():
             accelerator.backward(model(**batch).loss)
+            for _ in range(passes - 1):
+                attack.attack()
+                accelerator.backward(model(**batch).loss)
 
     return after_backward
 
