@@ -14,9 +14,22 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 INDEX := _build/html/index.html
+BENCH := _build/bench
+PACKAGES := 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
 # Of test-versions: lowest, newest, or both.
 ENDS ?=
+
+# A setting that nothing could be made of is refused before anything starts.
+ifeq ($(shell [[ '$(JOBS)' =~ ^[1-9][0-9]*$$ ]] && echo right),)
+$(error JOBS=$(JOBS): accepted is a number from 1)
+endif
+ifneq ($(TRICKS_PROFILE),$(filter mini full,$(TRICKS_PROFILE)))
+$(error TRICKS_PROFILE=$(TRICKS_PROFILE): accepted is mini or full)
+endif
+ifneq ($(ENDS),$(filter lowest newest,$(ENDS)))
+$(error ENDS=$(ENDS): accepted is lowest or newest; both without it)
+endif
 
 # What CI and nbval run: embedded assets, CPU, one thread, no network.
 MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
@@ -24,7 +37,7 @@ MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 # Strict: a warning fails the build. Jupyter Book's closing banner goes; warnings are on stderr.
 BUILD := $(VENV)/bin/jupyter-book build -W -n --keep-going --quiet
 
-.PHONY: help book test site notebooks bench test-site test-versions repository lock clean
+.PHONY: help book test site notebooks bench status test-site links test-versions repository lock clean
 
 help:
 	@echo 'make book            run the chapters and build the site from what they print (_build/html)'
@@ -33,6 +46,8 @@ help:
 	@echo 'make notebooks       re-run the chapters that changed and store their outputs'
 	@echo 'make bench           time the tricks against their peers'
 	@echo 'make test-site       the site in headless Chromium (after make site, test or book)'
+	@echo 'make links           try the links that leave the site (after make site, test or book)'
+	@echo 'make status          the page "Status": every notebook under nbval, one after another'
 	@echo 'make test-versions   the package at both ends of its version ranges (large downloads)'
 	@echo 'make repository URL=https://github.com/OWNER/NAME    write the address wherever it stands'
 	@echo 'make lock            renew requirements.txt from pyproject.toml (needs uv)'
@@ -89,13 +104,28 @@ test: $(STAMP)
 notebooks: $(STAMP)
 	@$(MINI) $(PY) scripts/notebooks.py store --jobs $(JOBS)
 
-bench: $(STAMP)
-	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks
+# The book's environment and, on top of it, the peers at their pinned versions: 110 MB more.
+$(BENCH)/.ready: $(STAMP) tests/benchmarks/requirements.txt
+	@echo 'Setting up $(BENCH) from tests/benchmarks/requirements.txt ...'
+	@$(PY) -m venv --clear --without-pip $(BENCH)
+	@echo "import site; site.addsitedir('$$($(PY) -c $(PACKAGES))')" > "$$($(BENCH)/bin/python -c $(PACKAGES))/book.pth"
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/benchmarks/requirements.txt
+	@touch $@
+
+bench: $(BENCH)/.ready
+	@OMP_NUM_THREADS=1 $(BENCH)/bin/python -m tests.benchmarks
+	@OMP_NUM_THREADS=1 $(BENCH)/bin/python -m tests.benchmarks.curves
+
+status: $(STAMP)
+	@$(MINI) $(PY) -m tests.status
 
 test-site: $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
 	@test -f $(INDEX) || $(BUILD) . >/dev/null
 	@SITE_MUST_EXIST=1 $(PY) -m pytest tests/site -m 'browser or not browser' -n $(JOBS)
+
+links: $(STAMP)
+	@$(PY) scripts/links.py
 
 test-versions:
 	$(CHECK_PYTHON)
@@ -109,7 +139,7 @@ lock:
 
 # A word that is no target says so, and what is.
 .DEFAULT:
-	@echo "error: no target '$@'; accepted: book, test, site, notebooks, bench, test-site, test-versions, repository, lock, clean, help" >&2; exit 2
+	@echo "error: no target '$@'; accepted: book, test, site, notebooks, bench, status, test-site, links, test-versions, repository, lock, clean, help" >&2; exit 2
 
 clean:
 	@rm -rf _build build *.egg-info .pytest_cache .hypothesis .coverage

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Tests of the book, which needs its own locked environment.
-NOT_THE_PACKAGE = ["tests/site", "tests/test_notebook_rules.py", "tests/benchmarks"]
+NOT_THE_PACKAGE = ["tests/site", "tests/benchmarks", *(f"tests/test_{name}.py" for name in ("colab", "links", "make", "notebook_rules", "status"))]
 
 
 def lower_bounds() -> list[str]:

@@ -7,19 +7,46 @@ import torch
 import torch.nn.functional as F
 
 
+def softmax_of_rows(x):
+    """softmax(x) along C of (N, C). torch's does not vectorise short rows: take all as one long row, whose shares are then those of each."""
+    if x.shape[1] < 32:
+        p = x.reshape(-1).softmax(dim=0).view(x.shape)
+        total = p.mv(p.new_ones(x.shape[1]))  # (N,)
+        if total.min() * len(x) > 1e-12:  # no row has rounded away beside the others
+            return p.div_(total.unsqueeze(1))
+    return x.softmax(dim=1)
+
+
+class CountsOfSigmoid(torch.autograd.Function):
+    """TP and P of sigmoid(x) for labels y (N, C) of 0 and 1 on the CPU, and p, in few passes over memory."""
+
+    @staticmethod
+    def forward(x, y):
+        p = x.sigmoid()  # (N, C)
+        return (p * y).sum(dim=0), p.sum(dim=0), p
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)  # no zeros for p
+        ctx.save_for_backward(*inputs, output[2])
+
+    @staticmethod
+    def backward(ctx, grad_TP, grad_P, _):
+        if grad_TP is None:
+            return None, None
+        x, y, p = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the slope will be derived again
+            p = x.sigmoid()
+        return torch.ops.aten.sigmoid_backward((y * grad_TP).add_(grad_P), p), None
+
+
 class CountsOfClasses(torch.autograd.Function):
     """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over memory."""
 
     @staticmethod
     def forward(x, t):
-        ones, total = x.new_ones(x.shape[1]), None
-        if x.shape[1] < 32:  # torch's softmax does not vectorise short rows: take all as one long row, whose shares are then those of each
-            p = x.reshape(-1).softmax(dim=0).view(x.shape)
-            total = p.mv(ones)  # (N,)
-        if total is not None and total.min() * len(x) > 1e-12:  # no row has rounded away beside the others
-            p = p.div_(total.unsqueeze(1))  # (N, C)
-        else:
-            p = x.softmax(dim=1)
+        p = softmax_of_rows(x)  # (N, C)
         p_t = p.gather(1, t.unsqueeze(1)).squeeze(1)  # (N,)
         return torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype), p.t().mv(p.new_ones(len(p))), p
 

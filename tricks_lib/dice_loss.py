@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import require, same_shape
-from tricks_lib._few_passes import CountsOfClasses
+from tricks_lib._few_passes import CountsOfClasses, CountsOfSigmoid
 from tricks_lib._overlap import check_parameters, one_hot, prepare
 
 __all__ = ["dice_loss", "tversky_loss", "self_adjusting_dice_loss", "DiceLoss", "TverskyLoss", "SelfAdjustingDiceLoss"]
@@ -205,6 +205,8 @@ def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, we
     if weight is not None:
         same_shape("weight", weight, logits.shape[-1:], logits)
         weight = weight.to(x.dtype)
+    if reduction == "micro" and weight is None and activation != "softmax" and y.ndim == 2:  # all classes are one
+        x, y, keep = (v if v is None else v.reshape(-1, 1) for v in (x, y, keep))
     TP, P, Y = _counts(x, y, keep, activation)
     if reduction == "micro":
         TP, P, Y = (n.sum() if weight is None else (n * weight).sum() for n in (TP, P, Y))
@@ -226,10 +228,14 @@ def _ratio(numerator, denominator, smooth):
 
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
-    if y.ndim == 1 and activation == "softmax" and keep is None and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    fast = keep is None and x.device.type == "cpu" and not y.requires_grad and not torch.compiler.is_compiling()
+    if fast and activation == "softmax" and y.ndim == 1:
         TP, P, _ = CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
     y = one_hot(y, x) if y.ndim == 1 else y
+    if fast and activation == "sigmoid":
+        TP, P, _ = CountsOfSigmoid.apply(x, y)
+        return TP, P, y.sum(dim=0)
     p = x.softmax(dim=1) if activation == "softmax" else x.sigmoid() if activation == "sigmoid" else x
     if keep is not None:
         p, y = p.masked_fill(~keep, 0), y.masked_fill(~keep, 0)

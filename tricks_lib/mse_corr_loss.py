@@ -150,10 +150,10 @@ def _pearson(x, y, keep):
 
 
 def _scaled(d):
-    """``d`` scaled to a largest absolute value of 1 over axis 0, and where it is all 0; r does not change with it, so it needs no gradient."""
+    """``d`` scaled in place to a largest absolute value of 1 over axis 0, and where it is all 0; r does not change with it, so it needs no gradient."""
     scale = d.detach().abs().amax(dim=0)
     flat = scale == 0
-    return d / scale.masked_fill(flat, 1), flat
+    return d.div_(scale.masked_fill(flat, 1)), flat
 
 
 def _first(z, keep):
@@ -163,11 +163,11 @@ def _first(z, keep):
 
 
 def _centred(z, keep, count):
-    """``z`` less its mean over axis 0 (0 where masked), and the mean."""
+    """``z``, changed in place, less its mean over axis 0 (0 where masked), and the mean."""
     if keep is not None:
         z = z.masked_fill(~keep, 0)
     mean = z.sum(dim=0, keepdim=True) / count
-    return z - mean if keep is None else (z - mean).masked_fill(~keep, 0), mean
+    return z.sub_(mean) if keep is None else z.sub_(mean).masked_fill(~keep, 0), mean
 
 
 def _prepare(predictions, targets, mask):
@@ -184,7 +184,8 @@ def _prepare(predictions, targets, mask):
         require(((mask == 0) | (mask == 1)).all(), "mask: {} given, only 0 and 1 are accepted", mask)
         keep = mask.bool().reshape(x.shape[0], -1).expand(x.shape)
         x, y = x.masked_fill(~keep, 0), y.masked_fill(~keep, 0)
-    require(torch.isfinite(y).all(), "targets: {} given, finite numbers are accepted where the mask is not 0", y)
+    ends = torch.stack(y.detach().aminmax())  # one pass: a NaN is both
+    require(torch.isfinite(ends).all(), "targets: {} given, finite numbers are accepted where the mask is not 0", y)
     return x, y, keep, x.shape[0] if keep is None else keep.sum(dim=0).clamp(min=1)
 
 

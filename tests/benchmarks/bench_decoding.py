@@ -1,9 +1,9 @@
 import torch
 
 from tests.benchmarks.row import Row
-from tricks_lib.decoding import greedy_search, min_p_filter, top_p_filter
+from tricks_lib.decoding import beam_search, greedy_search, min_p_filter, top_p_filter
 
-T, NEW, V = 16, 64, 50257
+T, NEW, BEAMS, V = 16, 64, 4, 50257
 
 # What "every distribution" means for the filters: from all mass on one token to all tokens alike.
 DISTRIBUTIONS = {
@@ -25,23 +25,43 @@ def snippet(model, input_ids, steps=NEW):
     return input_ids
 
 
+def mini_gpt2(device, batch):
+    """A model of mini_gpt2's shape, which never ends a text, and prompts for it."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=8192, n_embd=192, n_layer=4, n_head=3, n_positions=512, bos_token_id=None, eos_token_id=None)
+    return GPT2LMHeadModel(config).eval().to(device), torch.randint(8192, (batch, T), device=device)
+
+
+def passes(model, sequences):
+    """The model's passes alone: the prompt, then one token at a time with the cache, all tokens known."""
+    with torch.no_grad():
+        cache = model(input_ids=sequences[:, :T], use_cache=True).past_key_values
+        for t in range(T, T + NEW - 1):
+            model(input_ids=sequences[:, t : t + 1], past_key_values=cache, use_cache=True)
+
+
 def greedy(batch):
     def make(device):
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        torch.manual_seed(0)
-        # the shape of the book's mini_gpt2
-        config = GPT2Config(vocab_size=8192, n_embd=192, n_layer=4, n_head=3, n_positions=512, bos_token_id=None, eos_token_id=None)
-        model = GPT2LMHeadModel(config).eval().to(device)
-        input_ids = torch.randint(8192, (batch, T), device=device)
+        model, input_ids = mini_gpt2(device, batch)
         mask = torch.ones_like(input_ids)
+        sequences = greedy_search(model, input_ids, NEW, attention_mask=mask)
         peers = {
             "snippet without cache": lambda: snippet(model, input_ids),
             "transformers generate": lambda: model.generate(input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False),
         }
-        return lambda: greedy_search(model, input_ids, NEW, attention_mask=mask), peers
+        return lambda: greedy_search(model, input_ids, NEW, attention_mask=mask), peers, {"the model's passes alone": lambda: passes(model, sequences)}
 
     return make
+
+
+def beams(device):
+    model, input_ids = mini_gpt2(device, 1)
+    mask = torch.ones_like(input_ids)
+    sequences = torch.randint(8192, (BEAMS, T + NEW), device=device)
+    peers = {"transformers generate": lambda: model.generate(input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, num_beams=BEAMS)}
+    return lambda: beam_search(model, input_ids, NEW, num_beams=BEAMS, attention_mask=mask), peers, {"the model's passes alone": lambda: passes(model, sequences)}
 
 
 def a_filter(ours, warper, value, name):
@@ -50,16 +70,22 @@ def a_filter(ours, warper, value, name):
 
         torch.manual_seed(0)
         logits, theirs = DISTRIBUTIONS[name](1).to(device), getattr(logits_process, warper)(value)
-        return lambda: ours(logits, value), {f"transformers {warper}": lambda: theirs(None, logits)}
+        return lambda: ours(logits, value), {f"transformers {warper}": lambda: theirs(None, logits)}, {"one copy of the logits": logits.clone}
 
     return make
+
+
+def in_order(left):
+    """Which of equal tokens go is free."""
+    return left.sort().values
 
 
 ROWS = [
     Row("greedy batch 1", f"{NEW} new, 4 layers of 192", greedy(1), {"snippet without cache": 0.40, "transformers generate": 1.0}),
     Row("greedy batch 8", f"{NEW} new, 4 layers of 192", greedy(8), {"snippet without cache": 0.20, "transformers generate": 1.0}),
-    *(Row(f"top_p {name}", f"1x{V}", a_filter(top_p_filter, "TopPLogitsWarper", 0.9, name), {"transformers TopPLogitsWarper": 1.0})
+    Row("beam search, 4 beams", f"{NEW} new, 4 layers of 192", beams),
+    *(Row(f"top_p {name}", f"1x{V}", a_filter(top_p_filter, "TopPLogitsWarper", 0.9, name), {"transformers TopPLogitsWarper": 1.0}, same=in_order)
       for name in DISTRIBUTIONS),
-    *(Row(f"min_p {name}", f"1x{V}", a_filter(min_p_filter, "MinPLogitsWarper", 0.05, name), {"transformers MinPLogitsWarper": 0.5})
+    *(Row(f"min_p {name}", f"1x{V}", a_filter(min_p_filter, "MinPLogitsWarper", 0.05, name), {"transformers MinPLogitsWarper": 0.5}, same=in_order)
       for name in DISTRIBUTIONS),
 ]

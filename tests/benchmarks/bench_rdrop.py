@@ -21,7 +21,11 @@ def make_kl(device):
         p.grad = q.grad = None
         divergence(p, q).backward()
 
-    return lambda: step(symmetric_kl), {"official R-Drop": lambda: step(official_formula)}
+    @torch.no_grad()
+    def limit():
+        p.exp(), q.exp(), torch.ones_like(p), torch.ones_like(q)
+
+    return lambda: step(symmetric_kl), {"official R-Drop": lambda: step(official_formula)}, {"exp of the logits, two gradients": limit}
 
 
 def make_step(device):
@@ -42,7 +46,9 @@ def make_step(device):
         loss().backward()
         optimizer.step()
 
-    return lambda: step(lambda: rdrop_forward(model, batch, 1.0).loss), {"two passes": lambda: step(two_passes)}
+    doubled = {name: torch.cat([value, value]) for name, value in batch.items()}
+    peers, limit = {"two passes": lambda: step(two_passes)}, {"the doubled batch alone": lambda: step(lambda: model(**doubled).loss)}
+    return lambda: step(lambda: rdrop_forward(model, batch, 1.0).loss), peers, limit
 
 
 ROWS = [

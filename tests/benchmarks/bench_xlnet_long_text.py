@@ -18,18 +18,24 @@ def make(device):
     @torch.no_grad()
     def whole():
         """The document in one pass: attention over all T x T pairs."""
-        return with_memory.classifier(encoder(input_ids, use_mems=False).last_hidden_state.mean(dim=1))
+        with_memory.classifier(encoder(input_ids, use_mems=False).last_hidden_state.mean(dim=1))
 
     @torch.no_grad()
-    def logits(model, ids):
-        return model(ids).logits
+    def read(model, ids):
+        model(ids)
 
     peers = {
         "the whole document at once": whole,
-        "segments without memory": lambda: logits(without, input_ids),
-        "head and tail, one segment": lambda: logits(without, truncate_head_tail(input_ids, L)),
+        "segments without memory": lambda: read(without, input_ids),
+        "head and tail, one segment": lambda: read(without, truncate_head_tail(input_ids, L)),
     }
-    return lambda: logits(with_memory, input_ids), peers
+    @torch.no_grad()
+    def limit():
+        mems = None
+        for segment in input_ids.split(L, dim=1):
+            mems = encoder(segment, mems=mems, use_mems=True).mems
+
+    return lambda: read(with_memory, input_ids), peers, {"the encoder's passes alone": limit}
 
 
 ROWS = [Row("xlnet_long_text", f"{T} tokens, segments of {L}, forward", make)]

@@ -1,22 +1,28 @@
 """The built site, its pages, and a server for them."""
 
+import contextlib
 import functools
 import http.server
 import os
+import shutil
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 # Pages that Sphinx makes, without an author; the rest is the book.
 MADE = {"genindex.html", "py-modindex.html", "search.html"}
+NOT_FOUND = "404.html"  # its links are absolute: it has tests of its own
+PREFIX = urlsplit(yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["html"]["baseurl"]).path  # of the published site
 
 
 def pages():
     return [str(page.relative_to(SITE)) for page in sorted(SITE.rglob("*.html"))
-            if not {"_static", "_sources", "_modules"} & set(page.relative_to(SITE).parts)]
+            if not {"_static", "_sources", "_modules"} & set(page.relative_to(SITE).parts) and page.name != NOT_FOUND]
 
 
 def pytest_generate_tests(metafunc):
@@ -34,13 +40,55 @@ def site():
     return SITE
 
 
-@pytest.fixture(scope="session")
-def address(site):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+
+class GitHubPages(Quiet):
+    """The site below its prefix, and 404.html for whatever is not there."""
+
+    def translate_path(self, path):
+        return super().translate_path(path.removeprefix(PREFIX) if path.startswith(PREFIX) else "/outside")
+
+    def send_error(self, code, message=None, explain=None):
+        body = (Path(self.directory) / NOT_FOUND).read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def serving(folder, handler):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    with serving(site, Quiet) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def published(site):
+    """The site's address as GitHub Pages would serve it: below a prefix."""
+    with serving(site, GitHubPages) as address:
+        yield address + PREFIX
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="`make test-site` installs Playwright")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("Chromium is missing: `apt-get install chromium`, or name it in CHROMIUM", pytrace=False)
+    with sync_api.sync_playwright() as playwright:
+        # Containers run as root and have a small /dev/shm; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()

@@ -1,13 +1,13 @@
 """The built site in headless Chromium: every page on a desktop, on a phone, and in the dark."""
 
-import os
-import shutil
+import importlib.util
+from pathlib import Path
 
 import pytest
 
 from .conftest import ROOT
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="`make test-site` installs Playwright")
+pytest.importorskip("playwright.sync_api", reason="`make test-site` installs Playwright")
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = ROOT / "_build" / "screenshots"
@@ -24,23 +24,51 @@ STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(eleme
     return true;
 }).map(element => element.outerHTML.slice(0, 120))"""
 
-
 # A formula wider than its box begins where the box does, so that scrolling shows all of it.
 CUT_OFF = """() => [...document.querySelectorAll('article div.math')].filter(
     box => box.querySelector('mjx-math').getBoundingClientRect().left < box.getBoundingClientRect().left - 1
 ).map(box => box.textContent.slice(0, 60))"""
 
+# Serious and critical faults that axe-core sees, one line each. Contrast is its slowest rule by far, and follows from colours
+# and sizes alone: of each combination on the page, one element with text is tried.
+ACCESSIBILITY = """async (rules) => {
+    const serious = (found) => found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
+        .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html.slice(0, 120)).join(' | ')}`);
+    const options = {resultTypes: ['violations'], preload: false}, page = {include: [document], exclude: ['mjx-container']};
+    if (rules !== 'contrast') return serious(await axe.run(page, rules === 'all'
+        ? {...options, rules: {'color-contrast': {enabled: false}}} : {...options, runOnly: rules}));
+    const ground = (box) => box && (getComputedStyle(box).backgroundColor.replace('rgba(0, 0, 0, 0)', '') || ground(box.parentElement));
+    const seen = new Set();
+    const include = [...document.body.querySelectorAll('*')].filter(element => {
+        if (element.closest('mjx-container') || ![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) return false;
+        if (!element.checkVisibility()) return false;
+        const style = getComputedStyle(element);
+        const look = [style.color, ground(element), style.fontSize, style.fontWeight, style.opacity].join();
+        return !seen.has(look) && seen.add(look);
+    });
+    return serious(await axe.run({include}, {...options, runOnly: ['color-contrast']}));
+}"""
+# What is wrong on paper: things beside the text, or cut off at its edge, or folded, or dark.
+ON_PAPER = """() => {
+    const article = document.querySelector('article') ?? document.querySelector('main'), edge = article.getBoundingClientRect().right + 1;
+    const beside = ['.bd-sidebar-primary', '.bd-sidebar-secondary', '.bd-header-article', '.copybtn', '.headerlink', '.prev-next-footer'];
+    return [
+        ...beside.filter(name => [...document.querySelectorAll(name)].some(box => box.checkVisibility())),
+        ...[...article.querySelectorAll('pre, table, img, div.math')].filter(
+            box => box.getBoundingClientRect().right > edge || box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 120)),
+        ...[...article.querySelectorAll('details:not([open])')].map(box => box.textContent.slice(0, 60)),
+        ...(article.querySelector('h1')?.checkVisibility() === false ? ['no title'] : []),
+        ...(document.documentElement.dataset.theme === 'light' ? [] : ['dark']),
+    ];
+}"""
+A4 = {"width": 680, "height": 1000}  # the text area of a sheet with the margins of book.css, in CSS pixels
+ZOOMED = {"width": 640, "height": 450}  # what a window of 1280 x 900 shows at 200 %
+
 
 @pytest.fixture(scope="session")
-def browser():
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.fail("Chromium is missing: `apt-get install chromium`, or name it in CHROMIUM", pytrace=False)
-    with sync_api.sync_playwright() as playwright:
-        # Containers run as root and have a small /dev/shm; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
+def axe():
+    """axe-core's script, from the package that carries it."""
+    return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(params=VIEWS)
@@ -63,7 +91,7 @@ def view(request, browser, address, page_name):
     context.close()
 
 
-def test_page(view, page_name):
+def test_page(view, axe, page_name):
     name, page, faults = view
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{page_name.replace('/', '__').removesuffix('.html')}.{name}.png", full_page=True)
@@ -73,29 +101,114 @@ def test_page(view, page_name):
     assert page.locator("article .math mjx-container").count() >= formulas
     assert page.locator("mjx-merror").count() == 0
     assert page.evaluate(CUT_OFF) == []
-
-    if name == "phone":
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-        assert page.evaluate(STICKING_OUT) == []
-    if name == "dark":
-        assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
     # The book's own fonts are there, rather than whatever the machine has.
     assert page.evaluate("() => document.fonts.check('16px \"Source Serif 4\"') && document.fonts.check('16px Inter')")
 
+    page.evaluate(axe)
+    if name == "desktop":
+        assert page.evaluate(ACCESSIBILITY, "all") == []
+        assert page.evaluate(ACCESSIBILITY, "contrast") == []
+        page.set_viewport_size(ZOOMED)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= ZOOMED["width"]
+        assert page.evaluate(STICKING_OUT) == []
+    if name == "phone":
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(STICKING_OUT) == []
+        assert page.evaluate(ACCESSIBILITY, ["scrollable-region-focusable", "aria-hidden-focus", "button-name", "link-name"]) == []
+    if name == "dark":
+        assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+        assert page.evaluate(ACCESSIBILITY, "contrast") == []
+        page.set_viewport_size(A4)
+        page.emulate_media(media="print")
+        page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(ON_PAPER) == []
 
-def test_keyboard_reaches_the_content(browser, address):
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{address}/index.html", wait_until="networkidle")
-    page.keyboard.press("Tab")
-    assert "main-content" in page.evaluate("() => document.activeElement.getAttribute('href') || document.activeElement.outerHTML")
+
+@pytest.fixture
+def tab(browser):
+    """A new tab, with a history and a storage of its own."""
+    context = browser.new_context(**VIEWS["desktop"])
+    yield context.new_page()
     context.close()
 
 
-def test_search_finds_a_chapter(browser, address):
-    context = browser.new_context()
+def test_page_without_script(browser, address, page_name):
+    """Text and figures are there all the same; formulas stand as they were typed."""
+    context = browser.new_context(**VIEWS["desktop"], java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{address}/search.html?q=pooling", wait_until="networkidle")
-    page.wait_for_selector("#search-results li a")
-    page.wait_for_selector('#search-results li a[href*="01_mean_pooling"]')  # beside the glossary's entry
+    page.goto(f"{address}/{page_name}")
+    for image in page.locator("main img").all():
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    assert page.locator("main").is_visible() and page.locator("main").inner_text().strip()
+    assert page.locator(".pst-js-only:visible").count() == 0  # no button that would do nothing
+    assert page.evaluate("() => getComputedStyle(document.body).color !== getComputedStyle(document.body).backgroundColor")
     context.close()
+
+
+@pytest.mark.parametrize("deep", ["nowhere.html", "chapters/nowhere.html", "a/b/c/"])
+def test_not_found_page_leads_back(tab, published, deep):
+    faults = []
+    tab.on("requestfailed", lambda failed: faults.append(failed.url))
+    tab.on("response", lambda response: faults.append(response.url) if response.status >= 400 and response.url != published + deep else None)
+    assert tab.goto(published + deep, wait_until="networkidle").status == 404
+    assert tab.locator("article h1").inner_text() == "Page not found" and not faults
+    assert tab.evaluate("() => document.fonts.check('16px \"Source Serif 4\"')")
+    tab.get_by_role("link", name="The start page").click()
+    assert tab.url == published + "index.html" and not faults
+
+
+def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
+    tab.goto(f"{address}/chapters/01_mean_pooling.html", wait_until="networkidle")
+    tab.keyboard.press("Tab")
+    assert "main-content" in tab.evaluate("() => document.activeElement.getAttribute('href') || document.activeElement.outerHTML")
+    for _ in range(40):
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("""() => {
+            const shows = (element) => { const {outlineStyle, boxShadow} = getComputedStyle(element); return outlineStyle !== 'none' || boxShadow !== 'none'; };
+            return shows(document.activeElement) || document.activeElement.outerHTML.slice(0, 120);
+        }""") is True
+
+
+def test_search_by_keyboard_finds_a_chapter(tab, address):
+    tab.goto(f"{address}/index.html", wait_until="networkidle")
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type("adversarial")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector('#search-results li a[href*="09_fgm"]')
+    assert "search.html?q=adversarial" in tab.url
+
+
+@pytest.mark.parametrize("query, chapter", [("pooling", "01_mean_pooling"), ("对抗训练", "glossary")])
+def test_search_finds_a_page(tab, address, query, chapter):
+    tab.goto(f"{address}/search.html?q={query}", wait_until="networkidle")
+    tab.wait_for_selector(f'#search-results li a[href*="{chapter}"]')
+
+
+def test_download_button_gives_the_notebook(tab, address):
+    tab.goto(f"{address}/chapters/01_mean_pooling.html", wait_until="networkidle")
+    tab.get_by_label("Download this page").click()
+    with tab.expect_download() as download:
+        tab.locator("a.btn-download-source-button").click()
+    assert download.value.suggested_filename == "01_mean_pooling.ipynb" and download.value.url.startswith(address)
+
+
+# ---- The checks must be able to fail ----
+
+@pytest.mark.parametrize("rules, html, fault", [
+    ("all", '<img src="a.png">', "image-alt"),
+    ("contrast", '<p style="color: #ccc; background: #fff">pale</p>', "color-contrast"),
+    (["scrollable-region-focusable"], '<div style="height: 20px; overflow-y: scroll"><p style="height: 900px">long</p></div>', "scrollable-region-focusable"),
+])
+def test_accessibility_fault_is_seen(tab, axe, rules, html, fault):
+    tab.set_content(f'<html lang="en"><title>t</title><body><main><h1>h</h1>{html}</main></body></html>')
+    tab.evaluate(axe)
+    assert [line for line in tab.evaluate(ACCESSIBILITY, rules) if line.startswith(fault)]
+
+
+@pytest.mark.parametrize("html", [
+    '<div class="bd-sidebar-primary">x</div><article><h1>h</h1></article>', "<article><h1>h</h1><details>folded</details></article>",
+    f'<article><h1>h</h1><pre style="overflow: hidden">{"x" * 300}</pre></article>', "<article><h1 hidden>h</h1></article>",
+])
+def test_fault_on_paper_is_seen(tab, html):
+    tab.set_content(f'<html data-theme="light">{html}</html>')
+    assert len(tab.evaluate(ON_PAPER)) == 1

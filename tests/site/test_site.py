@@ -1,7 +1,11 @@
 """The built site, read as files: nothing from outside, and a structure that a screen reader can follow."""
 
+import functools
 import importlib.util
+import itertools
+import json
 import re
+import subprocess
 import xml.etree.ElementTree
 from urllib.parse import unquote, urlsplit
 
@@ -9,9 +13,9 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from .conftest import MADE, ROOT, pages
+from .conftest import MADE, NOT_FOUND, PREFIX, ROOT, pages
 
-MAX_PAGE = 1_000_000  # bytes of HTML
+MAX_PAGE = 1_000_000  # bytes of a page and of its own images; what all pages share is in _static
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 # What a browser fetches by itself, without a click.
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
@@ -19,9 +23,14 @@ LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "vide
 NOT_FETCHED = {"canonical", "search", "index", "next", "prev", "author", "copyright", "license"}
 
 
+@functools.cache
+def parsed(page):
+    return BeautifulSoup(page.read_text("utf-8"), "html.parser")
+
+
 @pytest.fixture
 def soup(site, page_name):
-    return BeautifulSoup((site / page_name).read_text("utf-8"), "html.parser")
+    return parsed(site / page_name)
 
 
 def outside_loads(soup):
@@ -52,21 +61,35 @@ def heading_faults(soup):
     levels = [int(heading.name[1]) for heading in soup.select("article h1, article h2, article h3, article h4, article h5")]
     if levels.count(1) != 1:
         yield f"{levels.count(1)} h1"
-    for before, after in zip(levels, levels[1:]):
+    for before, after in itertools.pairwise(levels):
         if after > before + 1:
             yield f"h{before} is followed by h{after}"
 
 
+@functools.cache
+def anchors(page):
+    return {element.get("id") or element.get("name") for element in parsed(page).find_all(True)}
+
+
 def dead_links(soup, site, page_name):
-    folder = (site / page_name).parent
+    """Links to a file that is not there, or to a place that its page does not have."""
+    page = site / page_name
     for element in soup.find_all(["a", "link", "script", "img"]):
         address = element.get("href") or element.get("src") or ""
         parts = urlsplit(address)
-        if parts.scheme or parts.netloc or not parts.path:
+        if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
             continue
-        target = (folder / unquote(parts.path)).resolve()
-        if not target.exists():
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        if not target.is_file() or parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target):
             yield address
+
+
+def own_bytes(soup, site, page_name):
+    """Bytes of the page and of its own images, each once: what is loaded beside the files that all pages share."""
+    page = site / page_name
+    images = {(page.parent / unquote(urlsplit(image["src"]).path)).resolve() for image in soup.find_all("img", src=True)
+              if not image["src"].startswith("data:")}
+    return page.stat().st_size + sum(image.stat().st_size for image in images if "_static" not in image.parts)
 
 
 def test_nothing_is_loaded_from_outside(soup):
@@ -96,8 +119,8 @@ def test_headings_are_in_order(soup, page_name):
         assert not list(heading_faults(soup))
 
 
-def test_page_is_small(site, page_name):
-    assert (site / page_name).stat().st_size < MAX_PAGE
+def test_page_and_its_images_are_small(soup, site, page_name):
+    assert own_bytes(soup, site, page_name) < MAX_PAGE
 
 
 def test_links_inside_the_site_lead_somewhere(soup, site, page_name):
@@ -124,6 +147,28 @@ def test_colab_button_opens_this_chapter(soup, page_name):
         assert set(links) == {f"https://colab.research.google.com/github{path}/blob/{repository['branch']}/{notebook}"}
     else:
         assert not links
+
+
+def test_notebook_is_downloaded_from_the_site_itself(soup, site, page_name):
+    notebook = ROOT / page_name.replace(".html", ".ipynb")
+    links = [link["href"] for link in soup.select("a.btn-download-source-button")]
+    if notebook.exists():
+        [link] = links
+        downloaded, stored = (json.loads(file.read_text("utf-8")) for file in ((site / page_name).parent / link, notebook))
+        # `make book` shows outputs of its own.
+        assert [cell["source"] for cell in downloaded["cells"]] == [cell["source"] for cell in stored["cells"]]
+
+
+def test_not_found_page_works_at_every_depth(site):
+    """Its addresses are absolute and lead somewhere, also below the path of GitHub Pages; it is in no index."""
+    soup = BeautifulSoup((site / NOT_FOUND).read_text("utf-8"), "html.parser")
+    addresses = [element.get("href") or element.get("src") for element in soup.select("[href], [src]")]
+    inside = [address for address in addresses if not urlsplit(address).netloc and not address.startswith(("#", "data:"))]
+    assert inside and not [address for address in inside if not address.startswith(PREFIX)]
+    assert not [address for address in inside if not (site / urlsplit(address).path.removeprefix(PREFIX)).exists()]
+    assert soup.find("meta", attrs={"name": "robots"})["content"] == "noindex"
+    assert "404" not in re.findall(r'docnames:?"?:\s*\[([^\]]*)\]', (site / "searchindex.js").read_text("utf-8"))[0]
+    assert len(soup.select("article h1")) == 1 and not list(outside_loads(soup)) and not list(images_without_alt(soup))
 
 
 def test_sitemap_lists_the_book_and_nothing_else(site):
@@ -161,6 +206,17 @@ def test_a_new_address_is_written_everywhere(repository, tmp_path, monkeypatch):
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and old in file.read_text("utf-8")]
 
 
+def test_no_file_has_the_address_that_is_not_written(repository):
+    """Any file of the repository, or none: an address in a workflow, a script or a test would stay the old one."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    written = repository.files(*repository.ADDRESSES, *repository.LINKING)
+    addresses = [address.encode() for address in (repository.current(), repository.pages_url(repository.current()))]
+    files = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    assert not [file for file in files if file not in written and any(address in file.read_bytes() for address in addresses)]
+
+
 def test_chapters_have_a_repository_address():
     for chapter in (ROOT / "chapters").glob("*.ipynb"):
         assert r'REPOSITORY = \"' in chapter.read_text("utf-8"), f"{chapter.name}: its setup cell has no REPOSITORY"
@@ -187,5 +243,12 @@ def test_heading_fault_is_seen(html):
     assert list(heading_faults(BeautifulSoup(f"<article>{html}</article>", "html.parser")))
 
 
-def test_dead_link_is_seen(site):
-    assert list(dead_links(BeautifulSoup('<a href="nowhere.html">x</a>', "html.parser"), site, "index.html"))
+@pytest.mark.parametrize("address", ["nowhere.html", "chapters/run_it.html#nowhere", "#nowhere", "chapters"])
+def test_dead_link_is_seen(site, address):
+    assert list(dead_links(BeautifulSoup(f'<a href="{address}">x</a>', "html.parser"), site, "index.html"))
+
+
+def test_bytes_of_images_count(site):
+    page, image = "chapters/08_focal_loss.html", next((site / "_images").glob("*.png"))
+    empty, one = (own_bytes(BeautifulSoup(html, "html.parser"), site, page) for html in ("", f'<img src="../_images/{image.name}">' * 2))
+    assert one == empty + image.stat().st_size

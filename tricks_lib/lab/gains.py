@@ -14,14 +14,15 @@ from tricks_lib.lab import plots, records, show
 
 @dataclass(frozen=True)
 class Trick:
-    """How a chapter's trick is read in its records.
+    """How the records of a chapter's trick are read.
 
     Attributes:
-        title: the chapter's name in figures. arm: the arm that is the trick.
+        module: of the trick. title: the chapter's name in figures. arm: the arm that is the trick.
         controls: arms that are not the trick and might do as well, the most telling first.
         claim, source: what a published source reports in its own setting, and its address; "" where there is no such number.
     """
 
+    module: str
     title: str
     arm: str
     controls: tuple[str, ...] = ()
@@ -29,39 +30,42 @@ class Trick:
     source: str = ""
 
 
-TRICKS = {  # by module, in the order of the chapters
-    "mean_pooling": Trick(
-        "Mean pooling", "mean", ("max", "mean over padding"),
+TRICKS = [  # in the order of the chapters; of a record, the first whose arm it has
+    Trick(
+        "mean_pooling", "Mean pooling", "mean", ("max", "mean over padding"),
         "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token", "https://sbert.net/docs/pretrained-models/sts-models.html"),
-    "rdrop": Trick(
-        "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",),
+    Trick(
+        "rdrop", "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",),
         "Transformer, WMT14: 30.91 BLEU English to German, 43.95 English to French", "https://arxiv.org/abs/2106.14448"),
-    "last_four": Trick("Last four layers", "concat", ("widened", "sum")),
-    "layer_decay": Trick("Layer-wise rates", "0.95", ("snippet 0.95",)),
-    "xlnet_long_text": Trick(
-        "XLNet with memory", "XLNet, memory", ("XLNet, segments", "BERT, windows"),
+    Trick("last_four", "Last four layers", "concat", ("widened", "sum")),
+    Trick("layer_decay", "Layer-wise rates", "0.95", ("snippet 0.95",)),
+    Trick(
+        "xlnet_long_text", "XLNet with memory", "XLNet, memory", ("XLNet, segments", "BERT, windows"),
         "XLNet-Large, IMDB: 3.79 % error", "https://github.com/zihangdai/xlnet"),
-    "ema": Trick(
-        "EMA of weights (0.999)", "linear, EMA 0.999", ("linear, EMA warm-up", "constant, EMA warm-up"),
+    Trick("xlnet_long_text", "Windows over long text", "windows, mean", ("head and tail", "tail")),
+    Trick(
+        "ema", "EMA of weights (0.999)", "linear, EMA 0.999", ("linear, EMA warm-up", "linear, best checkpoint", "constant, EMA warm-up"),
         "SWA, WideResNet-28-10, CIFAR-100: 81.46 % in place of 80.82 at the same budget", "https://github.com/timgaripov/swa"),
-    "dice_loss": Trick("Dice loss", "Dice", ("cross-entropy, tuned threshold", "weighted")),
-    "focal_loss": Trick(
-        "Focal loss", "focal", ("class weights", "label smoothing"),
+    Trick("dice_loss", "Dice loss", "Dice", ("cross-entropy, tuned threshold", "weighted")),
+    Trick(
+        "focal_loss", "Focal loss", "focal", ("class weights", "label smoothing"),
         "RetinaNet, COCO test-dev: 39.1 AP", "https://arxiv.org/abs/1708.02002"),
-    "fgm": Trick(
-        "FGM (epsilon 1)", "FGM, epsilon 1", ("plain, twice the steps", "random, epsilon 1"),
+    Trick("focal_loss", "Focal loss (gamma 2)", "focal, gamma 2", ("weighted", "label smoothing 0.1")),
+    Trick(
+        "fgm", "FGM (epsilon 1)", "FGM, epsilon 1", ("plain, twice the steps", "twice the steps", "random, epsilon 1"),
         "FreeLB, BERT-base, GLUE: mean 79.4 in place of 78.3", "https://arxiv.org/abs/1909.11764"),
-    "decoding": Trick("Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
-    "mse_corr_loss": Trick("MSE with correlation", "MSE + corr, p 1.5", ("CCC",)),
-}  # fmt: skip
+    Trick("decoding", "Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
+    Trick("mse_corr_loss", "MSE with correlation", "MSE + corr, p 1.5", ("CCC",)),
+]  # fmt: skip
 
 METRICS = {
-    "accuracy": "accuracy", "auc": "area under ROC", "f1": "F1, rare class", "macro_f1": "macro F1", "new_3grams": "new trigrams",
-    "pearson": "Pearson", "spearman": "Spearman",
+    "accuracy": "accuracy", "auc": "area under ROC", "entity_f1": "F1 of entities", "f1": "F1, rare class", "macro_f1": "macro F1", "mcc": "Matthews",
+    "new_3grams": "new trigrams", "pearson": "Pearson", "spearman": "Spearman",
 }  # fmt: skip
 DATA = {
-    "corpus_en": "new trigrams", "en_banking77": "Banking77", "en_clear_readability": "CLEAR", "en_hate_davidson": "hate speech",
-    "en_moviereview2k": "film reviews", "en_stsb": "STS-B", "en_trec": "TREC",
+    "corpus_en": "new trigrams", "en_banking77": "Banking77", "en_clear_readability": "CLEAR", "en_cola": "CoLA", "en_hate_davidson": "hate speech",
+    "en_hyperpartisan": "news", "en_moviereview2k": "film reviews", "en_mrpc": "MRPC", "en_rte": "RTE", "en_sst2": "SST-2", "en_stsb": "STS-B",
+    "en_trec": "TREC", "en_wnut17": "WNUT-17",
 }  # fmt: skip
 
 
@@ -83,8 +87,8 @@ class Gain:
     def where(self) -> str:
         """The data, and how: ``TREC (MiniLM)``."""
         data, task = self.record["data"]["name"], self.record["task"]
-        suffix = task.removeprefix(data).strip("_")
-        return DATA.get(data, data) + {"": "", "minilm": " (MiniLM)", "finetuned": " (tuned)"}.get(suffix, f" ({suffix})")
+        how = [{"minilm": "MiniLM", "finetuned": "tuned"}.get(word, word) for word in task.removeprefix(data).split("_") if word]
+        return DATA.get(data, data) + (f" ({', '.join(how)})" if how else "")
 
     @property
     def label(self) -> str:
@@ -95,33 +99,32 @@ class Gain:
         return METRICS.get(self.record["metric"], self.record["metric"])
 
 
-def gains(where=None, tricks=None) -> list[Gain]:
+def gains(where=None) -> list[Gain]:
     """Every record of a chapter's trick, the largest gain first.
 
     Args:
-        where: folder of the records; the book's own if None. tricks: modules to keep; all if None.
+        where: folder of the records; the book's own if None.
 
     Raises:
-        ValueError: a record is damaged, or lacks the arm that is its trick; or a name in ``tricks`` is none of ``TRICKS``.
+        ValueError: a record is damaged, or has none of the arms that are its trick.
     """
-    wanted = list(TRICKS if tricks is None else tricks)
-    if unknown := [t for t in wanted if t not in TRICKS]:
-        raise ValueError(f"tricks: {', '.join(unknown)} given; accepted are {', '.join(TRICKS)}")
     found = []
     for name in records.names(where):
-        if (module := name.split("/")[0]) in wanted:
-            record, trick = records.load(name, where), TRICKS[module]
-            if trick.arm not in record["arms"]:
-                raise ValueError(f"{name}: has no arm {trick.arm!r}, the one that is the trick; there are {', '.join(record['arms'])}")
-            beside = [c for c in trick.controls if c in record["arms"] and c != record["baseline"]]
-            own = record["statistics"]
-            over = {c: records.difference(record, trick.arm, c) for c in beside}
-            found.append(Gain(record, trick, own[trick.arm]["difference"], {c: own[c]["difference"] for c in beside}, over))
+        readings = [t for t in TRICKS if t.module == name.split("/")[0]]
+        if not readings:
+            continue
+        record = records.load(name, where)
+        trick = next((t for t in readings if t.arm in record["arms"]), None)
+        if trick is None:
+            raise ValueError(f"{name}: has no arm {' or '.join(repr(t.arm) for t in readings)}, the one that is the trick; there are {', '.join(record['arms'])}")
+        own, beside = record["statistics"], [c for c in trick.controls if c in record["arms"] and c != record["baseline"]]
+        over = {c: records.difference(record, trick.arm, c) for c in beside}
+        found.append(Gain(record, trick, own[trick.arm]["difference"], {c: own[c]["difference"] for c in beside}, over))
     return sorted(found, key=lambda g: -g.over_baseline["mean"])
 
 
 def words(found: list[Gain], module: str) -> str:
-    """Verdicts on one of ``TRICKS``, record by record: against the baseline, then against each control."""
+    """Verdicts on the trick of a module, record by record: against the baseline, then against each control."""
     lines = []
     for gain in sorted((g for g in found if g.record["trick"] == module), key=lambda g: g.name):
         lines.append(f"{gain.name}, {gain.score}")

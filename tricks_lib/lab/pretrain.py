@@ -217,7 +217,7 @@ def export(name, model, tokenizer, out, recipe, state, sha256, streams, device):
         (folder / "vocab.txt").write_bytes((out / "vocab.txt").read_bytes())
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}  # of this machine, not of the tokenizer
-    if "extra_special_tokens" in settings:  # by the name that transformers 4 reads too
+    if isinstance(settings.get("extra_special_tokens"), list):  # by the name that transformers 4 reads too
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "model.safetensors").chmod(0o644)

@@ -1,0 +1,36 @@
+"""What the pages' HTML gets from the book, where Sphinx, MyST-NB and the theme have no option for it."""
+
+import re
+from html import escape
+
+from docutils import nodes
+from sphinxext import opengraph
+
+
+def name_solutions(app, doctree):
+    """Cells that are folded whole are the solutions of exercises: on the page, and in print where they are open."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("hide_mode") == "all":
+            cell["prompt_show"] = cell["prompt_hide"] = "Solution"
+
+
+def mend_roles(app, pagename, templatename, context, doctree):
+    """Docutils lists citations with a role that ARIA has since withdrawn: screen readers found no item in the list."""
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def first_paragraph(doctree, length, titles=frozenset()):
+    """The description of a page in search results and link previews: what it says first, whole words, without its tables."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = re.sub(r"\\([a-z]*)[,;!]?", r"\1", paragraph.astext())  # formulas without their backslashes
+        if text := " ".join(text.split()):
+            cut = text if len(text) <= length else text[: length - 3].rsplit(" ", 1)[0] + "..."
+            return escape(cut, quote=True)
+    return ""
+
+
+def setup(app):
+    app.connect("doctree-read", name_solutions)
+    app.connect("html-page-context", mend_roles)
+    opengraph.get_description = first_paragraph  # its own strings the cells of tables together with commas
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
