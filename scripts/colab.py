@@ -1,10 +1,10 @@
 """Runs the chapters in an environment as near to Colab's image as builds for CPU allow.
 
-    python3.12 scripts/colab.py [FREEZE]
+    python3.13 scripts/colab.py [FREEZE]
 
 FREEZE is a file or an address with the image's `pip freeze`; by default the list that Colab publishes. Every version in it
-is held (torch in its build for CPU), the package's wheel is installed beside, and each chapter runs in a folder that holds
-nothing but the notebook, in profile mini. Use the Python of the image. The exact image runs in .github/workflows/colab.yml.
+is held (torch in the build that the index has), the package's wheel is installed beside, and each chapter runs in a folder that holds
+nothing but the notebook, in profile mini. Use the Python of the image: 3.13 since August 2026. The exact image runs in .github/workflows/colab.yml.
 """
 
 import os

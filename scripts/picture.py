@@ -14,21 +14,22 @@ from tricks_lib.lab import gains, plots
 FILE = Path(__file__).resolve().parent.parent / "_static" / "readme.png"
 
 
-def rows() -> dict[str, list]:
+def rows(found: list[gains.Gain]) -> dict[str, list]:
     """Everything that is drawn: label -> gain of the trick and of its first control in points, each with its interval; largest first."""
     keys = ("mean", "low", "high")
-    shown = {g.label: {"gain": g.over_baseline, **dict(list(g.controls.items())[:1])} for g in gains.gains()}
+    shown = {g.label: {"gain": g.over_baseline, **dict(list(g.controls.items())[:1])} for g in found}
     return {label: [[name, *(round(100 * d[k], 2) for k in keys)] for name, d in both.items()] for label, both in shown.items()}
 
 
-def fingerprint() -> str:
-    return hashlib.sha256(json.dumps(rows()).encode()).hexdigest()
+def fingerprint(found: list[gains.Gain]) -> str:
+    return hashlib.sha256(json.dumps(rows(found)).encode()).hexdigest()
 
 
 def main() -> None:
     plots.use_style()
-    ax = gains.plot(gains.gains())
-    ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint()})
+    found = gains.gains()
+    ax = gains.plot(found)
+    ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint(found)})
     print(f"wrote {FILE.name}")
 
 

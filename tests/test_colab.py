@@ -1,19 +1,13 @@
 """What scripts/colab.py holds of the image's versions; the notebooks themselves run in its workflow."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "colab.py"
+from tests import load_script
 
 
 @pytest.fixture
 def colab():
-    spec = importlib.util.spec_from_file_location("colab", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("colab")
 
 
 def test_versions_are_held_and_torch_without_its_cuda_build(colab):

@@ -1,22 +1,20 @@
 """The report on outside links, with servers of our own: nothing here needs a network."""
 
 import http.server
-import importlib.util
 import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import load_script
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def links():
-    spec = importlib.util.spec_from_file_location("links", ROOT / "scripts" / "links.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("links")
 
 
 @pytest.fixture

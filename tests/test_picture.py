@@ -1,17 +1,13 @@
 """The picture of the README shows the numbers of the records, not those of an earlier day."""
 
-import importlib.util
-from pathlib import Path
-
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import load_script
+from tricks_lib.lab import gains
 
 
 def test_picture_shows_the_current_records():
-    spec = importlib.util.spec_from_file_location("picture", ROOT / "scripts" / "picture.py")
-    picture = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(picture)
-    assert picture.rows(), "no record to draw"
+    picture, found = load_script("picture"), gains.gains()
+    assert picture.rows(found), "no record to draw"
     with Image.open(picture.FILE) as image:
-        assert image.info["Description"] == picture.fingerprint(), "run: python scripts/picture.py"
+        assert image.info["Description"] == picture.fingerprint(found), "run: python scripts/picture.py"

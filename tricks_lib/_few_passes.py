@@ -17,19 +17,23 @@ def softmax_of_rows(x):
     return x.softmax(dim=1)
 
 
-class CountsOfSigmoid(torch.autograd.Function):
-    """TP and P of sigmoid(x) for labels y (N, C) of 0 and 1 on the CPU, and p, in few passes over memory."""
-
-    @staticmethod
-    def forward(x, y):
-        p = x.sigmoid()  # (N, C)
-        return (p * y).sum(dim=0), p.sum(dim=0), p
+class Counts(torch.autograd.Function):
+    """TP and P of each class, and the probabilities p (N, C) they are counted of, kept for the slope; of ``forward(logits, labels)``."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.mark_non_differentiable(output[2])
         ctx.set_materialize_grads(False)  # no zeros for p
         ctx.save_for_backward(*inputs, output[2])
+
+
+class CountsOfSigmoid(Counts):
+    """TP and P of sigmoid(x) for labels y (N, C) of 0 and 1 on the CPU, and p, in few passes over memory."""
+
+    @staticmethod
+    def forward(x, y):
+        p = x.sigmoid()  # (N, C)
+        return (p * y).sum(dim=0), p.sum(dim=0), p
 
     @staticmethod
     def backward(ctx, grad_TP, grad_P, _):
@@ -41,7 +45,7 @@ class CountsOfSigmoid(torch.autograd.Function):
         return torch.ops.aten.sigmoid_backward((y * grad_TP).add_(grad_P), p), None
 
 
-class CountsOfClasses(torch.autograd.Function):
+class CountsOfClasses(Counts):
     """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over memory."""
 
     @staticmethod
@@ -49,12 +53,6 @@ class CountsOfClasses(torch.autograd.Function):
         p = softmax_of_rows(x)  # (N, C)
         p_t = p.gather(1, t.unsqueeze(1)).squeeze(1)  # (N,)
         return torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype), p.t().mv(p.new_ones(len(p))), p
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[2])
-        ctx.set_materialize_grads(False)  # no zeros for p
-        ctx.save_for_backward(*inputs, output[2])
 
     @staticmethod
     def backward(ctx, grad_TP, grad_P, _):

@@ -2,6 +2,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.benchmarks.row import Row
+from tests.benchmarks.sides import step
 from tricks_lib.dice_loss import DiceLoss
 
 
@@ -24,20 +25,11 @@ def make(device, ours, name, one_hot):
     else:
         theirs = flattened_snippet
 
-    def step(loss):
-        def once():
-            logits.grad = None
-            value = loss(logits, labels)
-            value.backward()
-            return value
-
-        return once
-
     @torch.no_grad()
     def limit():
         logits.exp(), torch.ones_like(logits)
 
-    return step(ours), {name: step(theirs)}, {"exp of the logits, one gradient": limit}
+    return step(ours, logits, labels), {name: step(theirs, logits, labels)}, {"exp of the logits, one gradient": limit}
 
 
 ROWS = [

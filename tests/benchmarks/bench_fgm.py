@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.benchmarks.row import Row
+from tests.benchmarks.sides import mini_bert, texts
 from tricks_lib.fgm import FGM
 
 
@@ -56,13 +57,10 @@ def make_attack(device):
 
 
 def make_step(device):
-    from transformers import BertConfig, BertForSequenceClassification
-
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=8192, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, num_labels=8)
-    model = BertForSequenceClassification(config).to(device).train()  # mini_bert's size
+    model = mini_bert(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    batch = {"input_ids": torch.randint(8192, (16, 32), device=device), "labels": torch.randint(8, (16,), device=device)}
+    batch = texts(device, 16)
     fgm = FGM(model)
 
     def plain():

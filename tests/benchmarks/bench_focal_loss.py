@@ -2,17 +2,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.benchmarks.row import Row
+from tests.benchmarks.sides import step
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
-
-
-def step(loss, logits, labels):
-    def once():
-        logits.grad = None
-        value = loss(logits, labels)
-        value.backward()
-        return value
-
-    return once
 
 
 def make_binary(device):
@@ -43,10 +34,7 @@ def make_classes(device):
     def kornia(logits, labels):
         return 128 * focal_loss_of_kornia(logits, labels, alpha=None, gamma=2.0, reduction="mean")  # its mean divides by the classes too
 
-    def cross_entropy():
-        logits.grad = None
-        F.cross_entropy(logits, labels).backward()
-
+    cross_entropy = step(F.cross_entropy, logits, labels)
     peers = {"kornia": step(kornia, logits, labels), "bert4torch": step(FocalLossOfBert4torch(gamma=2), logits, labels)}
     return step(FocalLoss(), logits, labels), {**peers, "F.cross_entropy": cross_entropy}, {"F.cross_entropy": cross_entropy}
 

@@ -2,6 +2,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.benchmarks.row import Row
+from tests.benchmarks.sides import mini_bert, step, texts
 from tricks_lib.rdrop import rdrop_forward, symmetric_kl
 
 
@@ -17,38 +18,31 @@ def make_kl(device):
     p = torch.randn(512, 21128, device=device, requires_grad=True)
     q = (p.detach() + 0.3 * torch.randn(512, 21128, device=device)).requires_grad_()
 
-    def step(divergence):
-        p.grad = q.grad = None
-        divergence(p, q).backward()
-
     @torch.no_grad()
     def limit():
         p.exp(), q.exp(), torch.ones_like(p), torch.ones_like(q)
 
-    return lambda: step(symmetric_kl), {"official R-Drop": lambda: step(official_formula)}, {"exp of the logits, two gradients": limit}
+    return step(symmetric_kl, p, q), {"official R-Drop": step(official_formula, p, q)}, {"exp of the logits, two gradients": limit}
 
 
 def make_step(device):
-    from transformers import BertConfig, BertForSequenceClassification
-
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=8192, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, num_labels=8)
-    model = BertForSequenceClassification(config).to(device).train()  # mini_bert's size
+    model = mini_bert(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    batch = {"input_ids": torch.randint(8192, (4, 32), device=device), "labels": torch.randint(8, (4,), device=device)}
+    batch = texts(device, 4)
 
     def two_passes():
         first, second = model(**batch), model(**batch)
         return 0.5 * (first.loss + second.loss) + official_formula(first.logits, second.logits) / 4
 
-    def step(loss):
+    def train(loss):
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()
 
     doubled = {name: torch.cat([value, value]) for name, value in batch.items()}
-    peers, limit = {"two passes": lambda: step(two_passes)}, {"the doubled batch alone": lambda: step(lambda: model(**doubled).loss)}
-    return lambda: step(lambda: rdrop_forward(model, batch, 1.0).loss), peers, limit
+    peers, limit = {"two passes": lambda: train(two_passes)}, {"the doubled batch alone": lambda: train(lambda: model(**doubled).loss)}
+    return lambda: train(lambda: rdrop_forward(model, batch, 1.0).loss), peers, limit
 
 
 ROWS = [

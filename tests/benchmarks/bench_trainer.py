@@ -4,6 +4,7 @@ import tempfile
 import torch
 
 from tests.benchmarks.row import Row
+from tests.benchmarks.sides import mini_bert
 
 QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
 STEPS = 6
@@ -11,13 +12,12 @@ STEPS = 6
 
 def trainer(kind, arguments, device, **more):
     """``train()`` of 6 steps of 16 rows of 32 tokens, on a model of mini_bert's size."""
-    from transformers import BertConfig, BertForSequenceClassification, PrinterCallback
+    from transformers import PrinterCallback
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=8192, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, num_labels=8)
     rows = [{"input_ids": torch.randint(8192, (32,)), "labels": torch.randint(8, ())} for _ in range(16 * STEPS)]
     args = arguments(tempfile.gettempdir(), max_steps=STEPS, per_device_train_batch_size=16, learning_rate=1e-5, use_cpu=device.type == "cpu", **QUIET, **more)
-    made = kind(model=BertForSequenceClassification(config), args=args, train_dataset=rows)
+    made = kind(model=mini_bert(device), args=args, train_dataset=rows)
     made.pop_callback(PrinterCallback)
     gc.freeze()  # each train() calls gc.collect(), which on both sides would walk over all that the imports have made
     return made.train

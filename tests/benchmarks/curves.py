@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.curves``: time and memory of each trick as its work grows, and the exponent between neighbours.
 
-Forward and backward where there is a backward, one thread. Memory is what one call allocates (:func:`tricks_lib.lab.show._allocated`).
+Forward and backward where there is a backward, one thread. Memory is what one call allocates (:func:`tricks_lib.lab.show.allocated`).
 An exponent of 1 is work in proportion. Results go to ``chapters/evidence/bench_curves_<device>.json``.
 """
 
@@ -15,6 +15,7 @@ import torch
 
 from tests.benchmarks.bench_decoding import mini_gpt2
 from tests.benchmarks.peers import declare_operators_of_torchvision
+from tests.benchmarks.sides import mini_bert, step, texts
 from tests.benchmarks.timing import exponents, fastest_seconds
 from tricks_lib.decoding import beam_search, greedy_search
 from tricks_lib.dice_loss import DiceLoss
@@ -45,17 +46,6 @@ class Curve:
     make: Callable
 
 
-def step(loss, *inputs):
-    """Forward and backward of a loss of ``inputs``, of which those that require a gradient get a new one."""
-
-    def once():
-        for x in inputs:
-            x.grad = None
-        loss(*inputs).backward()
-
-    return once
-
-
 def pooling(device, T):
     hidden_states = torch.randn(4, T, 768, device=device, requires_grad=True)
     mask = (torch.arange(T, device=device) < torch.tensor([[T // 4], [T // 2], [3 * T // 4], [T]], device=device)).long()
@@ -83,16 +73,9 @@ def divergence(device, C):
     return step(symmetric_kl, p, q)
 
 
-def mini_bert(device, **more):
-    from transformers import BertConfig, BertForSequenceClassification
-
-    sizes = {"vocab_size": 8192, "hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 768, "num_labels": 8}
-    return BertForSequenceClassification(BertConfig(**{**sizes, **more})).to(device).train()
-
-
 def two_in_one(device, B):
     model = mini_bert(device)
-    batch = {"input_ids": torch.randint(8192, (B, 16), device=device), "labels": torch.randint(8, (B,), device=device)}
+    batch = texts(device, B, 16)
 
     def once():
         model.zero_grad()
@@ -177,7 +160,7 @@ def measure(curve: Curve, device: torch.device) -> dict:
         torch.manual_seed(0)
         function = curve.make(device, x)
         seconds = fastest_seconds(function)
-        points.append({"x": x, "ms": round(1e3 * seconds, 4), "mb": round(show._allocated(function, device.type == "cuda"), 4)})
+        points.append({"x": x, "ms": round(1e3 * seconds, 4), "mb": round(show.allocated(function, device.type == "cuda"), 4)})
         del function
         gc.collect()
     x = [point["x"] for point in points]

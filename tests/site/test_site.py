@@ -1,7 +1,6 @@
 """The built site, read as files: nothing from outside, and a structure that a screen reader can follow."""
 
 import functools
-import importlib.util
 import itertools
 import json
 import re
@@ -12,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+
+from tests import load_script
 
 from .conftest import MADE, NOT_FOUND, PREFIX, ROOT, pages
 
@@ -179,10 +180,7 @@ def test_sitemap_lists_the_book_and_nothing_else(site):
 
 @pytest.fixture
 def repository():
-    spec = importlib.util.spec_from_file_location("repository", ROOT / "scripts" / "repository.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("repository")
 
 
 def test_repository_address_agrees_everywhere(repository):

@@ -56,6 +56,11 @@ def collate(tokenizer):
     return stack
 
 
+def of_logits(loss):
+    """``loss_fn`` of :func:`fit`: ``loss(logits, labels)`` in place of the model's own."""
+    return lambda model, batch: loss(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
+
+
 def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0,
         seed=0, param_groups=None, loss_fn=None, after_backward=None, after_step=None, device=None):  # fmt: skip
     """Train for a number of steps with AdamW, linear warm-up and linear decay.
@@ -141,6 +146,24 @@ def predict(model, rows, collate_fn, batch_size=64):
         labels.append(batch["labels"])
         logits.append(model(**{k: v.to(where) for k, v in batch.items()}).logits.float().cpu())
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+@torch.no_grad()
+def encode(encoder, rows, collate_fn, read, batch_size=64, **options):
+    """What is read of each row, (N, ...) on the CPU in the order of ``rows``, which are batched by length: that saves padding.
+
+    Args:
+        rows: what :func:`tokenize` returns. collate_fn: what :func:`collate` returns.
+        read: ``read(output, attention_mask) -> (B, ...)``. options: of the encoder, besides its inputs.
+    """
+    where, out = next(encoder.parameters()).device, [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = {k: v.to(where) for k, v in collate_fn([rows[i] for i in chosen]).items() if k != "labels"}
+        for i, row in zip(chosen, read(encoder(**batch, **options), batch["attention_mask"]).cpu()):
+            out[i] = row
+    return torch.stack(out)
 
 
 @torch.no_grad()

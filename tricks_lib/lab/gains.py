@@ -59,7 +59,7 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
 ]  # fmt: skip
 
 METRICS = {
-    "accuracy": "accuracy", "auc": "area under ROC", "entity_f1": "F1 of entities", "f1": "F1, rare class", "macro_f1": "macro F1", "mcc": "Matthews",
+    "auc": "area under ROC", "entity_f1": "F1 of entities", "f1": "F1, rare class", "macro_f1": "macro F1", "mcc": "Matthews",
     "new_3grams": "new trigrams", "pearson": "Pearson", "spearman": "Spearman",
 }  # fmt: skip
 DATA = {

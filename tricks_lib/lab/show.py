@@ -69,13 +69,14 @@ def cost(functions: dict, samples: int = 15):
     median = {name: statistics.median(values[1:]) for name, values in milliseconds.items()}
     first = next(iter(median.values()))
     rows = {
-        name: {"ms": f"{median[name]:.2f}", "ratio": f"{median[name] / first:.2f}", "MB": f"{_allocated(function, cuda):.1f}"}
+        name: {"ms": f"{median[name]:.2f}", "ratio": f"{median[name] / first:.2f}", "MB": f"{allocated(function, cuda):.1f}"}
         for name, function in functions.items()
     }
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def _allocated(function, cuda: bool) -> float:
+def allocated(function, cuda: bool) -> float:
+    """MB that one call of ``function()`` allocates: at its peak on a GPU, the sum of its new tensors on the CPU."""
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -5,6 +5,7 @@ Every split has the columns ``text`` (and ``text_b`` for pairs; ``tokens``, a li
 and ``label``. Embedded and local files must have the sha256 that stands here.
 """
 
+import functools
 import json
 import os
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tricks_lib._checks import number
 from tricks_lib.lab.models import ASSETS, first_line, sha256
 
 SPLITS = ("train", "validation", "test")
+CORPORA = ("corpus_en",)  # running text: no labels, nothing to load as a data set
 TOPICS = ("staff", "room", "food", "facilities", "location", "booking", "noise", "accessibility")
 ASPECTS = ("cleanliness", "comfort", "food", "service", "quiet", "value", "location", "maintenance")
 
@@ -244,8 +246,19 @@ def to_datasets(task: Task, frames: dict[str, list[dict]]):
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features=features) for split, c in columns.items()})
 
 
+@functools.cache
+def corpus(name: str) -> tuple[list[str], list[str], str]:
+    """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's pretraining divided them."""
+    from tricks_lib.lab import pretrain
+
+    return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
+
+
 def describe(name: str) -> dict:
-    """Name, sha256 and number of rows of each split, for a record."""
+    """Name, sha256 and number of rows of each split, for a record; of a running text the test split is what the pretraining held out."""
+    if name in CORPORA:
+        train, held, digest = corpus(name)
+        return {"name": name, "sha256": {"train": digest}, "sizes": {"train": len(train), "test": len(held)}}
     found = files(name)
     sizes = {split: len(rows) for split, rows in load_task(name).items()}
     return {"name": name, "sha256": {split: sha256(f) for split, f in found.items()}, "sizes": sizes}

@@ -7,17 +7,16 @@ Shapes: B texts, P tokens of the prompt, N new tokens.
 
 import copy
 import functools
-import os
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 from tricks_lib import decoding
-from tricks_lib.lab import models, plots, pretrain, tasks
+from tricks_lib.lab import models, plots
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.tasks import corpus
 
 PROMPT, NEW, TEXTS = 12, 40, 32  # tokens of a prompt, new tokens, prompts a seed
 ARMS = {
@@ -135,23 +134,6 @@ class Bigrams(torch.nn.Module):
 
 
 # ---- The recorded experiment ----
-
-
-@functools.cache
-def corpus(data: str):
-    """Training documents, held-out documents and the file's sha256, as the checkpoint's pretraining divided them."""
-    return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / data, lines=False)
-
-
-def describe(name: str, with_labels=tasks.describe) -> dict:
-    """As :func:`tasks.describe`, and for the corpus, which has no labels: its test split is what the pretraining held out."""
-    if name != CORPUS:
-        return with_labels(name)
-    train, held, sha256 = corpus(name)
-    return {"name": name, "sha256": {"train": sha256}, "sizes": {"train": len(train), "test": len(held)}}
-
-
-tasks.describe = describe  # what a record says of its data
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tricks_lib.dice_loss import dice_loss
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.stats import f1
 from tricks_lib.lab.studies.rdrop import Head
 from tricks_lib.mean_pooling import mean_pool
 
@@ -35,11 +36,6 @@ def losses(labels) -> dict:
         "Dice": dice_loss,
         "both": lambda x, y: F.cross_entropy(x, y) + dice_loss(x, y),
     }
-
-
-def f1(predicted, labels) -> float:
-    """2 TP / (P + Y) of arrays (N,) of 0 and 1; 0 where nothing is found and nothing is there."""
-    return float(2 * (predicted * labels).sum() / max(1, predicted.sum() + labels.sum()))
 
 
 def curve(scores, labels):
@@ -67,17 +63,10 @@ def best_threshold(scores, labels) -> float:
 # ---- Vectors, splits, training ----
 
 
-@torch.no_grad()
 def vectors(encoder, tokenizer, dataset, max_length: int, batch_size=64):
     """Masked mean of the encoder's last layer, (N, H) on the CPU, of each text or pair of texts."""
-    rows, stack = fit.tokenize(tokenizer, dataset, max_length), fit.collate(tokenizer)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # less padding
-    where, out = next(encoder.parameters()).device, torch.empty(len(rows), encoder.config.hidden_size)
-    for i in range(0, len(rows), batch_size):
-        some = order[i : i + batch_size]
-        batch = {k: v.to(where) for k, v in stack([rows[j] for j in some]).items() if k != "labels"}
-        out[some] = mean_pool(encoder(**batch).last_hidden_state.float(), batch["attention_mask"]).cpu()
-    return out
+    rows = fit.tokenize(tokenizer, dataset, max_length)
+    return fit.encode(encoder, rows, fit.collate(tokenizer), lambda output, mask: mean_pool(output.last_hidden_state.float(), mask), batch_size)
 
 
 def as_rows(x, y) -> list[dict]:
@@ -113,7 +102,7 @@ def train(rows, loss, *, seed, device=None, **options):
     torch.manual_seed(seed)
     head = Head(len(rows[0]["vectors"]), 2)
     fit.fit(head, rows, torch.utils.data.default_collate, seed=seed, device=device,
-            loss_fn=lambda model, batch: loss(model(batch["vectors"]).logits, batch["labels"]), **options)  # fmt: skip
+            loss_fn=fit.of_logits(loss), **options)  # fmt: skip
     return head
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tricks_lib.ema import EMA
-from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab import fit, models, stats, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
 
@@ -109,8 +109,7 @@ def evaluate(model, followed: dict[str, EMA], rows, stack) -> dict[str, dict]:
 def score(logits, labels) -> dict:
     """Macro-F1, accuracy and mean cross-entropy of logits (N, C) and labels (N,)."""
     predicted, classes = logits.argmax(1), range(logits.shape[1])
-    pairs = [(predicted == c, labels == c) for c in classes]
-    f1 = [2 * (p & y).sum() / max(1, p.sum() + y.sum()) for p, y in pairs]  # 2 TP / (2 TP + FP + FN); 0 for a class never seen
+    f1 = [stats.f1(predicted == c, labels == c) for c in classes]  # 0 for a class never seen
     wide = torch.from_numpy(logits).double()
     loss = torch.nn.functional.cross_entropy(wide, torch.from_numpy(labels)).item()
     return {"macro_f1": float(np.mean(f1)), "accuracy": float((predicted == labels).mean()), "loss": round(loss, 4)}

@@ -210,8 +210,7 @@ def train(model, rows, stack, settings: dict, seed: int) -> list[float]:
     if settings.get("alpha"):
         options["loss_fn"] = lambda model, batch: rdrop_forward(model, batch, settings["alpha"]).loss
     if "loss" in settings:
-        loss = objective(settings, np.hstack([row["labels"] for row in rows]))
-        options["loss_fn"] = lambda model, batch: loss(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
+        options["loss_fn"] = fit.of_logits(objective(settings, np.hstack([row["labels"] for row in rows])))
     return fit.fit(model, rows, stack, **length(settings, seed), **options)
 
 
@@ -226,7 +225,7 @@ def score(logits, labels) -> dict[str, float]:
     if logits.shape[1] == 2:
         predicted = logits.argmax(1)
         constant = np.ptp(predicted) == 0 or np.ptp(labels) == 0
-        found |= {"f1": dice_loss.f1(predicted, labels), "mcc": 0.0 if constant else stats.pearson(predicted, labels)}
+        found |= {"f1": stats.f1(predicted, labels), "mcc": 0.0 if constant else stats.pearson(predicted, labels)}
     return found
 
 
@@ -314,8 +313,8 @@ def run_threshold(experiment, settings, seed, split):
     (known, true), (asked, labels) = probabilities(experiment.model, experiment.data, shared(settings, "threshold"), seed, split)
     threshold = dice_loss.best_threshold(known[:, 1], true) if settings.get("threshold") == "tuned" else None
     predicted = decide(asked, 0, threshold)
-    macro = np.mean([dice_loss.f1(predicted == c, labels == c) for c in (0, 1)])
-    return {"f1": round(dice_loss.f1(predicted, labels), 6), "macro_f1": round(float(macro), 6), "threshold": 0.5 if threshold is None else round(threshold, 4)}
+    macro = np.mean([stats.f1(predicted == c, labels == c) for c in (0, 1)])
+    return {"f1": round(stats.f1(predicted, labels), 6), "macro_f1": round(float(macro), 6), "threshold": 0.5 if threshold is None else round(threshold, 4)}
 
 
 @functools.cache

@@ -77,11 +77,7 @@ def balanced(labels, num_labels: int, power: float = 1.0) -> torch.Tensor:
 def train(model, rows, collate_fn, loss, **options):
     """Train a model with ``loss(logits, labels)`` in place of its own; options as :func:`fit.fit`."""
     loss = loss.to(options.get("device") or device())
-
-    def loss_fn(model, batch):
-        return loss(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
-
-    fit.fit(model, rows, collate_fn, loss_fn=loss_fn, **options)
+    fit.fit(model, rows, collate_fn, loss_fn=fit.of_logits(loss), **options)
     return model
 
 

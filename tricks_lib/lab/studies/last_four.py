@@ -23,23 +23,17 @@ STEPS, BATCH = 80, 16  # of the fine-tuned arms
 PENALTIES = [0.0001, 0.001, 0.01, 0.1, 1.0]
 
 
-@torch.no_grad()
 def layer_means(encoder, rows, collate_fn, batch_size: int = 64) -> torch.Tensor:
     """Masked mean of the tokens' states in every layer, the embeddings' output first: (N, L + 1, H), float32, on the CPU.
 
     Args:
         rows: what :func:`tricks_lib.lab.fit.tokenize` returns. collate_fn: what :func:`tricks_lib.lab.fit.collate` returns.
     """
-    where, out = next(encoder.parameters()).device, [None] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # less padding to compute
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = {k: v.to(where) for k, v in collate_fn([rows[i] for i in chosen]).items() if k != "labels"}
-        hidden_states = encoder(**batch, output_hidden_states=True).hidden_states
-        means = torch.stack([mean_pool(h.float(), batch["attention_mask"]) for h in hidden_states], dim=1).cpu()
-        for i, row in zip(chosen, means):
-            out[i] = row
-    return torch.stack(out)
+
+    def read(output, mask):
+        return torch.stack([mean_pool(h.float(), mask) for h in output.hidden_states], dim=1)
+
+    return fit.encode(encoder, rows, collate_fn, read, batch_size, output_hidden_states=True)
 
 
 @functools.cache

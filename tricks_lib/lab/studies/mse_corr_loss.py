@@ -78,12 +78,7 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
 def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
     """:func:`tricks_lib.lab.fit.fit` with the loss of an arm; returns the loss at every step."""
     loss = objective(arm)
-
-    def loss_fn(model, batch):
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
-        return loss(model(**inputs).logits[:, 0], batch["labels"])
-
-    return fit.fit(model, rows, collate_fn, loss_fn=loss_fn, **options)
+    return fit.fit(model, rows, collate_fn, loss_fn=fit.of_logits(lambda logits, targets: loss(logits[:, 0], targets)), **options)
 
 
 def scores(model, rows, collate_fn, sd: float = 1.0) -> dict[str, float]:

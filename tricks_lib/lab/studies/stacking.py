@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.studies import ema
 from tricks_lib.lab.studies.checkpoints import classifier
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
@@ -65,16 +66,13 @@ def loaded(model_name: str | None, name: str, max_length: int = MAX_LENGTH):
     """``make(seed)``, which gives a fresh classifier, the rows of each split, what pads them, and the number of classes."""
     encoder, tokenizer = models.load_encoder(model_name) if model_name else models.load_encoder()
     dataset = tasks.load_task(name)
-    rows = {split: fit.tokenize(tokenizer, dataset[split], max_length) for split in dataset}
-    for split in rows.keys() - {"train"}:  # less padding to compute; accuracy knows no order
-        rows[split].sort(key=lambda row: len(row["input_ids"]))
     num_labels = dataset["train"].features["label"].num_classes
 
     def make(seed: int):
         fit.seed_everything(seed)
         return classifier(copy.deepcopy(encoder), num_labels, "mean")
 
-    return make, rows, fit.collate(tokenizer), num_labels
+    return make, ema.tokens(tokenizer, dataset, max_length), fit.collate(tokenizer), num_labels
 
 
 def accuracy(trainer, rows) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tricks_lib.lab import device, fit, models, tasks
+from tricks_lib.lab import device, fit, models, stats, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.studies import dice_loss, finetuned, last_four
 from tricks_lib.mean_pooling import classification_loss
@@ -107,7 +107,7 @@ def score(predicted, rows, names) -> dict[str, float]:
             tags[w] = names[c]
         found.append(tags)
     flat, labels = (np.array([tag for tags in each for tag in tags]) for each in (found, true))
-    macro = np.mean([dice_loss.f1(flat == name, labels == name) for name in names])
+    macro = np.mean([stats.f1(flat == name, labels == name) for name in names])
     return {"entity_f1": round(entity_f1(found, true), 6), "macro_f1": round(float(macro), 6)}
 
 
