@@ -87,6 +87,7 @@ def main(argv=None) -> int:
         return compare(*args.compare)
     if unknown := set(args.rows) - set(known):
         parser.error(f"rows: {', '.join(sorted(unknown))} given; accepted are {', '.join(known)}")
+    args.out.mkdir(parents=True, exist_ok=True)  # not after half an hour
     names = args.rows or list(known)
     if len(names) > 1:
         for name in names:

@@ -178,6 +178,7 @@ def main(argv=None) -> int:
     declare_operators_of_torchvision()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"bench_curves_{device.type}.json"
     curves = records.read(file)["curves"] if file.is_file() else {}
     for name in args.curves or known:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.benchmarks import __main__ as bench
 from tests.benchmarks import timing
 from tests.benchmarks.__main__ import check_same, compare, rows
 from tests.benchmarks.curves import CURVES
@@ -36,6 +37,18 @@ def test_a_missing_peer_is_an_error_that_names_it_not_a_silent_skip():
     row = Row("a row", "", None, packages={"their loss": "no-such-distribution"})
     with pytest.raises(ModuleNotFoundError, match="'a row'.*'their loss' needs no-such-distribution"):
         versions(row)
+
+
+def test_results_go_into_a_folder_that_is_made_first(tmp_path, monkeypatch):
+    folder = tmp_path / "not" / "there"
+
+    def run(row, device):
+        assert folder.is_dir(), "what is measured now could not be written"
+        return {"size": "", "peers": {}, "limit": {"what": "", "share": 1.0}}
+
+    monkeypatch.setattr(bench, "run", run)
+    assert bench.main([name := next(iter(rows())), "--out", str(folder)]) == 0
+    assert list(json.loads((folder / "bench_cpu.json").read_text())["rows"]) == [name]
 
 
 def test_a_peer_with_another_result_is_no_peer():
