@@ -7,10 +7,10 @@ from tricks_lib.rdrop import rdrop_forward, symmetric_kl
 
 
 def official_formula(p, q):
-    """dropreg/R-Drop, README, without padding."""
+    """dropreg/R-Drop, README, without padding; a mean over the rows, where that sums."""
     p_loss = F.kl_div(F.log_softmax(p, dim=-1), F.softmax(q, dim=-1), reduction="none")
     q_loss = F.kl_div(F.log_softmax(q, dim=-1), F.softmax(p, dim=-1), reduction="none")
-    return (p_loss.sum() + q_loss.sum()) / 2
+    return (p_loss.sum() + q_loss.sum()) / 2 / len(p)
 
 
 def make_kl(device):
@@ -33,7 +33,7 @@ def make_step(device):
 
     def two_passes():
         first, second = model(**batch), model(**batch)
-        return 0.5 * (first.loss + second.loss) + official_formula(first.logits, second.logits) / 4
+        return 0.5 * (first.loss + second.loss) + official_formula(first.logits, second.logits)
 
     def train(loss):
         optimizer.zero_grad()

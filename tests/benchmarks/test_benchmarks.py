@@ -58,6 +58,15 @@ def test_a_peer_with_another_result_is_no_peer():
         check_same(row, ours, {"other": lambda: 2 * torch.ones(3)})
 
 
+@pytest.mark.parametrize("name", [name for name, row in rows().items() if not row.packages])
+def test_a_row_whose_peers_are_code_of_the_bench_passes_its_own_comparison(name):
+    """The others' peers are installed for ``make bench`` alone."""
+    row = rows()[name]
+    ours, peers, limit = row.make(torch.device("cpu"))
+    check_same(row, ours, peers)
+    assert len(limit) == 1
+
+
 def test_exponents_of_a_square_and_of_nothing():
     assert exponents([1, 2, 4], [3, 12, 48]) == [2.0, 2.0]
     assert exponents([1, 2, 4], [0, 0, 1]) == [None, None]
