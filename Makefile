@@ -122,7 +122,7 @@ status: $(STAMP)
 test-site: $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
 	@test -f $(INDEX) || $(BUILD) . >/dev/null
-	@SITE_MUST_EXIST=1 $(PY) -m pytest tests/site -m 'browser or not browser' -n $(JOBS)
+	@SITE_MUST_EXIST=1 $(PY) -m pytest tests/site -m 'browser or not browser' -n $(JOBS) --dist loadgroup
 
 links: $(STAMP)
 	@$(PY) scripts/links.py

@@ -28,7 +28,8 @@ def pages():
 def pytest_generate_tests(metafunc):
     # Pages are known only when the site is built; without it the tests are skipped (see `site`).
     if "page_name" in metafunc.fixturenames:
-        metafunc.parametrize("page_name", pages() or ["index.html"])
+        # all tests of a page in one process, which reads it once
+        metafunc.parametrize("page_name", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages() or ["index.html"]])
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The built site in headless Chromium: every page on a desktop, on a phone, and in the dark."""
 
+import base64
+import contextlib
 import importlib.util
 from pathlib import Path
 
@@ -11,10 +13,7 @@ pytest.importorskip("playwright.sync_api", reason="`make test-site` installs Pla
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = ROOT / "_build" / "screenshots"
-VIEWS = {
-    "desktop": {"viewport": {"width": 1280, "height": 900}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True},
-}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Boxes that stick out of the window without a container that scrolls or hides them.
 STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(element => {
     if (element.getBoundingClientRect().right <= innerWidth + 1 || element.closest('mjx-assistive-mml')) return false;
@@ -28,24 +27,30 @@ CUT_OFF = """() => [...document.querySelectorAll('article div.math')].filter(
     box => box.querySelector('mjx-math').getBoundingClientRect().left < box.getBoundingClientRect().left - 1
 ).map(box => box.textContent.slice(0, 60))"""
 
-# Serious and critical faults that axe-core sees, one line each. Contrast is its slowest rule by far, and follows from colours
-# and sizes alone: of each combination on the page, one element with text is tried.
+# Serious and critical faults that axe-core sees, one line each. It looks at every node several times, and four of five are spans of
+# coloured code and parts of formulas: while it runs, plain text stands for them. Contrast follows from colours and sizes alone: of
+# each combination on the page, one element with text is tried.
 ACCESSIBILITY = """async (rules) => {
-    const serious = (found) => found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
-        .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html.slice(0, 120)).join(' | ')}`);
-    const options = {resultTypes: ['violations'], preload: false}, page = {include: [document], exclude: ['mjx-container']};
-    if (rules !== 'contrast') return serious(await axe.run(page, rules === 'all'
-        ? {...options, rules: {'color-contrast': {enabled: false}}} : {...options, runOnly: rules}));
     const ground = (box) => box && (getComputedStyle(box).backgroundColor.replace('rgba(0, 0, 0, 0)', '') || ground(box.parentElement));
     const seen = new Set();
-    const include = [...document.body.querySelectorAll('*')].filter(element => {
+    const include = rules !== 'contrast' ? [document] : [...document.body.querySelectorAll('*')].filter(element => {
         if (element.closest('mjx-container') || ![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) return false;
         if (!element.checkVisibility()) return false;
         const style = getComputedStyle(element);
         const look = [style.color, ground(element), style.fontSize, style.fontWeight, style.opacity].join();
         return !seen.has(look) && seen.add(look);
     });
-    return serious(await axe.run({include}, {...options, runOnly: ['color-contrast']}));
+    const plain = [...document.querySelectorAll('mjx-container, :is(pre, code, .sig) span:not(:has(*))')].filter(element => !include.includes(element)).map(element => {
+        const text = element.matches('span') ? document.createTextNode('') : element.cloneNode(false);
+        text.textContent = element.textContent;
+        element.replaceWith(text);
+        return [text, element];
+    });
+    const chosen = rules === 'all' ? {rules: {'color-contrast': {enabled: false}}} : {runOnly: rules === 'contrast' ? ['color-contrast'] : rules};
+    const found = await axe.run({include, exclude: ['mjx-container']}, {resultTypes: ['violations'], preload: false, ...chosen});
+    plain.forEach(([text, element]) => text.replaceWith(element));
+    return found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
+        .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html.slice(0, 120)).join(' | ')}`);
 }"""
 # What is wrong on paper: things beside the text, or cut off at its edge, or folded, or dark.
 ON_PAPER = """() => {
@@ -70,10 +75,10 @@ def axe():
     return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text("utf-8")
 
 
-@pytest.fixture(params=VIEWS)
-def view(request, browser, address, page_name):
-    """An open page, and what went wrong while it loaded."""
-    context = browser.new_context(**VIEWS[request.param])
+@pytest.fixture
+def opened(browser, address, page_name):
+    """An open page, and what went wrong since it began to load."""
+    context = browser.new_context(viewport=DESKTOP)
     page, faults = context.new_page(), []
     page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(f"script: {error}"))
@@ -86,19 +91,42 @@ def view(request, browser, address, page_name):
         page.wait_for_function("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("() => MathJax.startup.promise")
     page.evaluate("() => document.fonts.ready")
-    yield request.param, page, faults
+    yield page, faults
     context.close()
 
 
 def keep_picture(page, page_name, look):
+    """The whole page, a pixel for each of CSS. Playwright's ``screenshot`` compresses harder, which took longer than all else here."""
+    chromium = page.context.new_cdp_session(page)
+    clip = {**chromium.send("Page.getLayoutMetrics")["cssContentSize"], "scale": 1}
+    picture = chromium.send("Page.captureScreenshot", {"captureBeyondViewport": True, "optimizeForSpeed": True, "clip": clip})
+    chromium.detach()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     name = page_name.replace("/", "__").removesuffix(".html")
-    page.screenshot(path=SCREENSHOTS / f"{name}.{look}.png", full_page=True, scale="css")  # at twice the scale a phone takes four times as long
+    assert (SCREENSHOTS / f"{name}.{look}.png").write_bytes(base64.b64decode(picture["data"]))
 
 
-def test_page(view, axe, page_name):
-    name, page, faults = view
-    keep_picture(page, page_name, name)
+@contextlib.contextmanager
+def a_phone(page):
+    """The open page on a phone, as the browser's own tools for developers show it; test_interactive loads pages there anew."""
+    chromium = page.context.new_cdp_session(page)
+    chromium.send("Emulation.setDeviceMetricsOverride", {**PHONE, "deviceScaleFactor": 1, "mobile": True})
+    chromium.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    page.wait_for_function("width => innerWidth === width", arg=PHONE["width"])
+    page.wait_for_timeout(400)  # 0.3 s after a change of size the theme lets the keyboard reach what scrolls now
+    yield
+    chromium.detach()
+
+
+def fits(page, width):
+    """Nothing is wider than the window, and nothing scrolls it sideways."""
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert page.evaluate(STICKING_OUT) == []
+
+
+def test_page(opened, axe, page_name):
+    page, faults = opened
+    keep_picture(page, page_name, "desktop")
     assert not faults
 
     formulas = page.locator("article .math").count()
@@ -109,23 +137,23 @@ def test_page(view, axe, page_name):
     assert page.evaluate("() => document.fonts.check('16px \"Source Serif 4\"') && document.fonts.check('16px Inter')")
 
     page.evaluate(axe)
-    if name == "phone":
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-        assert page.evaluate(STICKING_OUT) == []
-        assert page.evaluate(ACCESSIBILITY, ["scrollable-region-focusable", "aria-hidden-focus", "button-name", "link-name"]) == []
-        return
     assert page.evaluate(ACCESSIBILITY, "all") == []
     assert page.evaluate(ACCESSIBILITY, "contrast") == []
 
     page.set_viewport_size(ZOOMED)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= ZOOMED["width"]
-    assert page.evaluate(STICKING_OUT) == []
+    fits(page, ZOOMED["width"])
 
-    page.set_viewport_size(VIEWS["desktop"]["viewport"])
+    page.set_viewport_size(DESKTOP)
+    page.add_style_tag(content="* { transition: none !important }")  # colours are judged when they have arrived
     page.emulate_media(color_scheme="dark")  # the reader's system turns dark: the page follows
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
-    keep_picture(page, page_name, "dark")
     assert page.evaluate(ACCESSIBILITY, "contrast") == []
+
+    with a_phone(page):
+        keep_picture(page, page_name, "phone")  # in the dark: each look in one picture
+        fits(page, PHONE["width"])
+        assert page.evaluate(CUT_OFF) == []
+        assert page.evaluate(ACCESSIBILITY, ["scrollable-region-focusable", "aria-hidden-focus", "button-name", "link-name"]) == []
 
     page.set_viewport_size(A4)
     page.emulate_media(media="print")
@@ -137,18 +165,17 @@ def test_page(view, axe, page_name):
 @pytest.fixture
 def tab(browser):
     """A new tab, with a history and a storage of its own."""
-    context = browser.new_context(**VIEWS["desktop"])
+    context = browser.new_context(viewport=DESKTOP)
     yield context.new_page()
     context.close()
 
 
 def test_page_without_script(browser, address, page_name):
     """Text and figures are there all the same; formulas stand as they were typed."""
-    context = browser.new_context(**VIEWS["desktop"], java_script_enabled=False)
+    context = browser.new_context(viewport=DESKTOP, java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{address}/{page_name}")
-    for image in page.locator("main img").all():
-        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    assert all(page.locator("main img").evaluate_all("images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"))
     assert page.locator("main").is_visible() and page.locator("main").inner_text().strip()
     assert page.locator(".pst-js-only:visible").count() == 0  # no button that would do nothing
     assert page.evaluate("() => getComputedStyle(document.body).color !== getComputedStyle(document.body).backgroundColor")
@@ -182,6 +209,7 @@ def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
 def test_search_by_keyboard_finds_a_chapter(tab, address):
     tab.goto(f"{address}/index.html", wait_until="networkidle")
     tab.keyboard.press("Control+k")
+    tab.wait_for_selector("#pst-search-dialog input:focus")
     tab.keyboard.type("adversarial")
     tab.keyboard.press("Enter")
     tab.wait_for_selector('#search-results li a[href*="09_fgm"]')
@@ -207,6 +235,7 @@ def test_download_button_gives_the_notebook(tab, address):
 @pytest.mark.parametrize("rules, html, fault", [
     ("all", '<img src="a.png">', "image-alt"),
     ("contrast", '<p style="color: #ccc; background: #fff">pale</p>', "color-contrast"),
+    ("contrast", '<pre style="background: #fff"><span>dark</span> <span style="color: #ccc">pale</span></pre>', "color-contrast"),
     (["scrollable-region-focusable"], '<div style="height: 20px; overflow-y: scroll"><p style="height: 900px">long</p></div>', "scrollable-region-focusable"),
 ])
 def test_accessibility_fault_is_seen(tab, axe, rules, html, fault):

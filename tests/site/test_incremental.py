@@ -46,6 +46,10 @@ def build(book) -> set[str]:
 ])
 def test_what_a_change_writes(book, name, text, written):
     assert build(book) == {"a", "b", "index"}
-    assert build(book) == set()
     (book / name).write_text(text)
     assert build(book) == written
+
+
+def test_nothing_is_written_when_nothing_changed(book):
+    assert build(book) == {"a", "b", "index"}
+    assert build(book) == set()

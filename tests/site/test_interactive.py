@@ -12,6 +12,7 @@ from ..lab.test_interactive import CUTS, kept_by_the_package
 
 CHAPTERS = ["02_rdrop", "06_ema", "08_focal_loss", "10_decoding"]
 SCRIPT = "_static/bokeh/bokeh.min.js"
+PIXELS = "canvases => canvases.map(canvas => canvas.toDataURL()).join()"
 each = pytest.mark.parametrize("chapter", CHAPTERS)
 
 
@@ -49,28 +50,38 @@ def still_figure_above(page):
 
 @pytest.mark.browser
 @each
-def test_is_drawn_and_answers_to_the_keyboard(open_page, address, chapter):
+def test_is_drawn_answers_to_the_keyboard_and_is_not_on_paper(open_page, address, chapter):
     page, faults, asked = open_page(chapter, viewport={"width": 1280, "height": 900})
-    assert page.locator(".interactive [role=img] canvas").count() >= 1
+    picture, sentence = page.locator(".interactive [role=img] canvas"), page.locator(".interactive [role=status]")
+    assert picture.count() >= 1
     for slider in page.locator(".interactive input").all():
-        drawn, sentence = page.locator(".interactive [role=img]").screenshot(), page.locator(".interactive [role=status]").text_content()
+        drawn, said = picture.evaluate_all(PIXELS), sentence.text_content()
         value = slider.evaluate("input => input.ariaValueText")
         slider.focus()
         for _ in range(3):
             page.keyboard.press("ArrowLeft" if slider.get_attribute("max") == slider.input_value() else "ArrowRight")
         page.wait_for_timeout(200)  # Bokeh draws in the browser's next frame
         assert slider.evaluate("input => input.ariaValueText") != value
-        assert page.locator(".interactive [role=status]").text_content() != sentence
-        assert page.locator(".interactive [role=img]").screenshot() != drawn
+        assert sentence.text_content() != said
+        assert picture.evaluate_all(PIXELS) != drawn
     assert not faults
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     assert len([url for url in asked if SCRIPT in url]) == 1
 
+    page.emulate_media(media="print")
+    assert not page.locator(".interactive").is_visible()
+    assert still_figure_above(page)
+
 
 @pytest.mark.browser
 @each
-def test_fits_a_phone_and_answers_to_a_finger(open_page, chapter):
-    page, faults, _ = open_page(chapter, viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True)
+def test_fits_a_phone_in_the_dark_and_answers_to_a_finger(open_page, chapter):
+    page, faults, _ = open_page(
+        chapter, viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True, color_scheme="dark")
+    colours = page.locator(".interactive [role=status]").evaluate(
+        "p => [getComputedStyle(p).color, getComputedStyle(p.parentElement).backgroundColor]")
+    text, ground = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert ground - text > 3 * 128
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     outside = """box => [...box.querySelectorAll('*')].filter(element => element.checkVisibility()).filter(element => {
         const {left, right} = element.getBoundingClientRect(), frame = box.getBoundingClientRect();
@@ -88,30 +99,11 @@ def test_fits_a_phone_and_answers_to_a_finger(open_page, chapter):
 
 @pytest.mark.browser
 @each
-def test_readable_in_the_dark(open_page, chapter):
-    page, _, _ = open_page(chapter, viewport={"width": 1280, "height": 900}, color_scheme="dark")
-    colours = page.locator(".interactive [role=status]").evaluate(
-        "p => [getComputedStyle(p).color, getComputedStyle(p.parentElement).backgroundColor]")
-    text, ground = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
-    assert ground - text > 3 * 128
-
-
-@pytest.mark.browser
-@each
 def test_without_script_the_still_figure_is_there_and_nothing_is_empty(open_page, chapter):
     page, _, _ = open_page(chapter, java_script_enabled=False)
     assert not page.locator(".interactive").is_visible()
     assert still_figure_above(page)
     assert 20 < page.locator(".cell_output:has(.interactive)").bounding_box()["height"] < 80  # a sentence that says so
-
-
-@pytest.mark.browser
-@each
-def test_is_not_on_paper(open_page, chapter):
-    page, _, _ = open_page(chapter)
-    page.emulate_media(media="print")
-    assert not page.locator(".interactive").is_visible()
-    assert still_figure_above(page)
 
 
 @pytest.mark.browser
