@@ -71,6 +71,7 @@ def execute(path: Path) -> float:
         kernel_name="python3",
         extra_arguments=["--log-level=ERROR"],  # the kernel is local: no advice on encryption
         record_timing=False,  # timestamps would change the file at every run
+        coalesce_streams=True,  # one text a stream: where it was cut depends on the moment
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     clean(notebook)

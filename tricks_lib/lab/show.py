@@ -1,4 +1,4 @@
-"""What a chapter prints: the source of a trick as it is tested, the verdict on a comparison, and what a trick costs."""
+"""What a chapter prints: the source of a trick as it is tested, the verdict on a comparison, and what a trick costs, here and in ``make bench``."""
 
 import ast
 import inspect
@@ -8,6 +8,8 @@ import time
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tricks_lib.lab import records
 
 
 def source(*objects):
@@ -73,6 +75,27 @@ def cost(functions: dict, samples: int = 15):
         for name, function in functions.items()
     }
     return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def ratios(*rows: str):
+    """What ``make bench`` measured on the CPU: our time over theirs, a line for each row and peer.
+
+    Returns:
+        ``pandas.DataFrame`` with the columns "time ratio", "quartiles" and "size".
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    import pandas
+
+    measured = records.bench("cpu")["rows"]
+    if unknown := [row for row in rows if row not in measured]:
+        raise ValueError(f"rows: no {', '.join(unknown)} was measured; there are {', '.join(measured)}")
+    lines = {}
+    for row in rows:
+        for peer, m in measured[row]["peers"].items():
+            lines[f"{row} / {peer}"] = [f"{m['ratio']:.2f}", "{:.2f} to {:.2f}".format(*m["quartiles"]), measured[row]["size"]]
+    return pandas.DataFrame.from_dict(lines, orient="index", columns=["time ratio", "quartiles", "size"])
 
 
 def allocated(function, cuda: bool) -> float:

@@ -83,7 +83,7 @@ def bar(task: str, data: str, max_length: int, steps: int, **protocol) -> Experi
 
 EXPERIMENTS = [
     bar("en_trec", "en_trec", 40, 300, seeds=tuple(range(10))),
-    bar("guest_notes_topic", "guest_notes/topic", 32, 240, grid={"lr": [5e-4, 1e-3, 2e-3]}, **FRESH),  # 30 s on two cores
+    bar("guest_notes_topic", "guest_notes/topic", 32, 240, grid={"lr": [5e-4, 1e-3, 2e-3]}, **FRESH),  # about half a minute on two cores
     Experiment(
         trick="mini_xlnet", task="guest_book", model="mini_xlnet", data="guest_book", metric="auc", baseline="random weights", run=run_pages,
         arms={
