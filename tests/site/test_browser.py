@@ -207,9 +207,14 @@ def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
 
 
 def test_search_by_keyboard_finds_a_chapter(tab, address):
-    tab.goto(f"{address}/index.html", wait_until="networkidle")
-    tab.keyboard.press("Control+k")
-    tab.wait_for_selector("#pst-search-dialog input:focus")
+    lost, dialog = [], tab.locator("#pst-search-dialog")
+    tab.on("requestfailed", lambda request: lost.append(request.url))
+    for _ in range(5):  # on a busy machine Chromium can lose a key, or a script, of a page that has just come: a reader tries again
+        tab.goto(f"{address}/index.html", wait_until="networkidle")
+        tab.keyboard.press("Control+k")
+        if dialog.evaluate("dialog => dialog.open"):
+            break
+    assert dialog.evaluate("dialog => dialog.open && dialog.contains(document.activeElement)"), f"five times; lost: {lost}"
     tab.keyboard.type("adversarial")
     tab.keyboard.press("Enter")
     tab.wait_for_selector('#search-results li a[href*="09_fgm"]')
