@@ -1,16 +1,22 @@
 """``python -m tests.benchmarks [row ...]``: time ratios, ours / theirs, both sides in one process.
 
-One thread on CPU, one process a row. The two sides alternate, each sample is as many calls as take about 0.2 s, and the median of the
-paired ratios is reported with its quartiles. Only samples whose CPU time is at least 95 % of their wall time count:
-on a shared machine the others measure the neighbours. Results go to ``chapters/evidence/bench_<device>.json``.
+One thread on CPU. The two sides alternate in pairs of samples of about 0.1 s; a pair counts if the process had the processor for 95 % of
+it: on a shared machine the others measure the neighbours. A machine also drifts, over minutes and from process to process, so the pairs
+of a row are taken in five passes over all rows, each in a process of its own; the median of the 25 ratios is reported with its quartiles.
+
+On the CPU all is measured twice, since large tensors can cost more than what is done with them: once as glibc's allocator settles after
+some large tensors, which still gives most of them back to the system and asks for new pages, and once with freed memory kept, as
+the caching allocator of a GPU keeps it. Results go to ``chapters/evidence/bench_<device>.json``.
 """
 
 import argparse
 import importlib
 import json
+import os
 import pkgutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -18,10 +24,18 @@ import torch
 from tests import benchmarks
 from tests.benchmarks.peers import declare_operators_of_torchvision, versions
 from tests.benchmarks.row import Row
-from tests.benchmarks.timing import measure
+from tests.benchmarks.timing import pairs, summary
 from tricks_lib.lab import experiment, records
 
+PASSES = 5
 REPEATS = 1.15  # two runs of one row on one machine: the larger ratio over the smaller
+
+# Key of the file -> settings of glibc. Its own thresholds grow to 32 and 64 MB when a tensor of that size is freed, sooner or later in a
+# process: they are set there from the start.
+MEMORY = {
+    "rows": {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "67108864"},
+    "rows_memory_kept": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776", "MALLOC_TOP_PAD_": "67108864"},
+}
 
 
 def rows() -> dict[str, Row]:
@@ -39,17 +53,37 @@ def check_same(row: Row, ours, functions) -> None:
             torch.testing.assert_close(row.same(theirs), row.same(given), rtol=1e-3, atol=1e-4, msg=lambda text, cause=cause: f"{cause}; {text}")
 
 
-def run(row: Row, device: torch.device) -> dict:
+def time_row(row: Row) -> dict[str, dict[str, list]]:
+    """``{"peers": {peer: pairs}, "limit": {what: pairs}}``; a pair is the seconds of ours and of theirs."""
+    torch.set_num_threads(1)
+    ours, peers, limit = row.make(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    check_same(row, ours, peers)
+    times = {peer: pairs(ours, theirs) for peer, theirs in peers.items()}
+    ((what, function),) = limit.items()
+    return {"peers": times, "limit": {what: times.get(what) or pairs(ours, function)}}
+
+
+def in_new_process(row: Row, settings: dict[str, str]) -> dict[str, dict[str, list]]:
+    """``time_row`` in a new process: what one row leaves in the allocator is not the next one's business.
+
+    Raises:
+        subprocess.CalledProcessError: it failed there, and has said why.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pairs.json"
+        subprocess.run([sys.executable, "-m", "tests.benchmarks", row.name, "--pairs", file], check=True, env={**os.environ, **settings})
+        return json.loads(file.read_text())
+
+
+def summarized(row: Row, times: dict[str, dict[str, list]]) -> dict:
     """One row of the file."""
     packages = versions(row)
-    ours, peers, limit = row.make(device)
-    check_same(row, ours, peers)
-    measured = {peer: {**measure(ours, theirs), "bar": row.bars.get(peer), "package": packages.get(peer)} for peer, theirs in peers.items()}
-    ((what, function),) = limit.items()
-    m = measured.get(what) or measure(ours, function)
+    peers = {peer: {**summary(taken), "bar": row.bars.get(peer), "package": packages.get(peer)} for peer, taken in times["peers"].items()}
+    ((what, taken),) = times["limit"].items()
+    m = summary(taken)
     share, (low, high) = 1 / m["ratio"], m["quartiles"]
     bound = {"what": what, "ms": m["theirs_ms"], "share": round(share, 4), "quartiles": [round(1 / high, 4), round(1 / low, 4)]}
-    return {"size": row.size, "peers": measured, "limit": bound}
+    return {"size": row.size, "peers": peers, "limit": bound}
 
 
 def show(name: str, measured: dict) -> None:
@@ -61,18 +95,19 @@ def show(name: str, measured: dict) -> None:
 
 def compare(first: Path, second: Path) -> int:
     """Print the rows of two files whose ratios differ by more than 15 %; then the exit status is 1."""
-    a, b = (json.loads(file.read_text())["rows"] for file in (first, second))
-    differ = 0
-    for name in [name for name in a if name in b]:
-        for peer in [peer for peer in a[name]["peers"] if peer in b[name]["peers"]]:
-            x, y = a[name]["peers"][peer]["ratio"], b[name]["peers"][peer]["ratio"]
-            if max(x / y, y / x) > REPEATS:
-                differ += 1
-                print(f"{name} / {peer}: {x:.3f} and {y:.3f}, {max(x / y, y / x) - 1:.0%} apart")
-    if alone := set(a) ^ set(b):
-        print(f"only in one file: {', '.join(sorted(alone))}")
-    print(f"{differ} ratios differ by more than {REPEATS - 1:.0%}")
-    return int(differ > 0)
+    ratios = []
+    for file in (first, second):
+        content = json.loads(file.read_text())
+        ratios.append({(memory, name, peer): m["ratio"] for memory in MEMORY for name, row in content.get(memory, {}).items() for peer, m in row["peers"].items()})
+    a, b = ratios
+    apart = {key: max(a[key] / b[key], b[key] / a[key]) for key in a if key in b}
+    differ = [key for key, factor in apart.items() if factor > REPEATS]
+    for key in differ:
+        print(f"{' / '.join(key)}: {a[key]:.3f} and {b[key]:.3f}, {apart[key] - 1:.0%} apart")
+    for key in a.keys() ^ b.keys():
+        print(f"only in one file: {' / '.join(key)}")
+    print(f"{len(differ)} of {len(apart)} ratios differ by more than {REPEATS - 1:.0%}")
+    return int(bool(differ))
 
 
 def main(argv=None) -> int:
@@ -82,29 +117,49 @@ def main(argv=None) -> int:
     known = rows()
     parser.add_argument("rows", nargs="*", help=f"default: all of {', '.join(known)}")
     parser.add_argument("--out", type=Path, default=records.folder(), help="folder of bench_<device>.json")
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # one row, once, as it is measured in a process of its own
     args = parser.parse_args(argv)
     if args.compare:
         return compare(*args.compare)
     if unknown := set(args.rows) - set(known):
         parser.error(f"rows: {', '.join(sorted(unknown))} given; accepted are {', '.join(known)}")
-    args.out.mkdir(parents=True, exist_ok=True)  # not after half an hour
     names = args.rows or list(known)
-    if len(names) > 1:
+    if args.pairs:
+        args.pairs.write_text(json.dumps(time_row(known[names[0]])))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)  # not after half an hour
+    for name in names:
+        versions(known[name])  # nor this
+    cuda = torch.cuda.is_available()
+    file = args.out / f"bench_{'cuda' if cuda else 'cpu'}.json"
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    memories = {"rows": {}} if cuda else MEMORY
+    times, failed = {memory: {name: {"peers": {}, "limit": {}} for name in names} for memory in memories}, set()
+    for k in range(PASSES):
         for name in names:
-            versions(known[name])  # not after half an hour
-        # each row in a process of its own: what one leaves in the allocator is not the next one's business
-        each = [subprocess.run([sys.executable, "-m", "tests.benchmarks", name, "--out", args.out], check=False).returncode for name in names]
-        return max(each)
-    torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    file = args.out / f"bench_{device.type}.json"
-    content = json.loads(file.read_text()) if file.is_file() else {"rows": {}}
-    content["rows"][names[0]] = run(known[names[0]], device)
-    content["rows"] = {name: content["rows"][name] for name in known if name in content["rows"]}
-    content["environment"] = experiment.environment()
-    records.write(file, content)
-    show(names[0], content["rows"][names[0]])
-    return 0
+            for memory, settings in memories.items():
+                if name in failed:
+                    continue
+                try:
+                    for part, taken in in_new_process(known[name], settings).items():
+                        for side, new in taken.items():
+                            times[memory][name][part].setdefault(side, []).extend(new)
+                except subprocess.CalledProcessError:
+                    failed.add(name)
+        for memory in memories:  # after each pass: a run that is stopped leaves what it has
+            measured = {**content.get(memory, {}), **{name: summarized(known[name], times[memory][name]) for name in names if name not in failed}}
+            content[memory] = {name: measured[name] for name in known if name in measured}
+        content["environment"] = experiment.environment()
+        records.write(file, content)
+        print(f"pass {k + 1} of {PASSES}", flush=True)
+    for memory in memories:
+        print(f"\n{memory}")
+        for name in names:
+            if name not in failed:
+                show(name, content[memory][name])
+    if failed:
+        print(f"\nfailed: {', '.join(sorted(failed))}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

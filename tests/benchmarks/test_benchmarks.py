@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import timing
-from tests.benchmarks.__main__ import check_same, compare, rows
+from tests.benchmarks.__main__ import check_same, compare, in_new_process, rows
 from tests.benchmarks.curves import CURVES
 from tests.benchmarks.peers import versions
 from tests.benchmarks.row import Row
@@ -17,20 +18,22 @@ from tests.benchmarks.timing import exponents
 from tricks_lib.lab import records
 
 
-def written(path, ratio, **others):
-    path.write_text(json.dumps({"rows": {"a row": {"peers": {"a peer": {"ratio": ratio}}}, **others}}))
+def written(path, ratio, memory="rows", **others):
+    steady = {"rows": {"a row": {"peers": {"a peer": {"ratio": 1.0}}}}}
+    path.write_text(json.dumps({**steady, memory: {"a row": {"peers": {"a peer": {"ratio": ratio}}}, **others}}))
     return path
 
 
+@pytest.mark.parametrize("memory", ["rows", "rows_memory_kept"])
 @pytest.mark.parametrize("ratio, status", [(0.5, 0), (0.57, 0), (0.58, 1), (0.43, 1)])
-def test_two_results_agree_within_15_percent(tmp_path, capsys, ratio, status):
-    assert compare(written(tmp_path / "a.json", 0.5), written(tmp_path / "b.json", ratio)) == status
+def test_two_results_agree_within_15_percent(tmp_path, capsys, memory, ratio, status):
+    assert compare(written(tmp_path / "a.json", 0.5, memory), written(tmp_path / "b.json", ratio, memory)) == status
     assert ("a row / a peer" in capsys.readouterr().out) == bool(status)
 
 
 def test_a_row_of_one_result_alone_is_named(tmp_path, capsys):
-    compare(written(tmp_path / "a.json", 1.0), written(tmp_path / "b.json", 1.0, lost={"peers": {}}))
-    assert "only in one file: lost" in capsys.readouterr().out
+    compare(written(tmp_path / "a.json", 1.0), written(tmp_path / "b.json", 1.0, lost={"peers": {"a peer": {"ratio": 1.0}}}))
+    assert "only in one file: rows / lost / a peer" in capsys.readouterr().out
 
 
 def test_a_missing_peer_is_an_error_that_names_it_not_a_silent_skip():
@@ -39,16 +42,69 @@ def test_a_missing_peer_is_an_error_that_names_it_not_a_silent_skip():
         versions(row)
 
 
-def test_results_go_into_a_folder_that_is_made_first(tmp_path, monkeypatch):
-    folder = tmp_path / "not" / "there"
+FIRST, SECOND = itertools.islice(rows(), 2)
+TAKEN = {"peers": {"a peer": [[1.0, 2.0]] * 5}, "limit": {"what must be done": [[1.0, 0.5]] * 5}}
 
-    def run(row, device):
-        assert folder.is_dir(), "what is measured now could not be written"
-        return {"size": "", "peers": {}, "limit": {"what": "", "share": 1.0}}
 
-    monkeypatch.setattr(bench, "run", run)
-    assert bench.main([name := next(iter(rows())), "--out", str(folder)]) == 0
-    assert list(json.loads((folder / "bench_cpu.json").read_text())["rows"]) == [name]
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """``measured(in_new_process)``: the exit status and the written file of a run of two rows."""
+
+    def call(in_new_process):
+        monkeypatch.setattr(bench, "in_new_process", in_new_process)
+        folder = tmp_path / "not" / "there"
+        try:
+            status = bench.main([FIRST, SECOND, "--out", str(folder)])
+        except KeyboardInterrupt:
+            status = "stopped"
+        return status, json.loads((folder / "bench_cpu.json").read_text())
+
+    return call
+
+
+def test_the_pairs_of_a_row_are_spread_over_the_run(measured):
+    calls = []
+    status, content = measured(lambda row, settings: calls.append((row.name, settings)) or TAKEN)
+    both = list(bench.MEMORY.values())
+    assert status == 0 and calls == [(name, settings) for name in (FIRST, SECOND) for settings in both] * bench.PASSES
+    for memory in bench.MEMORY:
+        assert list(content[memory]) == [FIRST, SECOND]
+        m, limit = content[memory][FIRST]["peers"]["a peer"], content[memory][FIRST]["limit"]
+        assert m["ratio"] == 0.5 and m["samples"] == 5 * bench.PASSES and m["ours_ms"] == 1000
+        assert limit == {"what": "what must be done", "ms": 500, "share": 0.5, "quartiles": [0.5, 0.5]}
+
+
+def test_a_row_that_fails_takes_no_other_with_it(measured, capsys):
+    def fails(row, settings):
+        if row.name == FIRST:
+            raise subprocess.CalledProcessError(1, "")
+        return TAKEN
+
+    status, content = measured(fails)
+    assert status == 1 and f"failed: {FIRST}" in capsys.readouterr().out
+    assert all(list(content[memory]) == [SECOND] for memory in bench.MEMORY)
+
+
+def test_a_run_that_is_stopped_leaves_the_passes_it_has(measured):
+    calls = itertools.count()
+
+    def stopped(row, settings):
+        if next(calls) == 2 * 4 + 1:
+            raise KeyboardInterrupt
+        return TAKEN
+
+    status, content = measured(stopped)
+    assert status == "stopped" and content["rows"][SECOND]["peers"]["a peer"]["samples"] == 10
+
+
+def test_a_row_in_a_process_of_its_own(capfd):
+    row = rows()["min_p uniform"]
+    taken = in_new_process(row, bench.MEMORY["rows_memory_kept"])
+    assert [len(pairs) for part in taken.values() for pairs in part.values()] == [5, 5]
+    assert list(taken["peers"]) == ["transformers MinPLogitsWarper"] and list(taken["limit"]) == ["one copy of the logits"]
+    with pytest.raises(subprocess.CalledProcessError):
+        in_new_process(Row("no such row", "", None), {})
+    assert "rows: no such row given" in capfd.readouterr().err
 
 
 def test_a_peer_with_another_result_is_no_peer():
@@ -72,23 +128,35 @@ def test_exponents_of_a_square_and_of_nothing():
     assert exponents([1, 2, 4], [0, 0, 1]) == [None, None]
 
 
-def test_ratio_is_the_median_of_pairs_and_disturbed_samples_do_not_count(monkeypatch):
+def test_the_two_sides_alternate_and_disturbed_samples_do_not_count(monkeypatch):
     times = {"ours": itertools.cycle([2.0, 2.0, 2.2, 9.0]), "theirs": itertools.cycle([1.0])}
-    monkeypatch.setattr(timing, "sample", lambda function, calls: (t := next(times[function()]), t < 9))
-    m = timing.measure(lambda: "ours", lambda: "theirs", samples=9)
-    assert m["ratio"] == 2.0 and m["quartiles"] == [2.0, 2.2] and m["samples"] == 9 and m["tried"] > 9
-    assert m["ours_ms"] == 2000 and m["theirs_ms"] == 1000
+    order = []
+    monkeypatch.setattr(timing, "sample", lambda function, calls: (order.append(function()), t := next(times[function()]), t < 9)[1:])
+    assert timing.pairs(lambda: "ours", lambda: "theirs", samples=4) == [(2.0, 1.0), (2.2, 1.0), (2.0, 1.0), (2.0, 1.0)]
+    assert order == ["ours", "theirs"] * 6  # the calibration, four that count, one that does not
+
+
+def test_a_machine_that_is_never_quiet_still_gives_a_number(monkeypatch):
+    monkeypatch.setattr(timing, "sample", lambda function, calls: (1.0, False))
+    assert timing.pairs(lambda: None, lambda: None, samples=3) == [(1.0, 1.0)] * 3
+
+
+def test_ratio_is_the_median_of_the_pairs():
+    m = timing.summary([[4.0, 2.0], [3.0, 1.0], [1.0, 1.0], [5.0, 1.0], [4.0, 1.0]])
+    assert m == {"ratio": 3.0, "quartiles": [1.5, 4.5], "samples": 5, "ours_ms": 4000.0, "theirs_ms": 1000.0}
 
 
 def test_the_stored_results_are_of_the_rows_and_curves_that_there_are():
     """A renamed row leaves an old number on the pages."""
     known = rows()
-    stored = records.bench("cpu")["rows"]
-    assert set(stored) == set(known)
-    for name, row in known.items():
-        bars = {peer: m["bar"] for peer, m in stored[name]["peers"].items() if m["bar"]}
-        assert bars == row.bars and stored[name]["size"] == row.size, name
-        assert stored[name]["limit"]["ms"] > 0, name
+    for memory in bench.MEMORY:
+        stored = records.bench("cpu")[memory]
+        assert list(stored) == list(known)
+        for name, row in known.items():
+            bars = {peer: m["bar"] for peer, m in stored[name]["peers"].items() if m["bar"]}
+            assert bars == row.bars and stored[name]["size"] == row.size, name
+            assert stored[name]["limit"]["ms"] > 0, name
+            assert all(m["samples"] == 5 * bench.PASSES for m in stored[name]["peers"].values()), name
     assert list(records.bench("curves_cpu")["curves"]) == [curve.name for curve in CURVES]
 
 

@@ -18,21 +18,26 @@ def sample(function, calls: int) -> tuple[float, bool]:
     return wall / calls, torch.cuda.is_available() or cpu >= 0.95 * wall
 
 
-def measure(ours, theirs, samples: int = 15) -> dict:
-    """Median and quartiles of the ratio ours / theirs over paired, alternating samples of about 0.2 s each."""
+def pairs(ours, theirs, samples: int = 5, about: float = 0.1) -> list[tuple[float, float]]:
+    """Seconds a call of both, ``samples`` times in turn, each over as many calls as take ``about`` seconds."""
     for function in (ours, theirs):
         function()
-    calls = [max(1, round(0.2 / sample(function, 1)[0])) for function in (ours, theirs)]
-    ratios, seconds, tried = [], [], 0
-    while len(ratios) < samples and tried < 4 * samples:
+    calls = [max(1, round(about / sample(function, 1)[0])) for function in (ours, theirs)]
+    counted, tried = [], 0
+    while len(counted) < samples:
         tried += 1
         (a, clean_a), (b, clean_b) = sample(ours, calls[0]), sample(theirs, calls[1])
         if (clean_a and clean_b) or tried > 3 * samples:  # a machine that is never quiet still gives a number
-            ratios.append(a / b)
-            seconds.append((a, b))
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return {"ratio": round(median, 4), "quartiles": [round(low, 4), round(high, 4)], "samples": len(ratios), "tried": tried,
-            "ours_ms": round(1e3 * statistics.median(a for a, _ in seconds), 4), "theirs_ms": round(1e3 * statistics.median(b for _, b in seconds), 4)}  # fmt: skip
+            counted.append((a, b))
+    return counted
+
+
+def summary(pairs: list[tuple[float, float]]) -> dict:
+    """Median and quartiles of the ratio ours / theirs, and the median times."""
+    low, median, high = statistics.quantiles((a / b for a, b in pairs), n=4)
+    ours, theirs = (1e3 * statistics.median(side) for side in zip(*pairs))
+    return {"ratio": round(median, 4), "quartiles": [round(low, 4), round(high, 4)], "samples": len(pairs),
+            "ours_ms": round(ours, 4), "theirs_ms": round(theirs, 4)}  # fmt: skip
 
 
 def fastest_seconds(function, samples: int = 5, about: float = 0.05) -> float:

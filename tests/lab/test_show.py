@@ -65,7 +65,8 @@ def test_cost_has_a_row_for_each_function_and_compares_with_the_first():
 
 
 def test_ratios_are_those_of_the_bench():
-    measured = records.bench("cpu")["rows"]
+    bench = records.bench("cpu")
+    measured, kept = bench["rows"], bench["rows_memory_kept"]
     table = show.ratios(*measured)
     assert len(table) == sum(len(row["peers"]) for row in measured.values())
     for name, row in measured.items():
@@ -73,6 +74,7 @@ def test_ratios_are_those_of_the_bench():
             line = table.loc[f"{name} / {peer}"]
             assert float(line["time ratio"]) == pytest.approx(m["ratio"], abs=0.005 + 1e-9)
             assert [float(q) for q in line["quartiles"].split(" to ")] == pytest.approx(m["quartiles"], abs=0.005 + 1e-9)
+            assert float(line["memory kept"]) == pytest.approx(kept[name]["peers"][peer]["ratio"], abs=0.005 + 1e-9)
             assert line["size"] == row["size"]
 
 

@@ -81,21 +81,23 @@ def ratios(*rows: str):
     """What ``make bench`` measured on the CPU: our time over theirs, a line for each row and peer.
 
     Returns:
-        ``pandas.DataFrame`` with the columns "time ratio", "quartiles" and "size".
+        ``pandas.DataFrame`` with the columns "time ratio", its "quartiles", the ratio with freed "memory kept", and "size".
 
     Raises:
         ValueError: there is no such row.
     """
     import pandas
 
-    measured = records.bench("cpu")["rows"]
+    bench = records.bench("cpu")
+    measured, kept = bench["rows"], bench["rows_memory_kept"]
     if unknown := [row for row in rows if row not in measured]:
         raise ValueError(f"rows: no {', '.join(unknown)} was measured; there are {', '.join(measured)}")
     lines = {}
     for row in rows:
         for peer, m in measured[row]["peers"].items():
-            lines[f"{row} / {peer}"] = [f"{m['ratio']:.2f}", "{:.2f} to {:.2f}".format(*m["quartiles"]), measured[row]["size"]]
-    return pandas.DataFrame.from_dict(lines, orient="index", columns=["time ratio", "quartiles", "size"])
+            ratios = [f"{m['ratio']:.2f}", "{:.2f} to {:.2f}".format(*m["quartiles"]), f"{kept[row]['peers'][peer]['ratio']:.2f}"]
+            lines[f"{row} / {peer}"] = [*ratios, measured[row]["size"]]
+    return pandas.DataFrame.from_dict(lines, orient="index", columns=["time ratio", "quartiles", "memory kept", "size"])
 
 
 def allocated(function, cuda: bool) -> float:
