@@ -11,6 +11,7 @@ the caching allocator of a GPU keeps it. Results go to ``chapters/evidence/bench
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import pkgutil
@@ -75,12 +76,16 @@ def in_new_process(row: Row, settings: dict[str, str]) -> dict[str, dict[str, li
         return json.loads(file.read_text())
 
 
-def summarized(row: Row, times: dict[str, dict[str, list]]) -> dict:
-    """One row of the file."""
+def summarized(row: Row, passes: list[dict[str, dict[str, list]]]) -> dict:
+    """One row of the file, of what ``time_row`` gave in each pass."""
+
+    def of(part, side):
+        return summary([pair for times in passes for pair in times[part][side]])
+
     packages = versions(row)
-    peers = {peer: {**summary(taken), "bar": row.bars.get(peer), "package": packages.get(peer)} for peer, taken in times["peers"].items()}
-    ((what, taken),) = times["limit"].items()
-    m = summary(taken)
+    peers = {peer: {**of("peers", peer), "bar": row.bars.get(peer), "package": packages.get(peer)} for peer in passes[0]["peers"]}
+    (what,) = passes[0]["limit"]
+    m = of("limit", what)
     share, (low, high) = 1 / m["ratio"], m["quartiles"]
     bound = {"what": what, "ms": m["theirs_ms"], "share": round(share, 4), "quartiles": [round(1 / high, 4), round(1 / low, 4)]}
     return {"size": row.size, "peers": peers, "limit": bound}
@@ -134,20 +139,17 @@ def main(argv=None) -> int:
     file = args.out / f"bench_{'cuda' if cuda else 'cpu'}.json"
     content = json.loads(file.read_text()) if file.is_file() else {}
     memories = {"rows": {}} if cuda else MEMORY
-    times, failed = {memory: {name: {"peers": {}, "limit": {}} for name in names} for memory in memories}, set()
+    passes, failed = {memory: {name: [] for name in names} for memory in memories}, set()
     for k in range(PASSES):
-        for name in names:
-            for memory, settings in memories.items():
-                if name in failed:
-                    continue
-                try:
-                    for part, taken in in_new_process(known[name], settings).items():
-                        for side, new in taken.items():
-                            times[memory][name][part].setdefault(side, []).extend(new)
-                except subprocess.CalledProcessError:
-                    failed.add(name)
+        for name, memory in itertools.product(names, memories):
+            if name in failed:
+                continue
+            try:
+                passes[memory][name].append(in_new_process(known[name], memories[memory]))
+            except subprocess.CalledProcessError:
+                failed.add(name)
         for memory in memories:  # after each pass: a run that is stopped leaves what it has
-            measured = {**content.get(memory, {}), **{name: summarized(known[name], times[memory][name]) for name in names if name not in failed}}
+            measured = {**content.get(memory, {}), **{name: summarized(known[name], passes[memory][name]) for name in names if name not in failed}}
             content[memory] = {name: measured[name] for name in known if name in measured}
         content["environment"] = experiment.environment()
         records.write(file, content)

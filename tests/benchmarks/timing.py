@@ -18,11 +18,15 @@ def sample(function, calls: int) -> tuple[float, bool]:
     return wall / calls, torch.cuda.is_available() or cpu >= 0.95 * wall
 
 
+def calls_in(about: float, function) -> int:
+    """How many calls take ``about`` seconds, at least 1; the first call, which warms up, does not count."""
+    function()
+    return max(1, round(about / sample(function, 1)[0]))
+
+
 def pairs(ours, theirs, samples: int = 5, about: float = 0.1) -> list[tuple[float, float]]:
     """Seconds a call of both, ``samples`` times in turn, each over as many calls as take ``about`` seconds."""
-    for function in (ours, theirs):
-        function()
-    calls = [max(1, round(about / sample(function, 1)[0])) for function in (ours, theirs)]
+    calls = [calls_in(about, function) for function in (ours, theirs)]
     counted, tried = [], 0
     while len(counted) < samples:
         tried += 1
@@ -42,8 +46,7 @@ def summary(pairs: list[tuple[float, float]]) -> dict:
 
 def fastest_seconds(function, samples: int = 5, about: float = 0.05) -> float:
     """Of samples of ``about`` seconds each: what neighbours and interrupts add is never less than nothing."""
-    function()
-    calls = max(1, round(about / sample(function, 1)[0]))
+    calls = calls_in(about, function)
     return min(sample(function, calls)[0] for _ in range(samples))
 
 
