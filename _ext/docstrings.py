@@ -18,7 +18,11 @@ def as_typed(app, what, name, obj, options, lines):
         return
     out = []
     for line in lines:
-        starts = line.startswith("    ") and (not out or not out[-1]) and not next((o for o in reversed(out) if o), "").startswith("    ")
+        starts = (
+            line.startswith("    ")
+            and (not out or not out[-1])
+            and not next((o for o in reversed(out) if o), "").startswith("    ")
+        )
         out += ["::", "", line] if starts else [line]
     lines[:] = out
 

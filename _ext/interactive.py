@@ -1,4 +1,5 @@
-"""Bokeh's script, copied into the site and named by the pages that have an interactive figure, and by no other.
+"""Bokeh's script, copied into the site and named by the pages that have an interactive figure, and by no
+other.
 
 A figure of tricks_lib.lab.interactive that finds the script named on its page asks for nothing from outside.
 """
@@ -19,8 +20,12 @@ def copy(app):
 
 
 def name(app, page, template, context, doctree):
-    if doctree is not None and any('class="interactive"' in raw.astext() for raw in doctree.findall(nodes.raw)):
-        app.add_js_file("bokeh/bokeh.min.js", loading_method="defer")  # from within this event: for this page alone
+    if doctree is not None and any(
+        'class="interactive"' in raw.astext() for raw in doctree.findall(nodes.raw)
+    ):
+        app.add_js_file(
+            "bokeh/bokeh.min.js", loading_method="defer"
+        )  # from within this event: for this page alone
 
 
 def setup(app):

@@ -19,7 +19,11 @@ RELATIVE = re.compile(r'\b(href|src|action|data-content_root)="(?![#/]|[a-z]+:)(
 
 
 def page(app):
-    yield "404", {"title": "Page not found", "body": BODY, "metatags": '<meta name="robots" content="noindex">'}, "page.html"
+    yield (
+        "404",
+        {"title": "Page not found", "body": BODY, "metatags": '<meta name="robots" content="noindex">'},
+        "page.html",
+    )
 
 
 def make_absolute(app, exception):

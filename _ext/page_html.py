@@ -8,19 +8,25 @@ from sphinxext import opengraph
 
 
 def name_solutions(app, doctree):
-    """Cells that are folded whole are the solutions of exercises: on the page, and in print where they are open."""
+    """Cells that are folded whole are the solutions of exercises: on the page, and in print where they are
+    open.
+    """
     for cell in doctree.findall(nodes.container):
         if cell.get("hide_mode") == "all":
             cell["prompt_show"] = cell["prompt_hide"] = "Solution"
 
 
 def mend_roles(app, pagename, templatename, context, doctree):
-    """Docutils lists citations with a role that ARIA has since withdrawn: screen readers found no item in the list."""
+    """Docutils lists citations with a role that ARIA has since withdrawn: screen readers found no item in the
+    list.
+    """
     context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def first_paragraph(doctree, length, titles=frozenset()):
-    """The description of a page in search results and link previews: what it says first, whole words, without its tables."""
+    """The description of a page in search results and link previews: what it says first, whole words, without
+    its tables.
+    """
     for paragraph in doctree.findall(nodes.paragraph):
         text = re.sub(r"\\([a-z]*)[,;!]?", r"\1", paragraph.astext())  # formulas without their backslashes
         if text := " ".join(text.split()):

@@ -1,7 +1,8 @@
-"""Writes every page anew when something changed that all of them show or link to, and lists every page in the sitemap.
+"""Writes every page anew when something changed that all of them show or link to, and lists every page in the
+sitemap.
 
-Sphinx writes the pages whose source changed. The others would keep a navigation with old titles and links to sections
-that are gone, and sphinx-sitemap would forget them: it lists what is written.
+Sphinx writes the pages whose source changed. The others would keep a navigation with old titles and links to
+sections that are gone, and sphinx-sitemap would forget them: it lists what is written.
 """
 
 import hashlib
@@ -14,7 +15,10 @@ SHARED = ["_static", "_ext", "references.bib"]  # files that shape every page
 
 def shown_everywhere(app, env) -> str:
     """A fingerprint of titles, sections and their order, of all link targets, and of the shared files."""
-    pages = [(name, env.titles[name].astext(), env.tocs[name].astext(), env.toctree_includes.get(name)) for name in sorted(env.found_docs)]
+    pages = [
+        (name, env.titles[name].astext(), env.tocs[name].astext(), env.toctree_includes.get(name))
+        for name in sorted(env.found_docs)
+    ]
     targets = sorted(repr(target) for domain in env.domains.values() for target in domain.get_objects())
     digest = hashlib.sha256(repr((pages, targets)).encode())
     for path in (Path(app.srcdir, name) for name in SHARED):

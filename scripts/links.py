@@ -1,10 +1,11 @@
-"""Tries every link that leaves the site (`make links`, after `make site`), and reports those that lead nowhere.
+"""Tries every link that leaves the site (`make links`, after `make site`), and reports those that lead
+nowhere.
 
     python scripts/links.py [--strict]
 
-A report, no verdict: other people's servers are slow, refuse robots, or are out of reach today. Without a network it says so.
-With --strict the exit status is 1 if a link is gone for good (404, 410), which is what the weekly workflow asks for.
-Links inside the site are strict elsewhere: tests/site/test_site.py.
+A report, no verdict: other people's servers are slow, refuse robots, or are out of reach today. Without a
+network it says so. With --strict the exit status is 1 if a link is gone for good (404, 410), which is what
+the weekly workflow asks for. Links inside the site are strict elsewhere: tests/site/test_site.py.
 """
 
 import argparse
@@ -25,10 +26,16 @@ SECONDS = 20  # for one answer
 
 
 def outside(site: Path) -> dict[str, list[str]]:
-    """Address -> pages that link to it; the site's own addresses and the repository's are left out: they exist once it is published."""
+    """Address -> pages that link to it; the site's own addresses and the repository's are left out: they
+    exist once it is published.
+    """
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     owner, name = config["repository"]["url"].rstrip("/").split("/")[-2:]
-    own = (config["html"]["baseurl"], config["repository"]["url"], f"https://colab.research.google.com/github/{owner}/{name}/")
+    own = (
+        config["html"]["baseurl"],
+        config["repository"]["url"],
+        f"https://colab.research.google.com/github/{owner}/{name}/",
+    )
     found = defaultdict(list)
     for page in sorted(site.rglob("*.html")):
         if {"_static", "_sources", "_modules"} & set(page.relative_to(site).parts):
@@ -36,7 +43,11 @@ def outside(site: Path) -> dict[str, list[str]]:
         for link in BeautifulSoup(page.read_text("utf-8"), "html.parser").select("a[href]"):
             address = link["href"].partition("#")[0]
             name = str(page.relative_to(site))
-            if address.startswith(("http://", "https://")) and not address.startswith(own) and name not in found[address]:
+            if (
+                address.startswith(("http://", "https://"))
+                and not address.startswith(own)
+                and name not in found[address]
+            ):
                 found[address].append(name)
     return {address: pages for address, pages in found.items() if pages}
 
@@ -73,7 +84,9 @@ def main(argv=None) -> int:
         if one not in GONE and one != 200:
             print(f"not told ({one}): {address}  on {', '.join(links[address])}")
     fine = sum(one == 200 for one in answers.values())
-    print(f"{len(answers)} links: {fine} answer, {len(gone)} gone, {len(answers) - fine - len(gone)} not told")
+    print(
+        f"{len(answers)} links: {fine} answer, {len(gone)} gone, {len(answers) - fine - len(gone)} not told"
+    )
     return int(strict and bool(gone))
 
 

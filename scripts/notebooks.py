@@ -43,7 +43,9 @@ def source_hash(notebook, path: Path) -> str:
     files = [f for f in (ROOT / "tricks_lib").rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     files += (ROOT / "chapters" / "evidence").glob(f"{name}__*.json")
     files += (ROOT / "chapters" / "evidence").glob("bench_*.json")
-    for file in sorted(f for f in files if ".partial" not in f.suffixes):  # an experiment under way is no evidence
+    for file in sorted(
+        f for f in files if ".partial" not in f.suffixes
+    ):  # an experiment under way is no evidence
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
@@ -51,10 +53,12 @@ def source_hash(notebook, path: Path) -> str:
 
 def clean(notebook) -> None:
     """Only what a reader or nbval needs is stored, the same on every machine."""
-    notebook.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     for cell in notebook.cells:
         for key in ("execution", "collapsed", "scrolled", "ExecuteTime"):
             cell.metadata.pop(key, None)
@@ -122,7 +126,9 @@ def store(arguments) -> int:
         if wanted and stem not in wanted:
             continue
         notebook = nbformat.read(path, as_version=4)
-        if arguments.all or notebook.metadata.get("tricks_lib", {}).get("outputs_of") != source_hash(notebook, path):
+        if arguments.all or notebook.metadata.get("tricks_lib", {}).get("outputs_of") != source_hash(
+            notebook, path
+        ):
             changed.append(path)
         else:
             print(f"{path.name} is up to date")
@@ -130,14 +136,18 @@ def store(arguments) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
     for function in (run, store):
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
         command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at a time")
         if function is run:
-            command.add_argument("--into", default="_build/book", help="folder inside _build to run the copy in")
+            command.add_argument(
+                "--into", default="_build/book", help="folder inside _build to run the copy in"
+            )
         else:
             command.add_argument("--all", action="store_true", help="unchanged chapters too")
             command.add_argument("names", nargs="*", help="chapters, such as 01_mean_pooling")

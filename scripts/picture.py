@@ -15,10 +15,15 @@ FILE = Path(__file__).resolve().parent.parent / "_static" / "readme.png"
 
 
 def rows(found: list[gains.Gain]) -> dict[str, list]:
-    """Everything that is drawn: label -> gain of the trick and of its first control in points, each with its interval; largest first."""
+    """Everything that is drawn: label -> gain of the trick and of its first control in points, each with its
+    interval; largest first.
+    """
     keys = ("mean", "low", "high")
     shown = {g.label: {"gain": g.over_baseline, **dict(list(g.controls.items())[:1])} for g in found}
-    return {label: [[name, *(round(100 * d[k], 2) for k in keys)] for name, d in both.items()] for label, both in shown.items()}
+    return {
+        label: [[name, *(round(100 * d[k], 2) for k in keys)] for name, d in both.items()]
+        for label, both in shown.items()
+    }
 
 
 def fingerprint(found: list[gains.Gain]) -> str:

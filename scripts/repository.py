@@ -82,8 +82,11 @@ def main() -> int:
     match = PATTERN.fullmatch(sys.argv[1]) if len(sys.argv) == 2 else None
     if match is None:
         given = " ".join(sys.argv[1:]) or "nothing"
-        print(f"error: URL is {given}; accepted: https://github.com/OWNER/NAME "
-              "(Colab opens notebooks from GitHub)", file=sys.stderr)
+        print(
+            f"error: URL is {given}; accepted: https://github.com/OWNER/NAME "
+            "(Colab opens notebooks from GitHub)",
+            file=sys.stderr,
+        )
         return 2
     write("https://github.com/{}/{}".format(*match.groups()))
     wrong = agreement()

@@ -8,12 +8,17 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 # Tests of the book, which needs its own locked environment.
-NOT_THE_PACKAGE = ["tests/site", "tests/benchmarks", *(f"tests/test_{name}.py" for name in ("colab", "links", "make", "notebook_rules", "status"))]
+NOT_THE_PACKAGE = [
+    "tests/site",
+    "tests/benchmarks",
+    *(f"tests/test_{name}.py" for name in ("colab", "links", "make", "notebook_rules", "status")),
+]
 
 
 def lower_bounds() -> list[str]:
@@ -27,13 +32,39 @@ def check(end: str, constraints: list[str]) -> int:
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     (folder / "constraints.txt").write_text("\n".join(constraints) + "\n")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                    "--constraint", folder / "constraints.txt", f"{ROOT}[lab]", "pytest", "pytest-timeout", "hypothesis"], check=True)
+    subprocess.run(
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--constraint",
+            folder / "constraints.txt",
+            f"{ROOT}[lab]",
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+        ],
+        check=True,
+    )
     print(f"--- {end}", flush=True)
     settings = {"TRICKS_PROFILE": "mini", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([python, "-m", "pytest", "tests", *(f"--ignore={path}" for path in NOT_THE_PACKAGE),
-                           # A deprecation in a version nobody locked is not a failure of the package.
-                           "-W", "default"], cwd=ROOT, env=os.environ | settings).returncode
+    return subprocess.run(
+        [
+            python,
+            "-m",
+            "pytest",
+            "tests",
+            *(f"--ignore={path}" for path in NOT_THE_PACKAGE),
+            # A deprecation in a version nobody locked is not a failure of the package.
+            "-W",
+            "default",
+        ],
+        cwd=ROOT,
+        env=os.environ | settings,
+    ).returncode
 
 
 ENDS = {"lowest": lower_bounds, "newest": list}  # name: constraints
@@ -41,5 +72,7 @@ ENDS = {"lowest": lower_bounds, "newest": list}  # name: constraints
 if __name__ == "__main__":
     asked = sys.argv[1:] or list(ENDS)
     if unknown := set(asked) - set(ENDS):
-        sys.exit(f"error: {' '.join(sorted(unknown))} given, {' or '.join(ENDS)} is accepted, both by default")
+        sys.exit(
+            f"error: {' '.join(sorted(unknown))} given, {' or '.join(ENDS)} is accepted, both by default"
+        )
     sys.exit(max(check(end, ENDS[end]()) for end in asked))

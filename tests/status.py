@@ -1,7 +1,9 @@
-"""``python -m tests.status [NAME ...]`` (``make status``): every notebook of the book under nbval, one after another.
+"""``python -m tests.status [NAME ...]`` (``make status``): every notebook of the book under nbval, one after
+another.
 
-What the page "Status" shows goes to ``chapters/evidence/status.json``: the time of each, how many of its cells are compared,
-the hardware and the versions. A notebook that fails is not recorded. Run it on a quiet machine; the times are one run's.
+What the page "Status" shows goes to ``chapters/evidence/status.json``: the time of each, how many of its
+cells are compared, the hardware and the versions. A notebook that fails is not recorded. Run it on a quiet
+machine; the times are one run's.
 """
 
 import argparse
@@ -21,7 +23,13 @@ from tricks_lib.lab import experiment, records
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "chapters" / "evidence" / "status.json"
-NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg"]
+NBVAL = [
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-cell-timeout=600",
+    "--nbval-sanitize-with",
+    "tests/nbval_sanitize.cfg",
+]
 
 
 def notebooks() -> dict[str, Path]:
@@ -32,7 +40,9 @@ def notebooks() -> dict[str, Path]:
 
 
 def counts(path: Path) -> dict:
-    """Code cells of a notebook; those with text output, the only ones that nbval could compare; those that it does compare."""
+    """Code cells of a notebook; those with text output, the only ones that nbval could compare; those that it
+    does compare.
+    """
     cells = code_cells(nbformat.read(path, as_version=4))
     with_text = [cell for cell in cells if any(text for output in cell.outputs for text in texts(output))]
     return {"cells": len(cells), "with_text": len(with_text), "compared": sum(map(is_compared, with_text))}
@@ -45,7 +55,13 @@ def run(path: Path) -> dict:
         ValueError: a cell printed something else than is stored.
     """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NBVAL, path], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NBVAL, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise ValueError(f"{path.name}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
@@ -56,7 +72,12 @@ def run(path: Path) -> dict:
 def main(argv=None) -> int:
     known = notebooks()
     parser = argparse.ArgumentParser(prog="python -m tests.status", description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(known)}; what is recorded of the others stays")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"default: all of {', '.join(known)}; what is recorded of the others stays",
+    )
     names = parser.parse_args(argv).names or list(known)
     if unknown := set(names) - set(known):
         parser.error(f"NAME: {', '.join(sorted(unknown))} given; accepted are {', '.join(known)}")
@@ -69,9 +90,19 @@ def main(argv=None) -> int:
             failed.append(name)
             print(error, file=sys.stderr)
             continue
-        print(f"{name:20} {found['compared']} of {found['with_text']} cells with text compared, {found['cpu_seconds']:.0f} s of CPU", flush=True)
-        content["notebooks"] = {each: content["notebooks"][each] for each in known if each in content["notebooks"]}
-        content |= {"environment": experiment.environment(), "threads": os.environ.get("OMP_NUM_THREADS"), "date": datetime.date.today().isoformat()}
+        print(
+            f"{name:20} {found['compared']} of {found['with_text']} cells with text compared, "
+            f"{found['cpu_seconds']:.0f} s of CPU",
+            flush=True,
+        )
+        content["notebooks"] = {
+            each: content["notebooks"][each] for each in known if each in content["notebooks"]
+        }
+        content |= {
+            "environment": experiment.environment(),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "date": datetime.date.today().isoformat(),
+        }
         records.write(FILE, content)  # after each, so that an interruption loses nothing
     if failed:
         print(f"error: {', '.join(failed)}: not as stored, and not recorded", file=sys.stderr)

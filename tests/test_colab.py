@@ -18,12 +18,20 @@ torchaudio==2.9.0+cu126
 google-colab @ file:///colabtools/dist/google_colab-1.0.0.tar.gz
 scikit-learn==1.6.1
 """
-    assert colab.constraints(freeze) == ["numpy==2.0.2", "scikit-learn==1.6.1", "torch==2.9.0", "torchaudio==2.9.0"]
+    assert colab.constraints(freeze) == [
+        "numpy==2.0.2",
+        "scikit-learn==1.6.1",
+        "torch==2.9.0",
+        "torchaudio==2.9.0",
+    ]
 
 
 def test_a_list_without_torch_is_refused(colab, tmp_path, capsys):
     (tmp_path / "freeze.txt").write_text("numpy==2.0.2\ntransformers==4.57.1\n")
-    assert colab.main([str(tmp_path / "freeze.txt")]) == 2 and "has no version of torch" in capsys.readouterr().err
+    assert (
+        colab.main([str(tmp_path / "freeze.txt")]) == 2
+        and "has no version of torch" in capsys.readouterr().err
+    )
 
 
 def test_more_than_one_list_says_what_is_accepted(colab, capsys):

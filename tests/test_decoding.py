@@ -1,5 +1,6 @@
-"""Oracles: transformers' ``generate`` and logits processors, sequences recorded from transformers 4.55 (tests/fixtures),
-all sequences of a tiny vocabulary, plain float64 loops without batch or cache, and NumPy for the filters."""
+"""Oracles: transformers' ``generate`` and logits processors, sequences recorded from transformers 4.55
+(tests/fixtures), all sequences of a tiny vocabulary, plain float64 loops without batch or cache, and NumPy
+for the filters."""
 
 import itertools
 import json
@@ -21,9 +22,21 @@ from transformers.generation import logits_process
 
 from tricks_lib import decoding
 from tricks_lib.decoding import (
-    beam_search, block_repeated_ngrams, contrastive_search, diverse_beam_search, eta_filter, greedy_search, min_p_filter, next_token_table,
-    sample, sequence_log_prob, top_h_filter, top_k_filter, top_p_filter, typical_filter,
-)  # fmt: skip
+    beam_search,
+    block_repeated_ngrams,
+    contrastive_search,
+    diverse_beam_search,
+    eta_filter,
+    greedy_search,
+    min_p_filter,
+    next_token_table,
+    sample,
+    sequence_log_prob,
+    top_h_filter,
+    top_k_filter,
+    top_p_filter,
+    typical_filter,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 tiny_gpt2, prompts = map(runpy.run_path(str(FIXTURES / "record_decoding.py")).get, ("tiny_gpt2", "prompts"))
@@ -51,14 +64,24 @@ class Bigrams(nn.Module):
     def get_input_embeddings(self):
         return SimpleNamespace(num_embeddings=len(self.table), weight=self.table)
 
-    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=True, output_hidden_states=False):
+    def forward(
+        self, input_ids, attention_mask=None, past_key_values=None, use_cache=True, output_hidden_states=False
+    ):
         self.columns_seen.append(input_ids.shape[1])
         cache = SimpleNamespace(reorder_cache=lambda rows: None)
-        return SimpleNamespace(logits=self.table[input_ids], past_key_values=cache, hidden_states=[self.table[input_ids]])
+        return SimpleNamespace(
+            logits=self.table[input_ids], past_key_values=cache, hidden_states=[self.table[input_ids]]
+        )
 
 
 def bigrams(vocab_size=12, seed=0, scale=2.0, **config):
-    return Bigrams(scale * torch.randn(vocab_size, vocab_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), **config)
+    return Bigrams(
+        scale
+        * torch.randn(
+            vocab_size, vocab_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        ),
+        **config,
+    )
 
 
 @pytest.fixture
@@ -96,11 +119,36 @@ def np_entropy(p):
 
 
 FILTERS = {  # ours, parameter, the set of tokens by definition, transformers' class
-    "top-k": (top_k_filter, 7, lambda p, k: set(np.argsort(-p, kind="stable")[:k].tolist()), "TopKLogitsWarper"),
-    "top-p": (top_p_filter, 0.8, lambda p, mass: smallest_set(p, np.argsort(-p, kind="stable"), mass), "TopPLogitsWarper"),
-    "min-p": (min_p_filter, 0.1, lambda p, share: set(np.flatnonzero(p >= share * p.max()).tolist()), "MinPLogitsWarper"),
-    "typical": (typical_filter, 0.6, lambda p, mass: smallest_set(p, np.argsort(np.abs(-np.log(p) - np_entropy(p))), mass), "TypicalLogitsWarper"),
-    "eta": (eta_filter, 0.02, lambda p, eta: set(np.flatnonzero(p >= min(eta, eta**0.5 * np.exp(-np_entropy(p)))).tolist()), "EtaLogitsWarper"),
+    "top-k": (
+        top_k_filter,
+        7,
+        lambda p, k: set(np.argsort(-p, kind="stable")[:k].tolist()),
+        "TopKLogitsWarper",
+    ),
+    "top-p": (
+        top_p_filter,
+        0.8,
+        lambda p, mass: smallest_set(p, np.argsort(-p, kind="stable"), mass),
+        "TopPLogitsWarper",
+    ),
+    "min-p": (
+        min_p_filter,
+        0.1,
+        lambda p, share: set(np.flatnonzero(p >= share * p.max()).tolist()),
+        "MinPLogitsWarper",
+    ),
+    "typical": (
+        typical_filter,
+        0.6,
+        lambda p, mass: smallest_set(p, np.argsort(np.abs(-np.log(p) - np_entropy(p))), mass),
+        "TypicalLogitsWarper",
+    ),
+    "eta": (
+        eta_filter,
+        0.02,
+        lambda p, eta: set(np.flatnonzero(p >= min(eta, eta**0.5 * np.exp(-np_entropy(p)))).tolist()),
+        "EtaLogitsWarper",
+    ),
     "top-h": (top_h_filter, 0.6, np_top_h, "TopHLogitsWarper"),
 }
 named_filters = pytest.mark.parametrize("name", FILTERS)
@@ -113,7 +161,11 @@ def test_filter_keeps_the_set_of_its_definition(name, dtype, scale):
     ours, value, definition, _ = FILTERS[name]
     rng = np.random.default_rng(int(10 * scale))
     for _ in range(5):
-        logits = torch.from_numpy(scale * rng.normal(size=150)).to(dtype).unique()[torch.from_numpy(rng.permutation(60))]
+        logits = (
+            torch.from_numpy(scale * rng.normal(size=150))
+            .to(dtype)
+            .unique()[torch.from_numpy(rng.permutation(60))]
+        )
         out = ours(logits, value)
         assert out.dtype == dtype and kept(out) == definition(np_softmax(logits), value)
         assert torch.equal(out[out.isfinite()], logits[out.isfinite()])
@@ -146,11 +198,17 @@ def test_filter_leaves_blocked_tokens_blocked(name):
     logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
     blocked = logits.masked_fill(torch.arange(50) % 2 == 0, -math.inf)
     out = ours(blocked, value)
-    assert not out.isnan().any() and out[:, ::2].isinf().all() and torch.equal(out[:, 1::2], ours(logits[:, 1::2], value))
+    assert (
+        not out.isnan().any()
+        and out[:, ::2].isinf().all()
+        and torch.equal(out[:, 1::2], ours(logits[:, 1::2], value))
+    )
 
 
 @named_filters
-@pytest.mark.parametrize("wrong", [[math.nan, 0.0, 1.0], [math.inf, 0.0, 1.0], [-math.inf] * 3], ids=["NaN", "inf", "all blocked"])
+@pytest.mark.parametrize(
+    "wrong", [[math.nan, 0.0, 1.0], [math.inf, 0.0, 1.0], [-math.inf] * 3], ids=["NaN", "inf", "all blocked"]
+)
 def test_filter_refuses_rows_that_are_no_distribution(name, wrong):
     """They came back as a row of -inf, without a word."""
     ours, value, *_ = FILTERS[name]
@@ -173,7 +231,9 @@ def test_filter_passes_the_gradient_of_the_tokens_it_keeps(name):
     assert gradcheck(lambda x: ours(x, value).masked_fill(ours(x, value).isinf(), 0), logits)
 
 
-with_ties = st.lists(st.integers(-12, 12), min_size=1, max_size=40).map(lambda values: torch.tensor(values) / 2)
+with_ties = st.lists(st.integers(-12, 12), min_size=1, max_size=40).map(
+    lambda values: torch.tensor(values) / 2
+)
 
 
 @given(with_ties, st.integers(1, 45))
@@ -224,7 +284,12 @@ def test_typical_is_the_smallest_set_of_the_most_typical_tokens(logits, mass):
 
 def test_filters_at_the_ends_of_their_ranges():
     logits = torch.tensor([[0.1, 2.0, -1.0, 2.0]])
-    for filtered in (top_k_filter(logits, 9), top_p_filter(logits, 1), min_p_filter(logits, 0), typical_filter(logits, 1)):
+    for filtered in (
+        top_k_filter(logits, 9),
+        top_p_filter(logits, 1),
+        min_p_filter(logits, 0),
+        typical_filter(logits, 1),
+    ):
         assert torch.equal(filtered, logits)
     assert top_p_filter(logits, 0).isfinite().tolist() == [[False, True, False, False]]
     assert min_p_filter(logits, 1).isfinite().tolist() == [[False, True, False, True]]
@@ -240,22 +305,38 @@ def test_ngram_blocking_agrees_with_transformers(size):
         assert torch.equal(block_repeated_ngrams(logits, ids, size), theirs(ids, logits))
 
 
-# ------------------------------------------------------------------------------------------------ greedy and beam search
+# ------------------------------------------------------------------------------------------------ greedy and
+# beam search
 
 
 def random_case(seed):
-    """A tiny model in float64, two to four prompts of different length padded on the left, options of both searches and of beams."""
+    """A tiny model in float64, two to four prompts of different length padded on the left, options of both
+    searches and of beams.
+    """
     rng = np.random.RandomState(5000 + seed)
-    model = tiny_gpt2(seed, vocab_size=24, hidden_size=(16, 32)[rng.randint(2)], num_layers=rng.randint(1, 3), std=0.4)
+    model = tiny_gpt2(
+        seed, vocab_size=24, hidden_size=(16, 32)[rng.randint(2)], num_layers=rng.randint(1, 3), std=0.4
+    )
     lengths = rng.choice(np.arange(1, 9), size=rng.randint(2, 5), replace=False)
-    ids, mask = torch.full((len(lengths), lengths.max()), PAD), torch.zeros(len(lengths), lengths.max(), dtype=torch.long)
+    ids, mask = (
+        torch.full((len(lengths), lengths.max()), PAD),
+        torch.zeros(len(lengths), lengths.max(), dtype=torch.long),
+    )
     for row, n in enumerate(lengths):
         ids[row, -n:], mask[row, -n:] = torch.from_numpy(rng.randint(12, 24, size=n)), 1
     model.generation_config.eos_token_id = (None, 2, [2, 5], [2, 4, 5, 6, 7, 8, 9])[rng.randint(4)]
-    shared = {"attention_mask": mask, "max_new_tokens": int(rng.randint(3, 8)), "no_repeat_ngram_size": int(rng.randint(4))}
+    shared = {
+        "attention_mask": mask,
+        "max_new_tokens": int(rng.randint(3, 8)),
+        "no_repeat_ngram_size": int(rng.randint(4)),
+    }
     K = int(rng.randint(2, 6))
-    beams = {"num_beams": K, "length_penalty": (1.0, 0.0, 0.6, 2.0, -1.0)[rng.randint(5)], "early_stopping": (False, True, "never")[rng.randint(3)],
-             "num_return_sequences": int(rng.randint(1, K + 1))}  # fmt: skip
+    beams = {
+        "num_beams": K,
+        "length_penalty": (1.0, 0.0, 0.6, 2.0, -1.0)[rng.randint(5)],
+        "early_stopping": (False, True, "never")[rng.randint(3)],
+        "num_return_sequences": int(rng.randint(1, K + 1)),
+    }
     return model, ids, shared, beams
 
 
@@ -266,7 +347,10 @@ def test_greedy_and_beam_agree_with_generate_on_200_random_models(chunk):
         model, ids, shared, beams = random_case(seed)
         found = greedy_search(model, ids, **shared)
         assert torch.equal(found, model.generate(ids, do_sample=False, **shared)), seed
-        assert torch.equal(beam_search(model, ids, **shared, **beams), model.generate(ids, do_sample=False, **shared, **beams)), seed
+        assert torch.equal(
+            beam_search(model, ids, **shared, **beams),
+            model.generate(ids, do_sample=False, **shared, **beams),
+        ), seed
         ended += int((found[:, -1] == PAD).any())
     assert ended >= 3, "end tokens hardly came: the test would not see how rows end"
 
@@ -278,14 +362,26 @@ def test_greedy_agrees_with_generate_in_half_and_single_precision():
         assert torch.equal(greedy_search(model, ids, 10, attention_mask=mask), theirs)
 
 
-SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 32}
+SIZES = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 32,
+}
 ARCHITECTURES = {  # cached, with learned, rotary and no positions, sliding windows, shared heads
     "Llama": SIZES,
     "Mistral": SIZES | {"sliding_window": 4, "num_key_value_heads": 1},
     "Gemma2": SIZES | {"sliding_window": 4, "num_key_value_heads": 1, "head_dim": 4},
     "GPTNeoX": SIZES,
-    "OPT": {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 16, "max_position_embeddings": 32,
-            "word_embed_proj_dim": 8},
+    "OPT": {
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "ffn_dim": 16,
+        "max_position_embeddings": 32,
+        "word_embed_proj_dim": 8,
+    },
     "Bloom": {"hidden_size": 8, "n_layer": 2, "n_head": 2},
 }
 
@@ -293,12 +389,23 @@ ARCHITECTURES = {  # cached, with learned, rotary and no positions, sliding wind
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_greedy_and_beam_agree_with_generate_on_other_architectures(name):
     torch.manual_seed(0)
-    sizes = {"vocab_size": 24, "bos_token_id": 1, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_range": 0.4} | ARCHITECTURES[name]
-    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**sizes)).eval()
+    sizes = {
+        "vocab_size": 24,
+        "bos_token_id": 1,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+        "initializer_range": 0.4,
+    } | ARCHITECTURES[name]
+    model = getattr(transformers, f"{name}ForCausalLM")(
+        getattr(transformers, f"{name}Config")(**sizes)
+    ).eval()
     ids, mask = prompts(1, 3, vocab_size=24)
     shared = {"attention_mask": mask, "max_new_tokens": 8}
     assert torch.equal(greedy_search(model, ids, **shared), model.generate(ids, do_sample=False, **shared))
-    assert torch.equal(beam_search(model, ids, num_beams=3, **shared), model.generate(ids, num_beams=3, do_sample=False, **shared))
+    assert torch.equal(
+        beam_search(model, ids, num_beams=3, **shared),
+        model.generate(ids, num_beams=3, do_sample=False, **shared),
+    )
     assert contrastive_search(model, ids, **shared).shape[0] == 3
 
 
@@ -318,39 +425,63 @@ def test_beam_search_finds_the_best_of_all_sequences_of_a_tiny_vocabulary(length
     for tokens in all_sequences(4, length):
         with torch.no_grad():
             log_p = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        scored.append((sum(log_p[i, token].item() for i, token in enumerate(tokens)) / len(tokens) ** length_penalty, tokens))
+        scored.append(
+            (
+                sum(log_p[i, token].item() for i, token in enumerate(tokens)) / len(tokens) ** length_penalty,
+                tokens,
+            )
+        )
     best = sorted(scored, reverse=True)[:3]
-    options = {"num_beams": 64, "length_penalty": length_penalty, "early_stopping": "never", "num_return_sequences": 3}
+    options = {
+        "num_beams": 64,
+        "length_penalty": length_penalty,
+        "early_stopping": "never",
+        "num_return_sequences": 3,
+    }
     found = beam_search(model, torch.tensor([prompt]), length, **options)
     width = max(len(tokens) for _, tokens in best)
     assert found[:, 3:].tolist() == [[*tokens, *[PAD] * (width - len(tokens))] for _, tokens in best]
     scores = sequence_log_prob(model, found, 3, length_penalty=length_penalty)
-    torch.testing.assert_close(scores, torch.tensor([score for score, _ in best], dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        scores, torch.tensor([score for score, _ in best], dtype=torch.float64), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_one_beam_is_greedy_search_and_one_group_is_beam_search():
     for seed in range(4):
         model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
         shared = {"attention_mask": mask, "max_new_tokens": 7}
-        assert torch.equal(beam_search(model, ids, num_beams=1, eos_token_id=[], **shared), greedy_search(model, ids, eos_token_id=[], **shared))
-        assert torch.equal(diverse_beam_search(model, ids, num_beams=3, num_beam_groups=1, **shared), beam_search(model, ids, num_beams=3, **shared))
+        assert torch.equal(
+            beam_search(model, ids, num_beams=1, eos_token_id=[], **shared),
+            greedy_search(model, ids, eos_token_id=[], **shared),
+        )
+        assert torch.equal(
+            diverse_beam_search(model, ids, num_beams=3, num_beam_groups=1, **shared),
+            beam_search(model, ids, num_beams=3, **shared),
+        )
 
 
 def test_beam_search_with_more_beams_than_the_vocabulary_has_continuations():
     model = bigrams(vocab_size=4)
     found = beam_search(model, torch.tensor([[0]]), 2, num_beams=16, num_return_sequences=13)
     distinct = {tuple(row) for row in found[:, 1:].tolist()}
-    assert distinct == {(*tokens, *[PAD] * (2 - len(tokens))) for tokens in all_sequences(4, 2)} and len(distinct) == 13
+    assert (
+        distinct == {(*tokens, *[PAD] * (2 - len(tokens))) for tokens in all_sequences(4, 2)}
+        and len(distinct) == 13
+    )
 
 
 def test_finished_beams_are_padded_with_pad_also_where_its_id_is_zero():
     model, ids = bigrams(scale=0.5), torch.randint(4, 12, (6, 2), generator=torch.Generator().manual_seed(0))
-    zero, one = (beam_search(model, ids, 6, num_beams=3, num_return_sequences=3, pad_token_id=pad) for pad in (0, 1))
+    zero, one = (
+        beam_search(model, ids, 6, num_beams=3, num_return_sequences=3, pad_token_id=pad) for pad in (0, 1)
+    )
     after = (zero == EOS).long().cumsum(1) - (zero == EOS).long() > 0
     assert after.any() and (zero[after] == 0).all() and torch.equal(zero.masked_fill(after, 1), one)
 
 
-# ------------------------------------------------------------------------------------------------ modes that left transformers
+# ------------------------------------------------------------------------------------------------ modes that
+# left transformers
 
 
 RECORDED = json.loads((FIXTURES / "decoding.json").read_text())
@@ -380,13 +511,17 @@ def plain_contrastive(model, tokens, new, alpha, k):
         scores = {}
         for v in p.topk(k).indices.tolist():
             state = run([*tokens, v])[1][-1]
-            scores[v] = (1 - alpha) * p[v] - alpha * max(torch.cosine_similarity(state, earlier, dim=0) for earlier in states)
+            scores[v] = (1 - alpha) * p[v] - alpha * max(
+                torch.cosine_similarity(state, earlier, dim=0) for earlier in states
+            )
         tokens = [*tokens, max(scores, key=scores.get)]
     return tokens
 
 
 def plain_diverse(model, tokens, new, beams, groups, penalty):
-    """Algorithm 1 of Vijayakumar et al., one prompt, without end tokens, in float64, the whole prefix again in each step."""
+    """Algorithm 1 of Vijayakumar et al., one prompt, without end tokens, in float64, the whole prefix again
+    in each step.
+    """
     size = beams // groups
     found = [[(0.0, list(tokens))] for _ in range(groups)]
     for _ in range(new):
@@ -396,7 +531,10 @@ def plain_diverse(model, tokens, new, beams, groups, penalty):
             for score, prefix in found[g]:
                 with torch.no_grad():
                     log_p = model(torch.tensor([prefix])).logits[0, -1].double().log_softmax(-1)
-                options += [(score + log_p[v].item() - penalty * chosen.count(v), [*prefix, v]) for v in range(len(log_p))]
+                options += [
+                    (score + log_p[v].item() - penalty * chosen.count(v), [*prefix, v])
+                    for v in range(len(log_p))
+                ]
             found[g] = sorted(options, reverse=True)[:size]
             chosen += [prefix[-1] for _, prefix in found[g]]
     return [prefix for _, prefix in sorted(itertools.chain(*found), reverse=True)]
@@ -414,7 +552,9 @@ def test_contrastive_search_equals_a_plain_float64_loop(seed):
 def test_diverse_beam_search_equals_a_plain_float64_loop(seed):
     model, (ids, _) = tiny_gpt2(seed, num_layers=2), prompts(seed, 1, padded=False)
     beams, groups, penalty = [(4, 2, 0.5), (6, 3, 1.0), (3, 3, 2.0), (4, 1, 0.0)][seed]
-    found = diverse_beam_search(model, ids, 5, beams, groups, penalty, eos_token_id=[], num_return_sequences=beams)
+    found = diverse_beam_search(
+        model, ids, 5, beams, groups, penalty, eos_token_id=[], num_return_sequences=beams
+    )
     assert found.tolist() == plain_diverse(model, ids[0].tolist(), 5, beams, groups, penalty)
 
 
@@ -423,27 +563,36 @@ def test_contrastive_search_without_penalty_or_choice_is_greedy():
         model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 2)
         greedy = greedy_search(model, ids, 8, attention_mask=mask)
         for penalty_alpha, top_k in ((0.0, 5), (0.7, 1)):
-            assert torch.equal(contrastive_search(model, ids, 8, penalty_alpha, top_k, attention_mask=mask), greedy)
+            assert torch.equal(
+                contrastive_search(model, ids, 8, penalty_alpha, top_k, attention_mask=mask), greedy
+            )
 
 
 def test_contrastive_search_never_chooses_a_blocked_token_for_its_novelty():
     """With fewer tokens left than candidates, a blocked one has p = 0 and perhaps the smallest likeness."""
     only = lambda ids, scores: scores.masked_fill(torch.arange(12) != 7, -math.inf)  # noqa: E731
-    assert contrastive_search(bigrams(eos=[]), torch.tensor([[5, 7]]), 5, 0.9, 4, logits_processor=only).tolist() == [[5] + [7] * 6]
+    assert contrastive_search(
+        bigrams(eos=[]), torch.tensor([[5, 7]]), 5, 0.9, 4, logits_processor=only
+    ).tolist() == [[5] + [7] * 6]
 
 
 def test_contrastive_search_compares_half_precision_states_in_float32():
     model, dtypes = tiny_gpt2(0).to(torch.bfloat16), []
     normalize = torch.nn.functional.normalize
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.functional, "normalize", lambda x, **k: dtypes.append(x.dtype) or normalize(x, **k))
+        patch.setattr(
+            torch.nn.functional, "normalize", lambda x, **k: dtypes.append(x.dtype) or normalize(x, **k)
+        )
         contrastive_search(model, prompts(0, 1, padded=False)[0], 3)
     assert set(dtypes) == {torch.float32}
 
 
 def test_contrastive_search_does_not_repeat_itself_where_greedy_does():
     table = torch.full((12, 12), -3.0)
-    table[torch.arange(12), torch.arange(12)], table[torch.arange(12), (torch.arange(12) + 1) % 12] = 1.0, 0.8  # itself, or else the next id
+    table[torch.arange(12), torch.arange(12)], table[torch.arange(12), (torch.arange(12) + 1) % 12] = (
+        1.0,
+        0.8,
+    )  # itself, or else the next id
     model = Bigrams(table, eos=[])
     assert greedy_search(model, torch.tensor([[4]]), 6).tolist() == [[4] * 7]
     assert len(set(contrastive_search(model, torch.tensor([[4]]), 6, 0.6, 3)[0].tolist())) == 7
@@ -451,8 +600,12 @@ def test_contrastive_search_does_not_repeat_itself_where_greedy_does():
 
 def test_groups_choose_different_first_tokens_under_a_strong_penalty(model):
     ids, _ = prompts(0, 1, padded=False)
-    alike = diverse_beam_search(model, ids, 1, 4, 4, diversity_penalty=0.0, num_return_sequences=4, eos_token_id=[])
-    apart = diverse_beam_search(model, ids, 1, 4, 4, diversity_penalty=50.0, num_return_sequences=4, eos_token_id=[])
+    alike = diverse_beam_search(
+        model, ids, 1, 4, 4, diversity_penalty=0.0, num_return_sequences=4, eos_token_id=[]
+    )
+    apart = diverse_beam_search(
+        model, ids, 1, 4, 4, diversity_penalty=50.0, num_return_sequences=4, eos_token_id=[]
+    )
     assert len(set(alike[:, -1].tolist())) == 1 and len(set(apart[:, -1].tolist())) == 4
 
 
@@ -461,8 +614,16 @@ def test_groups_choose_different_first_tokens_under_a_strong_penalty(model):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.2}, {"typical_p": 0.6}, {"eta_cutoff": 0.1},
-     {"temperature": 1.5, "top_k": 6, "top_p": 0.9, "min_p": 0.05}],
+    [
+        {},
+        {"temperature": 0.5},
+        {"top_k": 3},
+        {"top_p": 0.7},
+        {"min_p": 0.2},
+        {"typical_p": 0.6},
+        {"eta_cutoff": 0.1},
+        {"temperature": 1.5, "top_k": 6, "top_p": 0.9, "min_p": 0.05},
+    ],
     ids=str,
 )
 def test_sample_equals_generate_under_the_same_seed(options):
@@ -471,13 +632,24 @@ def test_sample_equals_generate_under_the_same_seed(options):
         torch.manual_seed(seed)
         ours = sample(model, ids, 8, attention_mask=mask, **options)
         torch.manual_seed(seed)
-        theirs = model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=True, **({"top_k": 0} | options))
+        theirs = model.generate(
+            ids, attention_mask=mask, max_new_tokens=8, do_sample=True, **({"top_k": 0} | options)
+        )
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"temperature": 0.3}, {"top_k": 4}, {"top_p": 0.5}, {"min_p": 0.3}, {"typical_p": 0.4}, {"eta_cutoff": 0.2}, {"top_h": 0.5}],
+    [
+        {},
+        {"temperature": 0.3},
+        {"top_k": 4},
+        {"top_p": 0.5},
+        {"min_p": 0.3},
+        {"typical_p": 0.4},
+        {"eta_cutoff": 0.2},
+        {"top_h": 0.5},
+    ],
     ids=str,
 )
 def test_sample_draws_from_the_filtered_distribution_and_nothing_else(options):
@@ -488,7 +660,9 @@ def test_sample_draws_from_the_filtered_distribution_and_nothing_else(options):
     for name, value in options.items():
         logits = by_name[name](logits, value)
     p = logits.softmax(-1)
-    drawn = sample(model, torch.full((N, 1), 5), 1, generator=torch.Generator().manual_seed(0), **options)[:, 1]
+    drawn = sample(model, torch.full((N, 1), 5), 1, generator=torch.Generator().manual_seed(0), **options)[
+        :, 1
+    ]
     share = torch.bincount(drawn, minlength=12) / N
     assert (share[p == 0] == 0).all() and ((share - p).abs() <= 5 * (p * (1 - p) / N).sqrt() + 1e-9).all()
 
@@ -500,11 +674,14 @@ def test_sample_adds_no_top_k_of_50_of_its_own():
 
 def test_sample_with_the_same_generator_state_gives_the_same_tokens(model):
     ids, _ = prompts(0, 2, padded=False)
-    one, two, other = (sample(model, ids, 12, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, two, other = (
+        sample(model, ids, 12, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
-# ------------------------------------------------------------------------------------------------ what all modes share
+# ------------------------------------------------------------------------------------------------ what all
+# modes share
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -514,19 +691,38 @@ def test_a_row_does_not_depend_on_its_padding_or_its_neighbours_or_their_order(m
         model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 4)
         together = decode(model, ids, 8, attention_mask=mask, **options)
         order = torch.tensor([2, 0, 3, 1])
-        assert torch.equal(decode(model, ids[order], 8, attention_mask=mask[order], **options), together[order])
+        assert torch.equal(
+            decode(model, ids[order], 8, attention_mask=mask[order], **options), together[order]
+        )
         for row in range(4):
             alone = decode(model, ids[row, row:][None], 8, **options)[0]
-            assert together[row, row:].tolist() == alone.tolist() + [PAD] * (together.shape[1] - row - len(alone))
+            assert together[row, row:].tolist() == alone.tolist() + [PAD] * (
+                together.shape[1] - row - len(alone)
+            )
 
 
-@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 6), st.integers(0, 5), st.sampled_from(sorted(MODES)))
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(0, 5),
+    st.sampled_from(sorted(MODES)),
+)
 @settings(max_examples=60, deadline=None)
 def test_any_amount_of_left_padding_gives_the_same_continuation(seed, B, T, padding, mode):
     decode, options = MODES[mode]
-    model, ids = bigrams(seed=seed), torch.randint(4, 12, (B, T), generator=torch.Generator().manual_seed(seed))
-    padded, mask = (torch.cat([torch.full((B, padding), fill), x], dim=1) for fill, x in ((PAD, ids), (0, torch.ones_like(ids))))
-    assert torch.equal(decode(model, padded, 5, attention_mask=mask, **options)[:, padding:], decode(model, ids, 5, **options))
+    model, ids = (
+        bigrams(seed=seed),
+        torch.randint(4, 12, (B, T), generator=torch.Generator().manual_seed(seed)),
+    )
+    padded, mask = (
+        torch.cat([torch.full((B, padding), fill), x], dim=1)
+        for fill, x in ((PAD, ids), (0, torch.ones_like(ids)))
+    )
+    assert torch.equal(
+        decode(model, padded, 5, attention_mask=mask, **options)[:, padding:],
+        decode(model, ids, 5, **options),
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -544,22 +740,31 @@ def test_a_row_stops_at_any_end_token_and_is_padding_after_it(mode, ends):
 @pytest.mark.parametrize("mode", ["greedy", "contrastive"])
 def test_decoding_ends_when_every_row_has_ended(mode):
     decode, options = MODES[mode]
-    table = torch.full((12, 12), -5.0).scatter(1, ((torch.arange(12) - 1) % 12)[:, None], 9.0)  # counts down to the end token 2
+    table = torch.full((12, 12), -5.0).scatter(
+        1, ((torch.arange(12) - 1) % 12)[:, None], 9.0
+    )  # counts down to the end token 2
     found = decode(Bigrams(table), torch.tensor([[5], [4]]), 50, **options)
     assert found.tolist() == [[5, 4, 3, 2], [4, 3, 2, PAD]]
 
 
 def test_end_and_padding_default_from_the_generation_config_and_mask_to_ones(model):
     ids, _ = prompts(0, 2, padded=False)
-    given_all = greedy_search(model, ids, 10, attention_mask=torch.ones_like(ids), eos_token_id=EOS, pad_token_id=PAD)
+    given_all = greedy_search(
+        model, ids, 10, attention_mask=torch.ones_like(ids), eos_token_id=EOS, pad_token_id=PAD
+    )
     assert torch.equal(greedy_search(model, ids, 10), given_all)
     model.generation_config.pad_token_id = None  # then the first end token fills
     model.generation_config.eos_token_id = [int(given_all[0, 6])]
-    assert greedy_search(model, ids[:1], 10).tolist() == given_all[:1, : given_all[0].tolist().index(int(given_all[0, 6]), 5) + 1].tolist()
+    assert (
+        greedy_search(model, ids[:1], 10).tolist()
+        == given_all[:1, : given_all[0].tolist().index(int(given_all[0, 6]), 5) + 1].tolist()
+    )
 
 
 def test_end_tokens_outside_a_small_vocabulary_are_left_out(model):
-    model.generation_config.eos_token_id = model.generation_config.pad_token_id = 50256  # GPT-2's default in a model of 10 tokens
+    model.generation_config.eos_token_id = model.generation_config.pad_token_id = (
+        50256  # GPT-2's default in a model of 10 tokens
+    )
     ids, _ = prompts(0, 1, padded=False)
     assert torch.equal(greedy_search(model, ids, 6), greedy_search(model, ids, 6, eos_token_id=[]))
 
@@ -569,7 +774,10 @@ def test_the_prefix_is_computed_once_not_in_every_step(mode):
     decode, options = MODES[mode]
     model = bigrams()
     decode(model, torch.full((2, 7), 5), 6, eos_token_id=[], **options)
-    assert model.columns_seen == [7] + [1] * (len(model.columns_seen) - 1) and len(model.columns_seen) in (6, 7)
+    assert model.columns_seen == [7] + [1] * (len(model.columns_seen) - 1) and len(model.columns_seen) in (
+        6,
+        7,
+    )
 
 
 @pytest.mark.parametrize("mode", ["greedy", "sample", "contrastive"])
@@ -582,11 +790,21 @@ def test_tokens_are_streamed_as_they_come(mode, model):
 
 
 def test_length_criterion_of_the_caller_is_not_dropped_outside_generate(model):
-    """generate hands on criteria for length and end tokens, which are ours already; the caller's own are others."""
+    """generate hands on criteria for length and end tokens, which are ours already; the caller's own are
+    others.
+    """
     ids, _ = prompts(0, 2, padded=False)
-    stopped = greedy_search(model, ids, 9, eos_token_id=[], stopping_criteria=transformers.MaxLengthCriteria(8))
+    stopped = greedy_search(
+        model, ids, 9, eos_token_id=[], stopping_criteria=transformers.MaxLengthCriteria(8)
+    )
     assert torch.equal(stopped, greedy_search(model, ids, 3, eos_token_id=[]))
-    stopped = greedy_search(model, ids, 9, eos_token_id=[], stopping_criteria=transformers.StoppingCriteriaList([transformers.MaxLengthCriteria(8)]))
+    stopped = greedy_search(
+        model,
+        ids,
+        9,
+        eos_token_id=[],
+        stopping_criteria=transformers.StoppingCriteriaList([transformers.MaxLengthCriteria(8)]),
+    )
     assert stopped.shape == (2, 8)
 
 
@@ -606,7 +824,9 @@ def test_logits_processors_of_the_caller_are_used(mode, model):
     decode, options = MODES[mode]
     ids, _ = prompts(0, 2, padded=False)
     forbid = lambda ids, scores: scores.index_fill(1, torch.tensor([0, 4, 5, 6]), -math.inf)  # noqa: E731
-    assert not torch.isin(decode(model, ids, 9, logits_processor=forbid, **options)[:, 5:], torch.tensor([0, 4, 5, 6])).any()
+    assert not torch.isin(
+        decode(model, ids, 9, logits_processor=forbid, **options)[:, 5:], torch.tensor([0, 4, 5, 6])
+    ).any()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -624,19 +844,32 @@ def test_runs_under_generate(mode, model):
     ids, mask = prompts(2, 3)
     expected = decode(model, ids, 8, attention_mask=mask, **options)
     custom = lambda model, ids, **given: decode(model, ids, **options, **given)  # noqa: E731
-    assert torch.equal(model.generate(ids, attention_mask=mask, max_new_tokens=8, custom_generate=custom), expected)
+    assert torch.equal(
+        model.generate(ids, attention_mask=mask, max_new_tokens=8, custom_generate=custom), expected
+    )
     if VERSION >= (4, 57):  # options in the call itself; generate then says that it does not know the length
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using the model-agnostic default")
-            assert torch.equal(model.generate(ids, attention_mask=mask, max_new_tokens=8, custom_generate=decode, **options), expected)
+            assert torch.equal(
+                model.generate(ids, attention_mask=mask, max_new_tokens=8, custom_generate=decode, **options),
+                expected,
+            )
 
 
 def test_generate_hands_its_processors_and_criteria_on(model):
     ids, _ = prompts(0, 2, padded=False)
     custom = lambda model, ids, **given: greedy_search(model, ids, **given)  # noqa: E731
-    for options in ({"repetition_penalty": 3.0}, {"bad_words_ids": [[4], [5]]}, {"min_new_tokens": 6}, {"max_length": 9}):
+    for options in (
+        {"repetition_penalty": 3.0},
+        {"bad_words_ids": [[4], [5]]},
+        {"min_new_tokens": 6},
+        {"max_length": 9},
+    ):
         options = {"max_new_tokens": 8} | options if "max_length" not in options else options
-        assert torch.equal(model.generate(ids, custom_generate=custom, **options), model.generate(ids, do_sample=False, **options))
+        assert torch.equal(
+            model.generate(ids, custom_generate=custom, **options),
+            model.generate(ids, do_sample=False, **options),
+        )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -656,7 +889,9 @@ def test_cuda_gives_the_tokens_of_the_cpu(mode):
     for seed in range(3):
         model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
         expected = decode(model, ids, 8, attention_mask=mask, **options)
-        assert torch.equal(decode(model.cuda(), ids.cuda(), 8, attention_mask=mask.cuda(), **options).cpu(), expected)
+        assert torch.equal(
+            decode(model.cuda(), ids.cuda(), 8, attention_mask=mask.cuda(), **options).cpu(), expected
+        )
 
 
 @pytest.mark.gpu
@@ -681,7 +916,8 @@ def test_cuda_filters_keep_the_tokens_of_the_cpu(name):
     assert torch.equal(ours(logits.cuda(), value).cpu(), ours(logits, value))
 
 
-# ------------------------------------------------------------------------------------------------ log-probability and table
+# ------------------------------------------------------------------------------------------------
+# log-probability and table
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 0.5])
@@ -702,8 +938,17 @@ def test_sequence_log_prob_equals_a_float64_loop_over_tokens(length_penalty):
 
 def test_sequence_log_prob_equals_the_scores_of_generate():
     model, (ids, mask) = tiny_gpt2(1), prompts(1, 3)
-    out = model.generate(ids, attention_mask=mask, max_new_tokens=7, num_beams=3, num_return_sequences=2, do_sample=False, length_penalty=0.8,
-                         return_dict_in_generate=True, output_scores=True)  # fmt: skip
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=7,
+        num_beams=3,
+        num_return_sequences=2,
+        do_sample=False,
+        length_penalty=0.8,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
     ours = sequence_log_prob(model, out.sequences, 5, mask.repeat_interleave(2, dim=0), length_penalty=0.8)
     torch.testing.assert_close(ours, out.sequences_scores.double(), rtol=1e-5, atol=1e-5)
 
@@ -711,7 +956,9 @@ def test_sequence_log_prob_equals_the_scores_of_generate():
 def test_sequence_log_prob_equals_the_models_own_loss(model):
     ids, _ = prompts(0, 2, padded=False)
     ours = sequence_log_prob(model, ids, length_penalty=1.0)
-    torch.testing.assert_close(-ours.mean().float(), model(ids, labels=ids).loss, rtol=1e-5, atol=1e-5)  # the model's loss is in float32
+    torch.testing.assert_close(
+        -ours.mean().float(), model(ids, labels=ids).loss, rtol=1e-5, atol=1e-5
+    )  # the model's loss is in float32
     last = sequence_log_prob(model, ids) - sequence_log_prob(model, ids[:, :4])
     torch.testing.assert_close(sequence_log_prob(model, ids, 4), last, rtol=1e-9, atol=1e-9)
 
@@ -722,37 +969,56 @@ def test_sequence_log_prob_does_not_see_padding_on_either_side(seed, left, right
     model, (ids, _) = tiny_gpt2(seed % 5), prompts(seed % 1000, 2, padded=False)
     padded = nn.functional.pad(ids, (left, right), value=PAD)
     mask = nn.functional.pad(torch.ones_like(ids), (left, right))
-    torch.testing.assert_close(sequence_log_prob(model, padded, left, mask, 1.0), sequence_log_prob(model, ids, 0, None, 1.0), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        sequence_log_prob(model, padded, left, mask, 1.0),
+        sequence_log_prob(model, ids, 0, None, 1.0),
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_sequence_log_prob_with_the_end_token_as_padding_and_as_first_token():
-    """GPT-2 has one token for the end, the beginning and, by habit, the padding: padding on the left ended the row before it began."""
+    """GPT-2 has one token for the end, the beginning and, by habit, the padding: padding on the left ended
+    the row before it began.
+    """
     model = bigrams()
     ids = torch.tensor([[EOS, 5, 6, 7, EOS, 8], [EOS, 6, 9, 4, 5, 6]])
     expected = sequence_log_prob(model, ids)
     log_p = model.table.log_softmax(-1)
     torch.testing.assert_close(expected[0], log_p[EOS, 5] + log_p[5, 6] + log_p[6, 7] + log_p[7, EOS])
     for left in (1, 3):
-        padded, mask = nn.functional.pad(ids, (left, 0), value=EOS), nn.functional.pad(torch.ones_like(ids), (left, 0))
+        padded, mask = (
+            nn.functional.pad(ids, (left, 0), value=EOS),
+            nn.functional.pad(torch.ones_like(ids), (left, 0)),
+        )
         torch.testing.assert_close(sequence_log_prob(model, padded, attention_mask=mask), expected)
 
 
 def test_sequence_log_prob_of_one_token_is_zero_and_an_empty_mask_means_no_prompt():
     assert sequence_log_prob(bigrams(), torch.tensor([[5], [6]])).tolist() == [0, 0]
     ids = torch.tensor([[5, 6, 7]])
-    assert torch.equal(sequence_log_prob(bigrams(), ids, 0, torch.ones(1, 0)), sequence_log_prob(bigrams(), ids))
+    assert torch.equal(
+        sequence_log_prob(bigrams(), ids, 0, torch.ones(1, 0)), sequence_log_prob(bigrams(), ids)
+    )
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-5), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)]
+)
 def test_sequence_log_prob_in_lower_precision(dtype, tolerance):
     ids, _ = prompts(0, 2, padded=False)
     ours = sequence_log_prob(tiny_gpt2(0).to(dtype), ids)
     assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours.double(), sequence_log_prob(tiny_gpt2(0), ids), rtol=0, atol=tolerance * 5)
+    torch.testing.assert_close(
+        ours.double(), sequence_log_prob(tiny_gpt2(0), ids), rtol=0, atol=tolerance * 5
+    )
 
 
 def test_sequence_log_prob_gradient():
-    ids, mask = torch.tensor([[4, 5, 6, 2, 3], [3, 7, 5, 6, 4]]), torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+    ids, mask = (
+        torch.tensor([[4, 5, 6, 2, 3], [3, 7, 5, 6, 4]]),
+        torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1]]),
+    )
     table = bigrams(8).table.requires_grad_()
     assert gradcheck(lambda table: sequence_log_prob(Bigrams(table), ids, 1, mask, 0.7), table)
 
@@ -771,18 +1037,27 @@ def test_table_shows_the_most_probable_tokens_of_each_step():
         p = model.table[tokens[step + 1]].float().softmax(-1)
         top = p.topk(2)
         assert row["Input"] == " ".join(map(str, tokens[: step + 2]))
-        assert [row["Choice 1"], row["Choice 2"]] == [f"{v} ({100 * q:.2f}%)" for v, q in zip(top.indices.tolist(), top.values.tolist())]
+        assert [row["Choice 1"], row["Choice 2"]] == [
+            f"{v} ({100 * q:.2f}%)" for v, q in zip(top.indices.tolist(), top.values.tolist())
+        ]
         assert tokens[step + 2] == top.indices[0]
 
 
 def test_table_speaks_the_tokenizers_language_and_ends_with_the_text():
     table = torch.full((12, 12), -5.0).scatter(1, ((torch.arange(12) - 1) % 12)[:, None], 9.0)
     tokenizer = SimpleNamespace(decode=lambda ids: "".join(chr(97 + i) for i in ids))
-    shown = next_token_table(Bigrams(table), torch.tensor([[PAD, 5]]), tokenizer, 9, 1, attention_mask=torch.tensor([[0, 1]]))
-    assert shown["Input"].tolist() == ["f", "fe", "fed"] and [cell[0] for cell in shown["Choice 1"]] == ["e", "d", "c"]
+    shown = next_token_table(
+        Bigrams(table), torch.tensor([[PAD, 5]]), tokenizer, 9, 1, attention_mask=torch.tensor([[0, 1]])
+    )
+    assert shown["Input"].tolist() == ["f", "fe", "fed"] and [cell[0] for cell in shown["Choice 1"]] == [
+        "e",
+        "d",
+        "c",
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ defects of the circulating snippets
+# ------------------------------------------------------------------------------------------------ defects of
+# the circulating snippets
 
 
 @pytest.fixture
@@ -798,7 +1073,9 @@ def test_a_bert_tokenizer_closes_the_prompt_with_sep_and_we_say_so(vocabulary):
     closed = torch.tensor([tokenizer("最美不过下雨天").input_ids])
     open_ended = torch.tensor([tokenizer("最美不过下雨天", add_special_tokens=False).input_ids])
     assert closed[0, -1] == tokenizer.sep_token_id == 3 and open_ended.tolist() == [list(range(5, 12))]
-    with pytest.warns(UserWarning, match="^input_ids: a prompt closes with an end token, .*add_special_tokens=False"):
+    with pytest.warns(
+        UserWarning, match="^input_ids: a prompt closes with an end token, .*add_special_tokens=False"
+    ):
         greedy_search(model, closed, 3)
     greedy_search(model, open_ended, 3)  # no warning
 
@@ -807,8 +1084,13 @@ def test_a_bert_tokenizer_closes_the_prompt_with_sep_and_we_say_so(vocabulary):
 def test_bert_tokenizer_with_vocab_file_silently_knows_no_character(vocabulary):
     silent = transformers.BertTokenizer(vocab_file=str(vocabulary / "vocab.txt"))
     assert set(silent("最美不过下雨天", add_special_tokens=False).input_ids) == {silent.unk_token_id}
-    words = {word: i for i, word in enumerate((vocabulary / "vocab.txt").read_text(encoding="utf-8").split("\n"))}
-    for works in (transformers.BertTokenizer.from_pretrained(str(vocabulary)), transformers.BertTokenizer(vocab=words)):
+    words = {
+        word: i for i, word in enumerate((vocabulary / "vocab.txt").read_text(encoding="utf-8").split("\n"))
+    }
+    for works in (
+        transformers.BertTokenizer.from_pretrained(str(vocabulary)),
+        transformers.BertTokenizer(vocab=words),
+    ):
         assert works("最美不过下雨天", add_special_tokens=False).input_ids == list(range(5, 12))
 
 
@@ -826,15 +1108,21 @@ ONES, ROW = torch.ones_like(IDS), torch.zeros(2, 12)
 
 
 def greedy(**changes):
-    return lambda: greedy_search(**{"model": bigrams(max_position_embeddings=20), "input_ids": IDS, "max_new_tokens": 3} | changes)
+    return lambda: greedy_search(
+        **{"model": bigrams(max_position_embeddings=20), "input_ids": IDS, "max_new_tokens": 3} | changes
+    )
 
 
 def beams(**changes):
-    return lambda: beam_search(**{"model": bigrams(), "input_ids": IDS, "max_new_tokens": 3, "num_beams": 2} | changes)
+    return lambda: beam_search(
+        **{"model": bigrams(), "input_ids": IDS, "max_new_tokens": 3, "num_beams": 2} | changes
+    )
 
 
 def groups(**changes):
-    return lambda: diverse_beam_search(**{"model": bigrams(), "input_ids": IDS, "max_new_tokens": 3} | changes)
+    return lambda: diverse_beam_search(
+        **{"model": bigrams(), "input_ids": IDS, "max_new_tokens": 3} | changes
+    )
 
 
 def draws(**changes):
@@ -897,7 +1185,11 @@ BAD_INPUT = {
     "attention_mask: shape": (greedy(attention_mask=ONES[:, :2]), ValueError, "attention_mask"),
     "attention_mask: other values": (greedy(attention_mask=2 * ONES), ValueError, "attention_mask"),
     "attention_mask: NaN": (greedy(attention_mask=ONES * math.nan), ValueError, "attention_mask"),
-    "attention_mask: padding on the right": (greedy(attention_mask=torch.tensor([[1, 1, 1], [1, 1, 0]])), ValueError, "attention_mask"),
+    "attention_mask: padding on the right": (
+        greedy(attention_mask=torch.tensor([[1, 1, 1], [1, 1, 0]])),
+        ValueError,
+        "attention_mask",
+    ),
     "attention_mask: other device": (greedy(attention_mask=ONES.to("meta")), ValueError, "attention_mask"),
     "eos_token_id: beyond the vocabulary": (greedy(eos_token_id=12), ValueError, "eos_token_id"),
     "eos_token_id: a string": (greedy(eos_token_id="</s>"), TypeError, "eos_token_id"),
@@ -908,9 +1200,21 @@ BAD_INPUT = {
     "on_token: not callable": (greedy(on_token=[]), TypeError, "on_token"),
     "logits_processor: not callable": (greedy(logits_processor=0.5), TypeError, "logits_processor"),
     "stopping_criteria: not callable": (greedy(stopping_criteria=["."]), TypeError, "stopping_criteria"),
-    "logits_processor: returns nothing": (greedy(logits_processor=lambda ids, scores: None), ValueError, "logits_processor"),
-    "logits_processor: returns another shape": (greedy(logits_processor=lambda ids, scores: scores[:1]), ValueError, "logits_processor"),
-    "generation_config: a dictionary": (greedy(generation_config={"eos_token_id": 5}), TypeError, "generation_config"),
+    "logits_processor: returns nothing": (
+        greedy(logits_processor=lambda ids, scores: None),
+        ValueError,
+        "logits_processor",
+    ),
+    "logits_processor: returns another shape": (
+        greedy(logits_processor=lambda ids, scores: scores[:1]),
+        ValueError,
+        "logits_processor",
+    ),
+    "generation_config: a dictionary": (
+        greedy(generation_config={"eos_token_id": 5}),
+        TypeError,
+        "generation_config",
+    ),
     "streamer: dropped without a word": (greedy(streamer=SimpleNamespace()), ValueError, "streamer"),
     "synced_gpus": (greedy(synced_gpus=True), ValueError, "synced_gpus"),
     "past_key_values: filled": (greedy(past_key_values=FULL_CACHE), ValueError, "past_key_values"),
@@ -921,7 +1225,11 @@ BAD_INPUT = {
     "temperature: infinity": (draws(temperature=math.inf), ValueError, "temperature"),
     "temperature: divides into infinity": (draws(temperature=1e-40), ValueError, "temperature"),
     "temperature: infinite in float32": (draws(temperature=1e300), ValueError, "temperature"),
-    "sample: every token blocked": (draws(logits_processor=lambda ids, scores: scores - math.inf, min_p=0.1), ValueError, "logits"),
+    "sample: every token blocked": (
+        draws(logits_processor=lambda ids, scores: scores - math.inf, min_p=0.1),
+        ValueError,
+        "logits",
+    ),
     "temperature: a string": (draws(temperature="hot"), TypeError, "temperature"),
     "top_k: zero": (draws(top_k=0), ValueError, "top_k"),
     "top_k: a float": (draws(top_k=5.0), TypeError, "top_k"),
@@ -939,8 +1247,16 @@ BAD_INPUT = {
     "generator: other device": (draws(generator=Elsewhere()), ValueError, "generator"),
     "num_beams: zero": (beams(num_beams=0), ValueError, "num_beams"),
     "num_beams: a float": (beams(num_beams=2.0), TypeError, "num_beams"),
-    "num_beams: to generate": (beams(generation_config=transformers.GenerationConfig(num_beams=2)), ValueError, "num_beams"),
-    "num_return_sequences: more than beams": (beams(num_return_sequences=3), ValueError, "num_return_sequences"),
+    "num_beams: to generate": (
+        beams(generation_config=transformers.GenerationConfig(num_beams=2)),
+        ValueError,
+        "num_beams",
+    ),
+    "num_return_sequences: more than beams": (
+        beams(num_return_sequences=3),
+        ValueError,
+        "num_return_sequences",
+    ),
     "num_return_sequences: zero": (beams(num_return_sequences=0), ValueError, "num_return_sequences"),
     "length_penalty: a string": (beams(length_penalty="long"), TypeError, "length_penalty"),
     "length_penalty: NaN": (beams(length_penalty=math.nan), ValueError, "length_penalty"),
@@ -951,7 +1267,11 @@ BAD_INPUT = {
     "early_stopping: one": (beams(early_stopping=1), ValueError, "early_stopping"),
     "early_stopping: None": (beams(early_stopping=None), ValueError, "early_stopping"),
     "early_stopping: another word": (beams(early_stopping="always"), ValueError, "early_stopping"),
-    "stopping_criteria: with beams": (beams(stopping_criteria=lambda ids, scores: None), ValueError, "stopping_criteria"),
+    "stopping_criteria: with beams": (
+        beams(stopping_criteria=lambda ids, scores: None),
+        ValueError,
+        "stopping_criteria",
+    ),
     "on_token: with beams": (beams(on_token=print), ValueError, "on_token"),
     "num_beam_groups: no divisor": (groups(num_beams=4, num_beam_groups=3), ValueError, "num_beam_groups"),
     "num_beam_groups: zero": (groups(num_beam_groups=0), ValueError, "num_beam_groups"),
@@ -960,12 +1280,20 @@ BAD_INPUT = {
     "diversity_penalty: NaN": (groups(diversity_penalty=math.nan), ValueError, "diversity_penalty"),
     "groups model: None": (groups(model=None), TypeError, "model"),
     "groups input_ids: other device": (groups(input_ids=IDS.to("meta")), ValueError, "input_ids"),
-    "groups num_return_sequences: more than beams": (groups(num_return_sequences=5), ValueError, "num_return_sequences"),
+    "groups num_return_sequences: more than beams": (
+        groups(num_return_sequences=5),
+        ValueError,
+        "num_return_sequences",
+    ),
     "penalty_alpha: above 1": (contrast(penalty_alpha=1.2), ValueError, "penalty_alpha"),
     "penalty_alpha: None": (contrast(penalty_alpha=None), TypeError, "penalty_alpha"),
     "contrastive top_k: zero": (contrast(top_k=0), ValueError, "top_k"),
     "penalty_alpha: NaN": (contrast(penalty_alpha=math.nan), ValueError, "penalty_alpha"),
-    "contrastive attention_mask: other device": (contrast(attention_mask=ONES.to("meta")), ValueError, "attention_mask"),
+    "contrastive attention_mask: other device": (
+        contrast(attention_mask=ONES.to("meta")),
+        ValueError,
+        "attention_mask",
+    ),
     "sequences: floating": (scored(sequences=IDS.double()), TypeError, "sequences"),
     "sequences: beyond the vocabulary": (scored(sequences=IDS + 12), ValueError, "sequences"),
     "sequences: one dimension": (scored(sequences=IDS[0]), ValueError, "sequences"),
@@ -975,11 +1303,19 @@ BAD_INPUT = {
     "scored length_penalty: None": (scored(length_penalty=None), TypeError, "length_penalty"),
     "scored length_penalty: infinity": (scored(length_penalty=math.inf), ValueError, "length_penalty"),
     "scored eos_token_id: negative": (scored(eos_token_id=-1), ValueError, "eos_token_id"),
-    "scored attention_mask: other device": (scored(attention_mask=ONES.to("meta")), ValueError, "attention_mask"),
+    "scored attention_mask: other device": (
+        scored(attention_mask=ONES.to("meta")),
+        ValueError,
+        "attention_mask",
+    ),
     "scored attention_mask: NaN": (scored(attention_mask=ONES * math.nan), ValueError, "attention_mask"),
     "sequences: other device": (scored(sequences=IDS.to("meta")), ValueError, "sequences"),
     "sequences: empty batch": (scored(sequences=IDS[:0]), ValueError, "sequences"),
-    "sequences: more than positions": (scored(model=bigrams(max_position_embeddings=2)), ValueError, "sequences"),
+    "sequences: more than positions": (
+        scored(model=bigrams(max_position_embeddings=2)),
+        ValueError,
+        "sequences",
+    ),
     "scored model: None": (scored(model=None), TypeError, "model"),
     "table input_ids: two prompts": (shown(input_ids=IDS), ValueError, "input_ids"),
     "num_choices: zero": (shown(num_choices=0), ValueError, "num_choices"),
@@ -994,8 +1330,16 @@ BAD_INPUT = {
     "ngram_size: zero": (lambda: block_repeated_ngrams(ROW, IDS, 0), ValueError, "ngram_size"),
     "ngram input_ids: rows": (lambda: block_repeated_ngrams(ROW, IDS[:1], 2), ValueError, "input_ids"),
     "ngram input_ids: floating": (lambda: block_repeated_ngrams(ROW, IDS.float(), 2), TypeError, "input_ids"),
-    "ngram input_ids: other device": (lambda: block_repeated_ngrams(ROW, IDS.to("meta"), 2), ValueError, "input_ids"),
-    "ngram input_ids: beyond the vocabulary": (lambda: block_repeated_ngrams(ROW, IDS + 5, 2), ValueError, "input_ids"),
+    "ngram input_ids: other device": (
+        lambda: block_repeated_ngrams(ROW, IDS.to("meta"), 2),
+        ValueError,
+        "input_ids",
+    ),
+    "ngram input_ids: beyond the vocabulary": (
+        lambda: block_repeated_ngrams(ROW, IDS + 5, 2),
+        ValueError,
+        "input_ids",
+    ),
     "ngram logits: one row": (lambda: block_repeated_ngrams(ROW[0], IDS, 2), ValueError, "logits"),
     "ngram logits: integers": (lambda: block_repeated_ngrams(ROW.long(), IDS, 2), TypeError, "logits"),
 }

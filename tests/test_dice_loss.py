@@ -1,4 +1,6 @@
-"""Oracles: MONAI's DiceLoss and TverskyLoss with batch=True, written out in float64; a soft F1 score counted by scikit-learn and by hand."""
+"""Oracles: MONAI's DiceLoss and TverskyLoss with batch=True, written out in float64; a soft F1 score counted
+by scikit-learn and by hand.
+"""
 
 import copy
 
@@ -11,7 +13,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from torch.autograd import gradcheck, gradgradcheck
 
-from tricks_lib.dice_loss import DiceLoss, SelfAdjustingDiceLoss, TverskyLoss, dice_loss, self_adjusting_dice_loss, tversky_loss
+from tricks_lib.dice_loss import (
+    DiceLoss,
+    SelfAdjustingDiceLoss,
+    TverskyLoss,
+    dice_loss,
+    self_adjusting_dice_loss,
+    tversky_loss,
+)
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 HALF = [torch.float16, torch.bfloat16]
@@ -22,11 +31,17 @@ def batch(*shape, C=4, dtype=torch.float64, seed=0):
     """Logits (..., C), class indices (...) and multi-label 0 and 1 (..., C)."""
     generator = torch.Generator().manual_seed(seed)
     logits = (2 * torch.randn(*shape, C, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
-    return logits, torch.randint(C, shape, generator=generator), (torch.rand(*shape, C, generator=generator) < 0.4).long()
+    return (
+        logits,
+        torch.randint(C, shape, generator=generator),
+        (torch.rand(*shape, C, generator=generator) < 0.4).long(),
+    )
 
 
 def monai_formula(p, y, smooth=1.0, alpha=None, beta=None):
-    """MONAI 1.6, losses/dice.py and losses/tversky.py with batch=True, reduction="none", smooth_nr = smooth_dr, on probabilities (N, C)."""
+    """MONAI 1.6, losses/dice.py and losses/tversky.py with batch=True, reduction="none", smooth_nr =
+    smooth_dr, on probabilities (N, C).
+    """
     tp = (p * y).sum(0)
     if alpha is None:
         fp, fn = 0.5 * (p.sum(0) - tp), 0.5 * (y.sum(0) - tp)
@@ -64,7 +79,11 @@ def test_equals_monai_formula_with_its_gradient(dtype, smooth, form, options):
     elif form == "probabilities":
         p, y, arguments = wide.softmax(1), one_hot, (logits.softmax(1), labels, None)
     else:
-        p, y, arguments = wide.softmax(1), one_hot, (logits, labels if form == "classes" else one_hot, "softmax")
+        p, y, arguments = (
+            wide.softmax(1),
+            one_hot,
+            (logits, labels if form == "classes" else one_hot, "softmax"),
+        )
     expected = monai_formula(p, y.double(), smooth, **options)
     x, y, activation = arguments
     function = tversky_loss if options else dice_loss
@@ -82,10 +101,16 @@ def test_hard_predictions_score_one_minus_f1(average):
     _, labels, multi = batch(60)
     predictions = batch(60, seed=1)[2]
     loss = dice_loss(predictions.double(), multi, smooth=0.0, reduction=average or "none", activation=None)
-    np.testing.assert_allclose(loss.numpy(), 1 - f1_score(multi.numpy(), predictions.numpy(), average=average), atol=1e-12)
+    np.testing.assert_allclose(
+        loss.numpy(), 1 - f1_score(multi.numpy(), predictions.numpy(), average=average), atol=1e-12
+    )
     guesses = torch.randint(4, (60,), generator=torch.Generator().manual_seed(2))
-    loss = dice_loss(F.one_hot(guesses, 4).double(), labels, smooth=0.0, reduction=average or "none", activation=None)
-    np.testing.assert_allclose(loss.numpy(), 1 - f1_score(labels.numpy(), guesses.numpy(), average=average), atol=1e-12)
+    loss = dice_loss(
+        F.one_hot(guesses, 4).double(), labels, smooth=0.0, reduction=average or "none", activation=None
+    )
+    np.testing.assert_allclose(
+        loss.numpy(), 1 - f1_score(labels.numpy(), guesses.numpy(), average=average), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", None])
@@ -106,11 +131,19 @@ def test_self_adjusting_equals_the_formula_of_the_true_class(alpha, smooth, dtyp
     logits, labels, _ = batch(30, dtype=dtype)
     wide = logits.detach().double().requires_grad_()
     expected = fursovia_formula(wide, labels, alpha, smooth)
-    for x, y, activation in (logits, labels, "softmax"), (logits, F.one_hot(labels, 4).float(), "softmax"), (logits.softmax(1), labels, None):
+    for x, y, activation in (
+        (logits, labels, "softmax"),
+        (logits, F.one_hot(labels, 4).float(), "softmax"),
+        (logits.softmax(1), labels, None),
+    ):
         loss = self_adjusting_dice_loss(x, y, alpha, smooth, "none", activation)
         torch.testing.assert_close(loss.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
-        torch.testing.assert_close(self_adjusting_dice_loss(x, y, alpha, smooth, "mean", activation), loss.mean())
-        torch.testing.assert_close(self_adjusting_dice_loss(x, y, alpha, smooth, "sum", activation), loss.sum())
+        torch.testing.assert_close(
+            self_adjusting_dice_loss(x, y, alpha, smooth, "mean", activation), loss.mean()
+        )
+        torch.testing.assert_close(
+            self_adjusting_dice_loss(x, y, alpha, smooth, "sum", activation), loss.sum()
+        )
         gradients = grad(loss, logits).double(), grad(expected, wide)
         torch.testing.assert_close(*gradients, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
@@ -132,8 +165,13 @@ def test_half_precision_is_computed_in_float32(dtype, name):
     logits, labels, multi = batch(50, dtype=dtype)
     for y, activation in (labels, "softmax"), (multi, "sigmoid"):
         loss = LOSSES[name](logits, y, activation=activation)
-        assert loss.dtype == torch.float32 and grad(LOSSES[name](logits, y, activation=activation), logits).dtype == dtype
-        torch.testing.assert_close(loss, LOSSES[name](logits.float(), y, activation=activation), rtol=0, atol=0)
+        assert (
+            loss.dtype == torch.float32
+            and grad(LOSSES[name](logits, y, activation=activation), logits).dtype == dtype
+        )
+        torch.testing.assert_close(
+            loss, LOSSES[name](logits.float(), y, activation=activation), rtol=0, atol=0
+        )
     many = torch.zeros(70000, 2, dtype=dtype)  # the counts are beyond what float16 and bfloat16 can hold
     assert dice_loss(many, torch.arange(70000) % 2).item() == pytest.approx(0.5, abs=1e-4)
 
@@ -143,7 +181,11 @@ def test_autocast_does_not_round_the_loss_to_half_precision(name):
     """A matrix product such as ``loss @ weight`` would be done in bfloat16."""
     logits, labels, multi = batch(50, dtype=torch.float32)
     weight = {} if name == "self-adjusting" else {"weight": torch.tensor([1.0, 2.0, 3.0, 5.0])}
-    for x, y, options in (logits, labels, {}), (logits.detach(), labels, weight), (logits, multi, {**weight, "activation": "sigmoid"}):
+    for x, y, options in (
+        (logits, labels, {}),
+        (logits.detach(), labels, weight),
+        (logits, multi, {**weight, "activation": "sigmoid"}),
+    ):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = LOSSES[name](x, y, **options)
         torch.testing.assert_close(loss, LOSSES[name](x, y, **options), rtol=0, atol=0)
@@ -155,7 +197,12 @@ def test_autocast_does_not_round_the_loss_to_half_precision(name):
 def test_rare_classes_do_not_drown_as_in_the_flattened_form():
     labels = torch.tensor([0] * 98 + [1, 2])
     never_rare = torch.tensor([9.0, 0.0, 0.0]).repeat(100, 1)
-    assert dice_loss(never_rare, labels, smooth=0.0, reduction="micro") < 0.03 < 0.65 < dice_loss(never_rare, labels, smooth=0.0)
+    assert (
+        dice_loss(never_rare, labels, smooth=0.0, reduction="micro")
+        < 0.03
+        < 0.65
+        < dice_loss(never_rare, labels, smooth=0.0)
+    )
 
 
 def test_weight_is_used_not_silently_ignored():
@@ -170,7 +217,10 @@ def test_weight_is_used_not_silently_ignored():
     torch.testing.assert_close(dice_loss(logits, labels, weight=weight, reduction="micro"), generalised)
     for reduction in "macro", "micro":
         torch.testing.assert_close(
-            dice_loss(logits, labels, weight=torch.ones(4), reduction=reduction), dice_loss(logits, labels, reduction=reduction), rtol=1e-6, atol=1e-6
+            dice_loss(logits, labels, weight=torch.ones(4), reduction=reduction),
+            dice_loss(logits, labels, reduction=reduction),
+            rtol=1e-6,
+            atol=1e-6,
         )
     with pytest.raises(TypeError):
         DiceLoss(size_average=True)
@@ -179,15 +229,26 @@ def test_weight_is_used_not_silently_ignored():
 @pytest.mark.parametrize("name", LOSSES)
 def test_non_contiguous_tensors_are_accepted(name):
     logits, labels, multi = batch(5, 6)
-    for y, activation in (labels, "softmax"), (F.one_hot(labels, 4), "softmax"), (multi, "sigmoid"), (multi.float(), "sigmoid"):
+    for y, activation in (
+        (labels, "softmax"),
+        (F.one_hot(labels, 4), "softmax"),
+        (multi, "sigmoid"),
+        (multi.float(), "sigmoid"),
+    ):
         loss = LOSSES[name](logits.transpose(0, 1), y.transpose(0, 1), activation=activation)
         torch.testing.assert_close(loss, LOSSES[name](logits, y, activation=activation))
 
 
 @pytest.mark.parametrize("N", [4, 16, 64, 256])
-@pytest.mark.parametrize("loss", [DiceLoss(), DiceLoss(reduction="micro"), DiceLoss(smooth=0.0), TverskyLoss()], ids=["macro", "micro", "smooth 0", "tversky"])
+@pytest.mark.parametrize(
+    "loss",
+    [DiceLoss(), DiceLoss(reduction="micro"), DiceLoss(smooth=0.0), TverskyLoss()],
+    ids=["macro", "micro", "smooth 0", "tversky"],
+)
 def test_perfect_four_class_prediction_has_loss_zero_not_three_to_four(N, loss):
-    """ShannonAI's DiceLoss gives 3.00, 3.75, 3.94 and 3.98, as it adds up the predictions before it multiplies."""
+    """ShannonAI's DiceLoss gives 3.00, 3.75, 3.94 and 3.98, as it adds up the predictions before it
+    multiplies.
+    """
     labels = torch.arange(N) % 4
     assert loss(F.one_hot(labels, 4) * 1e4, labels).item() == 0
     assert loss((F.one_hot(labels, 4) * 1e4).half().requires_grad_(), labels).item() == 0
@@ -199,10 +260,19 @@ def test_self_adjusting_loss_is_smallest_at_one_over_one_plus_alpha_and_half_at_
     y = torch.ones_like(p)
     losses = self_adjusting_dice_loss(p, y, alpha, activation=None, reduction="none")
     assert p[losses.argmin()].item() == pytest.approx(1 / (1 + alpha), abs=1e-5)
-    assert losses[-1].item() == self_adjusting_dice_loss(torch.ones(1, 1), torch.ones(1, 1), alpha, activation=None).item() == 0.5
+    assert (
+        losses[-1].item()
+        == self_adjusting_dice_loss(torch.ones(1, 1), torch.ones(1, 1), alpha, activation=None).item()
+        == 0.5
+    )
     perfect = torch.tensor([[1e4, 0.0]])
     assert self_adjusting_dice_loss(perfect, torch.tensor([0]), alpha).item() == 0.5
-    assert self_adjusting_dice_loss(perfect, torch.tensor([[1, 0]]), alpha, activation="sigmoid", reduction="none")[0, 0].item() == 0.5
+    assert (
+        self_adjusting_dice_loss(
+            perfect, torch.tensor([[1, 0]]), alpha, activation="sigmoid", reduction="none"
+        )[0, 0].item()
+        == 0.5
+    )
 
 
 def test_self_adjusting_default_alpha_is_small():
@@ -229,11 +299,16 @@ def test_batch_without_positives_is_finite_even_with_smooth_zero(name, smooth, v
 def test_self_adjusting_gradient_is_finite_at_saturated_logits(alpha, size, dtype):
     """(1 - p)^alpha has an infinite slope at p = 1."""
     logits = torch.tensor([[size, -size], [-size, size], [0.0, 0.0]], dtype=dtype, requires_grad=True)
-    for activation, labels in ("softmax", torch.tensor([0, 0, 0])), ("sigmoid", torch.tensor([[1, 0], [1, 0], [0, 1]])):
+    for activation, labels in (
+        ("softmax", torch.tensor([0, 0, 0])),
+        ("sigmoid", torch.tensor([[1, 0], [1, 0], [0, 1]])),
+    ):
         loss = self_adjusting_dice_loss(logits, labels, alpha, activation=activation)
         assert torch.isfinite(loss) and torch.isfinite(grad(loss, logits)).all()
     p = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    assert torch.isfinite(grad(self_adjusting_dice_loss(p, torch.tensor([[1, 1]]), alpha, activation=None), p)).all()
+    assert torch.isfinite(
+        grad(self_adjusting_dice_loss(p, torch.tensor([[1, 1]]), alpha, activation=None), p)
+    ).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -250,13 +325,24 @@ def test_ignored_labels_count_for_nothing_whatever_their_logits(name, fill, form
         x = start.masked_fill(~keep, fill).requires_grad_()
         losses = [LOSSES[name](x, multi.masked_fill(~keep, -100), activation=activation)]
         if name == "self-adjusting":
-            expected = [LOSSES[name](start[keep].unsqueeze(1), multi[keep].unsqueeze(1), activation=activation)]
+            expected = [
+                LOSSES[name](start[keep].unsqueeze(1), multi[keep].unsqueeze(1), activation=activation)
+            ]
         else:
-            columns = [(start[..., c][keep[..., c]].unsqueeze(1), multi[..., c][keep[..., c]].unsqueeze(1)) for c in range(4)]
-            expected = [torch.stack([LOSSES[name](*column, activation=activation) for column in columns]).mean()]
+            columns = [
+                (start[..., c][keep[..., c]].unsqueeze(1), multi[..., c][keep[..., c]].unsqueeze(1))
+                for c in range(4)
+            ]
+            expected = [
+                torch.stack([LOSSES[name](*column, activation=activation) for column in columns]).mean()
+            ]
     else:
         x = logits.detach().masked_fill(~keep.unsqueeze(-1), fill).requires_grad_()
-        y = labels.masked_fill(~keep, -1) if form == "classes" else F.one_hot(labels, 4).masked_fill(~keep.unsqueeze(-1), -1)
+        y = (
+            labels.masked_fill(~keep, -1)
+            if form == "classes"
+            else F.one_hot(labels, 4).masked_fill(~keep.unsqueeze(-1), -1)
+        )
         reductions = ("mean", "sum") if name == "self-adjusting" else ("macro", "micro", "none")
         losses = [LOSSES[name](x, y, reduction=r, ignore_index=-1) for r in reductions]
         expected = [LOSSES[name](logits[keep], labels[keep], reduction=r) for r in reductions]
@@ -270,23 +356,34 @@ def test_an_ignored_element_leaves_the_softmax_of_the_others_alone():
     logits, labels, _ = batch(8)
     y = F.one_hot(labels, 4)
     y[:, 3] = -100
-    torch.testing.assert_close(dice_loss(logits, y, reduction="none")[:3], dice_loss(logits, labels, reduction="none")[:3])
+    torch.testing.assert_close(
+        dice_loss(logits, y, reduction="none")[:3], dice_loss(logits, labels, reduction="none")[:3]
+    )
 
 
 def test_ignore_index_may_be_a_class():
     logits, labels, _ = batch(30)
-    torch.testing.assert_close(dice_loss(logits, labels, ignore_index=0), dice_loss(logits[labels != 0], labels[labels != 0]))
+    torch.testing.assert_close(
+        dice_loss(logits, labels, ignore_index=0), dice_loss(logits[labels != 0], labels[labels != 0])
+    )
     one, positive = logits[:, :1], (labels > 1).unsqueeze(1)
     for y in positive, positive.long():  # bool too
         loss = self_adjusting_dice_loss(one, y, activation="sigmoid", ignore_index=0)
-        torch.testing.assert_close(loss, self_adjusting_dice_loss(one[positive].unsqueeze(1), y[positive].unsqueeze(1), activation="sigmoid"))
+        torch.testing.assert_close(
+            loss,
+            self_adjusting_dice_loss(
+                one[positive].unsqueeze(1), y[positive].unsqueeze(1), activation="sigmoid"
+            ),
+        )
 
 
 def test_an_ignored_row_need_not_be_one_hot():
     logits, labels, _ = batch(6)
     one_hot = F.one_hot(labels, 4)
     one_hot[0], one_hot[1, :3] = -100, -100
-    torch.testing.assert_close(self_adjusting_dice_loss(logits, one_hot), self_adjusting_dice_loss(logits[2:], labels[2:]))
+    torch.testing.assert_close(
+        self_adjusting_dice_loss(logits, one_hot), self_adjusting_dice_loss(logits[2:], labels[2:])
+    )
 
 
 def test_all_ignored_is_finite_with_zero_gradient():
@@ -301,13 +398,22 @@ def test_all_ignored_is_finite_with_zero_gradient():
 @pytest.mark.parametrize("name", LOSSES)
 def test_tokens_are_examples(name):
     logits, labels, multi = batch(4, 6)
-    torch.testing.assert_close(LOSSES[name](logits, labels), LOSSES[name](logits.reshape(-1, 4), labels.reshape(-1)))
-    torch.testing.assert_close(LOSSES[name](logits, multi, activation="sigmoid"), LOSSES[name](logits.reshape(-1, 4), multi.reshape(-1, 4), activation="sigmoid"))
+    torch.testing.assert_close(
+        LOSSES[name](logits, labels), LOSSES[name](logits.reshape(-1, 4), labels.reshape(-1))
+    )
+    torch.testing.assert_close(
+        LOSSES[name](logits, multi, activation="sigmoid"),
+        LOSSES[name](logits.reshape(-1, 4), multi.reshape(-1, 4), activation="sigmoid"),
+    )
 
 
 def test_none_has_a_loss_for_each_term():
     logits, labels, multi = batch(4, 6)
-    assert dice_loss(logits, labels, reduction="none").shape == tversky_loss(logits, labels, reduction="none").shape == (4,)
+    assert (
+        dice_loss(logits, labels, reduction="none").shape
+        == tversky_loss(logits, labels, reduction="none").shape
+        == (4,)
+    )
     assert self_adjusting_dice_loss(logits, labels, reduction="none").shape == (4, 6)
     assert self_adjusting_dice_loss(logits, multi, reduction="none", activation="sigmoid").shape == (4, 6, 4)
 
@@ -320,7 +426,10 @@ def test_label_forms_agree(name):
     for y in one_hot, one_hot.float(), one_hot.bool(), one_hot.half(), labels.to(torch.uint8), labels.int():
         torch.testing.assert_close(LOSSES[name](logits, y), expected, rtol=1e-12, atol=1e-12)
     if name != "self-adjusting":
-        torch.testing.assert_close(LOSSES[name](logits, labels, activation="sigmoid"), LOSSES[name](logits, one_hot, activation="sigmoid"))
+        torch.testing.assert_close(
+            LOSSES[name](logits, labels, activation="sigmoid"),
+            LOSSES[name](logits, one_hot, activation="sigmoid"),
+        )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -334,7 +443,12 @@ def test_one_logit_takes_labels_with_and_without_the_last_axis(name):
 
 def test_tversky_of_one_half_is_dice_with_twice_the_smoothing():
     logits, labels, _ = batch(30)
-    torch.testing.assert_close(tversky_loss(logits, labels, 0.5, 0.5, smooth=1.0), dice_loss(logits, labels, smooth=2.0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        tversky_loss(logits, labels, 0.5, 0.5, smooth=1.0),
+        dice_loss(logits, labels, smooth=2.0),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_tversky_prices_false_positives_by_alpha_and_false_negatives_by_beta():
@@ -392,7 +506,9 @@ def test_gradient_with_and_without_graph_agree_and_backward_may_run_twice():
     once, twice = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for _ in range(2))
     assert with_graph.requires_grad and torch.equal(once, twice)
     torch.testing.assert_close(with_graph, once, rtol=1e-9, atol=1e-15)
-    torch.testing.assert_close(torch.func.grad(lambda x: dice_loss(x, labels))(logits.detach()), once, rtol=1e-9, atol=1e-15)
+    torch.testing.assert_close(
+        torch.func.grad(lambda x: dice_loss(x, labels))(logits.detach()), once, rtol=1e-9, atol=1e-15
+    )
 
 
 COMPILED = {
@@ -417,19 +533,33 @@ def test_compiles_as_one_graph(case):
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 20), C=st.integers(2, 5), seed=st.integers(0, 2**16), smooth=st.floats(0, 10), a=st.floats(0.01, 2), b=st.floats(0.01, 2))
+@given(
+    n=st.integers(1, 20),
+    C=st.integers(2, 5),
+    seed=st.integers(0, 2**16),
+    smooth=st.floats(0, 10),
+    a=st.floats(0.01, 2),
+    b=st.floats(0.01, 2),
+)
 def test_order_of_examples_and_of_classes_does_not_matter_and_losses_stay_in_range(n, C, seed, smooth, a, b):
     logits, labels, _ = batch(n, C=C, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     order, classes = torch.randperm(n, generator=generator), torch.randperm(C, generator=generator)
     renamed = torch.argsort(classes)[labels]
-    for function in lambda x, y, r: dice_loss(x, y, smooth, r), lambda x, y, r: tversky_loss(x, y, a, b, smooth, r):
+    for function in (
+        lambda x, y, r: dice_loss(x, y, smooth, r),
+        lambda x, y, r: tversky_loss(x, y, a, b, smooth, r),
+    ):
         for reduction in "macro", "micro", "none":
             loss = function(logits, labels, reduction)
             assert (loss >= -1e-12).all() and (loss <= 1 + 1e-12).all()
-            torch.testing.assert_close(function(logits[order], labels[order], reduction), loss, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                function(logits[order], labels[order], reduction), loss, rtol=1e-9, atol=1e-9
+            )
             other = function(logits[:, classes], renamed, reduction)
-            torch.testing.assert_close(other, loss[classes] if reduction == "none" else loss, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                other, loss[classes] if reduction == "none" else loss, rtol=1e-9, atol=1e-9
+            )
 
 
 @settings(max_examples=40, deadline=None)
@@ -441,7 +571,9 @@ def test_self_adjusting_does_not_depend_on_the_rest_of_the_batch(n, seed, alpha,
     torch.testing.assert_close(each, torch.stack(alone), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [DiceLoss(), TverskyLoss(), SelfAdjustingDiceLoss()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "loss", [DiceLoss(), TverskyLoss(), SelfAdjustingDiceLoss()], ids=lambda m: type(m).__name__
+)
 def test_training_on_it_separates_the_classes(loss):
     labels = torch.tensor([0] * 45 + [1] * 5)
     inputs = torch.stack([labels - 0.5, torch.ones(50)], dim=1)
@@ -460,23 +592,40 @@ def test_training_on_it_separates_the_classes(loss):
 def test_parameters_are_attributes_of_the_same_name_and_weights_move_with_the_module():
     weight = torch.rand(4)
     dice = DiceLoss(0.5, "micro", "sigmoid", weight, -1)
-    assert (dice.smooth, dice.reduction, dice.activation, dice.ignore_index) == (0.5, "micro", "sigmoid", -1) and torch.equal(dice.weight, weight)
+    assert (dice.smooth, dice.reduction, dice.activation, dice.ignore_index) == (
+        0.5,
+        "micro",
+        "sigmoid",
+        -1,
+    ) and torch.equal(dice.weight, weight)
     tversky = TverskyLoss(0.2, 0.8, weight=weight)
     assert (tversky.alpha, tversky.beta, tversky.smooth, tversky.reduction) == (0.2, 0.8, 1.0, "macro")
     adjusting = SelfAdjustingDiceLoss(0.1, 0.5, "sum", None, -1)
-    assert (adjusting.alpha, adjusting.smooth, adjusting.reduction, adjusting.activation, adjusting.ignore_index) == (0.1, 0.5, "sum", None, -1)
+    assert (
+        adjusting.alpha,
+        adjusting.smooth,
+        adjusting.reduction,
+        adjusting.activation,
+        adjusting.ignore_index,
+    ) == (0.1, 0.5, "sum", None, -1)
     for module in dice, tversky, adjusting:
         other = copy.deepcopy(module)
         other.load_state_dict(module.state_dict())
     logits, labels, multi = batch(9)
     assert dice(logits, multi) == dice_loss(logits, multi, 0.5, "micro", "sigmoid", weight)
     assert tversky(logits, labels) == tversky_loss(logits, labels, 0.2, 0.8, weight=weight)
-    assert adjusting(logits.sigmoid(), labels) == self_adjusting_dice_loss(logits.sigmoid(), labels, 0.1, 0.5, "sum", None)
+    assert adjusting(logits.sigmoid(), labels) == self_adjusting_dice_loss(
+        logits.sigmoid(), labels, 0.1, 0.5, "sum", None
+    )
     assert dice.to("meta").weight.device.type == "meta" and DiceLoss().weight is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("loss", [DiceLoss(), TverskyLoss(weight=torch.rand(4)), SelfAdjustingDiceLoss()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "loss",
+    [DiceLoss(), TverskyLoss(weight=torch.rand(4)), SelfAdjustingDiceLoss()],
+    ids=lambda m: type(m).__name__,
+)
 def test_on_cuda_equals_cpu_and_does_not_synchronise(loss):
     logits, labels, _ = batch(6, 7, dtype=torch.float32)
     labels[0, :3] = -100

@@ -1,4 +1,6 @@
-"""Two processes (gloo) against one with both halves of each batch: the trainer itself on whole batches is checked in test_trainer.py."""
+"""Two processes (gloo) against one with both halves of each batch: the trainer itself on whole batches is
+checked in test_trainer.py.
+"""
 
 import gc
 import io
@@ -13,7 +15,16 @@ from tricks_lib._batch_loss import Gather
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 from . import ranks
-from .test_trainer import QUIET, SGD, assert_close, assert_equal, data, few_objects_to_collect, make, pad, weights  # noqa: F401 (a fixture)
+from .test_trainer import (
+    QUIET,
+    SGD,
+    assert_close,
+    assert_equal,
+    data,
+    make,
+    pad,
+    weights,
+)  # noqa: F401 (a fixture)
 
 # name: (kind of rows, arguments); each process has 4 rows a step, the one process 8
 CASES = {
@@ -28,34 +39,79 @@ CASES = {
     "PGD": ("classes", {"adversarial": "pgd"}),
     "AWP": ("classes", {"adversarial": "awp"}),
     "clipping": ("tokens", {"max_grad_norm": 0.05}),
-    "all": ("tokens", {"loss": "dice", "rdrop_alpha": 1.5, "adversarial": "fgm", "ema_decay": 0.8, "layer_decay": 0.5}),
-    "all for numbers": ("numbers", {"loss": "ccc", "rdrop_alpha": 1.5, "adversarial": "awp", "ema_decay": 0.8, "head_learning_rate": 0.02}),
-    "FGM, accumulated": ("classes", {"adversarial": "fgm", "gradient_accumulation_steps": 2}),  # a micro-batch of both is the one's
+    "all": (
+        "tokens",
+        {"loss": "dice", "rdrop_alpha": 1.5, "adversarial": "fgm", "ema_decay": 0.8, "layer_decay": 0.5},
+    ),
+    "all for numbers": (
+        "numbers",
+        {
+            "loss": "ccc",
+            "rdrop_alpha": 1.5,
+            "adversarial": "awp",
+            "ema_decay": 0.8,
+            "head_learning_rate": 0.02,
+        },
+    ),
+    "FGM, accumulated": (
+        "classes",
+        {"adversarial": "fgm", "gradient_accumulation_steps": 2},
+    ),  # a micro-batch of both is the one's
 }
 APART = {"dice, tokens": ("tokens", "dice"), "ccc": ("numbers", "ccc")}  # without gathering
 
 
 def run(folder, kind, batch, resume=None, **arguments):
     warnings.filterwarnings("ignore", "adversarial 'fgm'", UserWarning)
-    args = TricksArguments(str(folder), per_device_train_batch_size=batch, per_device_eval_batch_size=batch, ddp_find_unused_parameters=False, **{**QUIET, **SGD, "max_steps": 2, **arguments})
+    args = TricksArguments(
+        str(folder),
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=batch,
+        ddp_find_unused_parameters=False,
+        **{**QUIET, **SGD, "max_steps": 2, **arguments},
+    )
     model, rows = make(kind), data(kind, n=32)
     model.dropout.which = "both" if args.rdrop_alpha else 0
-    trainer = TricksTrainer(model=model, args=args, train_dataset=rows, eval_dataset=data(kind, n=8), data_collator=pad)
+    trainer = TricksTrainer(
+        model=model, args=args, train_dataset=rows, eval_dataset=data(kind, n=8), data_collator=pad
+    )
     with redirect_stdout(io.StringIO()):
         trainer.train(resume_from_checkpoint=resume)
         metrics = trainer.evaluate() if args.ema_decay else {}
     with trainer.average_parameters():
         average = weights(model)
-    logs = [{k: v for k, v in log.items() if k.startswith("loss")} for log in trainer.state.log_history if "loss" in log]
-    return {"trained": weights(model), "average": average, "logs": logs, "eval_loss": metrics.get("eval_loss")}
+    logs = [
+        {k: v for k, v in log.items() if k.startswith("loss")}
+        for log in trainer.state.log_history
+        if "loss" in log
+    ]
+    return {
+        "trained": weights(model),
+        "average": average,
+        "logs": logs,
+        "eval_loss": metrics.get("eval_loss"),
+    }
 
 
 def on_rank(rank):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0", ACCELERATE_USE_CPU="true")
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="0",
+        ACCELERATE_USE_CPU="true",
+    )
     gc.freeze()  # see few_objects_to_collect
     folder = os.environ["FOLDER_OF_RANKS"]
-    results = {name: run(f"{folder}/{i}", kind, 4, **arguments) for i, (name, (kind, arguments)) in enumerate(CASES.items())}
-    results |= {f"{name} apart": run(f"{folder}/apart", kind, 4, loss=loss, gather_batch_losses=False) for name, (kind, loss) in APART.items()}
+    results = {
+        name: run(f"{folder}/{i}", kind, 4, **arguments)
+        for i, (name, (kind, arguments)) in enumerate(CASES.items())
+    }
+    results |= {
+        f"{name} apart": run(f"{folder}/apart", kind, 4, loss=loss, gather_batch_losses=False)
+        for name, (kind, loss) in APART.items()
+    }
     long = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "ema_decay": 0.8, "loss": "dice"}
     results["whole"] = run(f"{folder}/long", "classes", 4, **long)
     results["resumed"] = run(f"{folder}/resumed", "classes", 4, resume=f"{folder}/long/checkpoint-2", **long)
@@ -117,4 +173,6 @@ def test_gathered_rows_of_unequal_number_and_their_gradient(two):
     gradient = 4 * every * every.square().sum()  # d (sum x^2)^2 / dx
     for rank, own in ((0, slice(0, 2)), (1, slice(2, 5))):
         assert torch.equal(two[rank]["gathered"]["every"], every)
-        assert torch.equal(two[rank]["gathered"]["gradient"], 2 * gradient[own])  # the processes' gradients will be averaged
+        assert torch.equal(
+            two[rank]["gathered"]["gradient"], 2 * gradient[own]
+        )  # the processes' gradients will be averaged

@@ -1,4 +1,6 @@
-"""Oracles: the closed form in float64, ``torch.optim.swa_utils``, timm's and torch_ema's update written out."""
+"""Oracles: the closed form in float64, ``torch.optim.swa_utils``, timm's and torch_ema's update written
+out.
+"""
 
 import copy
 import io
@@ -21,7 +23,11 @@ class Net(nn.Module):
     def __init__(self, V=11, H=4, seed=0):
         super().__init__()
         torch.manual_seed(seed)
-        self.embedding, self.norm, self.head = nn.Embedding(V, H), nn.BatchNorm1d(H), nn.Linear(H, V, bias=False)
+        self.embedding, self.norm, self.head = (
+            nn.Embedding(V, H),
+            nn.BatchNorm1d(H),
+            nn.Linear(H, V, bias=False),
+        )
         self.head.weight = self.embedding.weight
         self.register_buffer("position_ids", torch.arange(512), persistent=False)
         self.register_buffer("mask", torch.triu(torch.full((3, 3), -torch.inf), 1))
@@ -47,7 +53,9 @@ def step(model, optimizer, seed):
 
 
 def weights(model):
-    return {name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())}
+    return {
+        name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())
+    }
 
 
 def average(ema):
@@ -62,7 +70,11 @@ def assert_same(one, two):
 
 
 @settings(max_examples=40, deadline=None)
-@given(values=st.lists(st.floats(-10, 10), min_size=1, max_size=30), decay=st.floats(0, 0.9999), warmup=st.booleans())
+@given(
+    values=st.lists(st.floats(-10, 10), min_size=1, max_size=30),
+    decay=st.floats(0, 0.9999),
+    warmup=st.booleans(),
+)
 def test_equals_the_closed_form(values, decay, warmup):
     model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     start = model.weight.item()
@@ -94,7 +106,9 @@ def test_equals_torch_swa_utils(dtype, tolerance):
 
 
 def test_warmup_equals_torch_ema_formula():
-    """torch_ema, ``ExponentialMovingAverage.update``: n counts this update; shadow -= (1 - d) (shadow - weight)."""
+    """torch_ema, ``ExponentialMovingAverage.update``: n counts this update; shadow -= (1 - d) (shadow -
+    weight).
+    """
     model = nn.Linear(3, 2).double()
     ema, shadow, n = EMA(model, decay=0.99, warmup=True), model.weight.detach().clone(), 0
     for seed in range(15):
@@ -107,7 +121,9 @@ def test_warmup_equals_torch_ema_formula():
 
 
 def test_weights_at_rest_leave_the_average_at_rest():
-    """d s + (1 - d) w, the form that circulates, drifts to 1.3e-5 relative; a linear interpolation does not move."""
+    """d s + (1 - d) w, the form that circulates, drifts to 1.3e-5 relative; a linear interpolation does not
+    move.
+    """
     model = nn.Linear(50, 50)
     before = weights(model)
     ema, naive = EMA(model, decay=0.999), before["weight"].clone()
@@ -119,14 +135,18 @@ def test_weights_at_rest_leave_the_average_at_rest():
 
 
 def test_tied_weights_are_averaged_once():
-    """timm ModelEmaV2 and V3 walk over ``state_dict()`` and move a tied weight twice: by 0.19 instead of 0.1."""
+    """timm ModelEmaV2 and V3 walk over ``state_dict()`` and move a tied weight twice: by 0.19 instead of
+    0.1.
+    """
     model = Net()
     twin, before = copy.deepcopy(model), model.embedding.weight.detach().clone()
     ema = EMA(model, decay=0.9)
     with torch.no_grad():
         model.embedding.weight += 1
     ema.update()
-    for shadow, value in zip(twin.state_dict().values(), model.state_dict().values()):  # timm, utils/model_ema.py
+    for shadow, value in zip(
+        twin.state_dict().values(), model.state_dict().values()
+    ):  # timm, utils/model_ema.py
         if shadow.is_floating_point():
             shadow.lerp_(value, 0.1)
     torch.testing.assert_close(average(ema)["embedding.weight"], before + 0.1)
@@ -151,14 +171,19 @@ def test_two_parameters_on_one_storage_are_averaged_once_and_restored():
 def test_buffers_that_are_not_floating_point_are_copied():
     """torch ``AveragedModel(use_buffers=True)`` averages BERT's position_ids: off by one at decay 0.9999."""
     model = Net()
-    ema, theirs = EMA(model, decay=0.9999), AveragedModel(copy.deepcopy(model), multi_avg_fn=get_ema_multi_avg_fn(0.9999), use_buffers=True)
+    ema, theirs = (
+        EMA(model, decay=0.9999),
+        AveragedModel(copy.deepcopy(model), multi_avg_fn=get_ema_multi_avg_fn(0.9999), use_buffers=True),
+    )
     for _ in range(3):
         model.norm.num_batches_tracked += 1
         ema.update()
         theirs.update_parameters(model)
     assert not torch.equal(theirs.module.position_ids, model.position_ids)
     averaged = average(ema)
-    assert torch.equal(averaged["position_ids"], torch.arange(512)) and averaged["norm.num_batches_tracked"] == 3
+    assert (
+        torch.equal(averaged["position_ids"], torch.arange(512)) and averaged["norm.num_batches_tracked"] == 3
+    )
 
 
 def test_floating_point_buffers_are_averaged():
@@ -226,7 +251,9 @@ def test_checkpoint_holds_the_buffers_that_the_model_made_or_resized_on_the_way(
         m.cache.mul_(3)
         e.update()
     assert_same(average(second), average(ema))
-    EMA(nn.Linear(2, 2), buffers=False).load_state_dict(ema.state_dict())  # its own choice: buffers stay the model's
+    EMA(nn.Linear(2, 2), buffers=False).load_state_dict(
+        ema.state_dict()
+    )  # its own choice: buffers stay the model's
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -241,9 +268,13 @@ def test_half_precision_average_moves(dtype):
         naive.lerp_(model.weight.detach(), 0.001)
     expected = 1.5 - 0.5 * 0.999**1000
     assert ema.state_dict()["shadow"]["weight"].dtype == torch.float32
-    torch.testing.assert_close(ema.state_dict()["shadow"]["weight"], torch.full((4, 4), expected), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        ema.state_dict()["shadow"]["weight"], torch.full((4, 4), expected), rtol=1e-5, atol=0
+    )
     averaged = average(ema)["weight"]
-    assert averaged.dtype == dtype and averaged[0, 0].item() == pytest.approx(expected, rel=torch.finfo(dtype).eps)
+    assert averaged.dtype == dtype and averaged[0, 0].item() == pytest.approx(
+        expected, rel=torch.finfo(dtype).eps
+    )
     assert naive[0, 0] == 1 or dtype == torch.float16
     assert model.weight[0, 0] == 1.5
 
@@ -330,7 +361,9 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit():
     ema = EMA(model, decay=0.95, warmup=True)
     train(model, optimizer, ema, range(5))
     file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}, file)
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}, file
+    )
     kept = ema.state_dict()
     train(model, optimizer, ema, range(5, 12))
     file.seek(0)
@@ -355,7 +388,9 @@ def test_checkpoint_does_not_depend_on_wrappers():
 
 
 def averaged_in_parallel(rank):
-    """Three steps on this rank's half of six batches, without BatchNorm, whose statistics are each rank's own."""
+    """Three steps on this rank's half of six batches, without BatchNorm, whose statistics are each rank's
+    own.
+    """
     model = Net()
     model.norm = nn.LayerNorm(4)
     parallel = nn.parallel.DistributedDataParallel(model)
@@ -372,7 +407,10 @@ def test_under_distributed_data_parallel(tmp_path):
     model.norm = nn.LayerNorm(4)
     ema, optimizer = EMA(model, decay=0.9), torch.optim.SGD(model.parameters(), lr=0.1)
     for batch in range(3):
-        halves = [torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2 * batch + rank)) for rank in (0, 1)]
+        halves = [
+            torch.randint(11, (6, 3), generator=torch.Generator().manual_seed(2 * batch + rank))
+            for rank in (0, 1)
+        ]
         optimizer.zero_grad()
         input_ids = torch.cat(halves)
         nn.functional.cross_entropy(model(input_ids), input_ids[:, 0]).backward()
@@ -526,5 +564,8 @@ def test_bad_state_is_an_error_and_changes_nothing(case):
 
 def test_state_without_the_buffers_of_the_model_is_an_error():
     ema = EMA(nn.BatchNorm1d(2))
-    with pytest.raises(ValueError, match="^state_dict: without buffers num_batches_tracked, running_mean, running_var .* accepted"):
+    with pytest.raises(
+        ValueError,
+        match="^state_dict: without buffers num_batches_tracked, running_mean, running_var .* accepted",
+    ):
         ema.load_state_dict({**ema.state_dict(), "buffers": {}})

@@ -1,4 +1,6 @@
-"""Oracles: equations (1)-(3) in float64 on gradients of ``torch.autograd.grad``; the circulating snippet written out."""
+"""Oracles: equations (1)-(3) in float64 on gradients of ``torch.autograd.grad``; the circulating snippet
+written out.
+"""
 
 import copy
 import io
@@ -45,13 +47,17 @@ def weights(model):
 
 
 def grads(model):
-    return {name: None if value.grad is None else value.grad.clone() for name, value in model.named_parameters()}
+    return {
+        name: None if value.grad is None else value.grad.clone() for name, value in model.named_parameters()
+    }
 
 
 def assert_same(one, two):
     assert one.keys() == two.keys()
     for name in one:
-        assert (one[name] is None) == (two[name] is None) and (one[name] is None or torch.equal(one[name], two[name])), name
+        assert (one[name] is None) == (two[name] is None) and (
+            one[name] is None or torch.equal(one[name], two[name])
+        ), name
 
 
 def table_gradient(model, input_ids):
@@ -59,7 +65,9 @@ def table_gradient(model, input_ids):
 
 
 def hooks(model):
-    return sum(len(m._forward_hooks) for m in model.modules()) + sum(len(p._backward_hooks or ()) for p in model.parameters())
+    return sum(len(m._forward_hooks) for m in model.modules()) + sum(
+        len(p._backward_hooks or ()) for p in model.parameters()
+    )
 
 
 class Circulating:
@@ -101,7 +109,9 @@ def test_equals_the_formula_and_the_circulating_snippet(dtype, tolerance, tied):
         attacked = twin.tokens.weight.detach().clone()
         torch.testing.assert_close(model.tokens.weight.detach(), attacked, rtol=tolerance, atol=tolerance)
         theirs.restore("tokens")
-        torch.testing.assert_close(attacked, twin.tokens.weight + 0.7 * gradient / gradient.norm(), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            attacked, twin.tokens.weight + 0.7 * gradient / gradient.norm(), rtol=tolerance, atol=tolerance
+        )
         fgm.restore()
         assert_same(weights(model), weights(twin))
 
@@ -109,14 +119,18 @@ def test_equals_the_formula_and_the_circulating_snippet(dtype, tolerance, tied):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), epsilon=st.floats(0.01, 5), rows=st.integers(1, 4))
 def test_perturbation_has_norm_epsilon_and_raises_the_loss_to_first_order(seed, epsilon, rows):
-    model = nn.Sequential(nn.Embedding(12, 3), nn.Flatten(), nn.Linear(6, 1)).double()  # linear in the embeddings
+    model = nn.Sequential(
+        nn.Embedding(12, 3), nn.Flatten(), nn.Linear(6, 1)
+    ).double()  # linear in the embeddings
     fgm = FGM(model, epsilon)
     input_ids = torch.randint(12, (rows, 2), generator=torch.Generator().manual_seed(seed))
     clean, before = model[0].weight.detach().clone(), model(input_ids).sum()
     before.backward()
     with fgm.perturbed():
         assert (model[0].weight - clean).norm().item() == pytest.approx(epsilon, rel=1e-9)
-        assert (model(input_ids).sum() - before).item() == pytest.approx(epsilon * model[0].weight.grad.norm().item(), rel=1e-6)
+        assert (model(input_ids).sum() - before).item() == pytest.approx(
+            epsilon * model[0].weight.grad.norm().item(), rel=1e-6
+        )
     assert torch.equal(model[0].weight, clean)
 
 
@@ -156,15 +170,23 @@ def hugging_face(name):
 
     torch.manual_seed(0)
     if name == "bert":
-        config = transformers.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+        config = transformers.BertConfig(
+            vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        )
         return transformers.BertForSequenceClassification(config)
     if name == "bert masked":
-        config = transformers.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+        config = transformers.BertConfig(
+            vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        )
         return transformers.BertForMaskedLM(config)
     if name == "gpt2":
-        config = transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=8, bos_token_id=0, eos_token_id=0)
+        config = transformers.GPT2Config(
+            vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=8, bos_token_id=0, eos_token_id=0
+        )
         return transformers.GPT2LMHeadModel(config)
-    return transformers.XLNetForSequenceClassification(transformers.XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8))
+    return transformers.XLNetForSequenceClassification(
+        transformers.XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "bert masked", "gpt2", "xlnet"])
@@ -193,7 +215,9 @@ def test_target_by_name_gives_each_parameter_its_own_norm():
     loss_of(model, A).backward()
     with fgm.perturbed():
         for name in ("tokens.weight", "positions.weight"):
-            assert (dict(model.named_parameters())[name] - clean[name]).norm().item() == pytest.approx(0.3, rel=1e-5)
+            assert (dict(model.named_parameters())[name] - clean[name]).norm().item() == pytest.approx(
+                0.3, rel=1e-5
+            )
         assert torch.equal(model.head.weight, clean["head.weight"])
     assert_same(weights(model), clean)
 
@@ -207,7 +231,9 @@ def test_embedding_without_a_gradient_is_left_alone():
     with pytest.raises((AttributeError, TypeError)):
         Circulating(model).attack(emb_name="unused")
     with fgm.perturbed():
-        assert torch.equal(model.unused.weight, clean["unused.weight"]) and not torch.equal(model.tokens.weight, clean["tokens.weight"])
+        assert torch.equal(model.unused.weight, clean["unused.weight"]) and not torch.equal(
+            model.tokens.weight, clean["tokens.weight"]
+        )
     assert_same(weights(model), clean)
 
 
@@ -226,7 +252,9 @@ def test_embedding_that_took_no_part_in_this_pass_is_left_alone():
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_gradient_is_that_of_this_micro_batch_under_accumulation(tied, set_to_none):
-    """``param.grad`` mixes in the micro-batches before: half of the perturbation on words that do not occur."""
+    """``param.grad`` mixes in the micro-batches before: half of the perturbation on words that do not
+    occur.
+    """
     model = Net(tied=tied)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     fgm, clean = FGM(model), model.tokens.weight.detach().clone()
@@ -236,7 +264,9 @@ def test_gradient_is_that_of_this_micro_batch_under_accumulation(tied, set_to_no
         gradient = table_gradient(model, input_ids)
         loss_of(model, input_ids).backward()
         with fgm.perturbed():
-            torch.testing.assert_close(model.tokens.weight.detach(), clean + gradient / gradient.norm(), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(
+                model.tokens.weight.detach(), clean + gradient / gradient.norm(), rtol=1e-5, atol=1e-6
+            )
             loss_of(model, input_ids).backward()
     mixed = model.tokens.weight.grad
     assert F.cosine_similarity(mixed.flatten(), gradient.flatten(), dim=0) < 0.9
@@ -269,7 +299,9 @@ def test_grad_scaler_does_not_change_the_perturbation():
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 1e30])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_overflow_skips_the_attack_instead_of_writing_nan(value, tied):
-    """``isnan(norm)`` does not catch an infinite gradient: inf / inf is NaN in the embeddings. 1e30 squared is infinite."""
+    """``isnan(norm)`` does not catch an infinite gradient: inf / inf is NaN in the embeddings. 1e30 squared
+    is infinite.
+    """
     model = Net(tied=tied)
     clean = weights(model)
     fgm, pgd, awp = FGM(model), PGD(model), AWP(model)
@@ -315,7 +347,9 @@ ATTACKS = {
 @pytest.mark.parametrize("make", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_restore_is_bit_exact_in_place_and_the_optimizer_goes_on(make, tied):
-    """The snippet's ``param.data = backup`` gives the parameter another storage than the optimizer's or DDP's bucket."""
+    """The snippet's ``param.data = backup`` gives the parameter another storage than the optimizer's or DDP's
+    bucket.
+    """
     model = Net(tied=tied)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     attack = make(model)
@@ -347,7 +381,9 @@ def test_weights_come_back_after_an_exception(make):
     torch.testing.assert_close(model(A), Net()(A), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("call", [lambda fgm: fgm.attack(), lambda fgm: fgm.perturbed().__enter__()], ids=["attack", "perturbed"])
+@pytest.mark.parametrize(
+    "call", [lambda fgm: fgm.attack(), lambda fgm: fgm.perturbed().__enter__()], ids=["attack", "perturbed"]
+)
 def test_weights_come_back_when_the_attack_itself_fails_half_way(call):
     model = Net()
     fgm, clean = FGM(model, target="s.weight"), weights(model)
@@ -408,7 +444,9 @@ def pgd_reference(model, input_ids, epsilon, alpha, steps):
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("set_to_none", [True, False, None])
 def test_pgd_projects_around_the_clean_weights_and_restores_the_gradient(dtype, tolerance, tied, set_to_none):
-    """Common collections project around the wrong origin: the norm grows 0.66, 1.65, 2.66 at epsilon 1; the clean gradient is lost."""
+    """Common collections project around the wrong origin: the norm grows 0.66, 1.65, 2.66 at epsilon 1; the
+    clean gradient is lost.
+    """
     model = Net(tied=tied).to(dtype)
     pgd, before = PGD(model, epsilon=1.0, alpha=0.66), weights(model)
     clean = before["tokens.weight"]
@@ -455,7 +493,9 @@ def test_pgd_with_another_batch_on_the_way():
 
 @pytest.mark.parametrize("kind", [FGM, PGD])
 def test_per_example_normalises_each_example_alone_and_not_the_table(kind):
-    """Miyato et al. normalise per example; the snippets over the whole table, where a hard example outweighs the others."""
+    """Miyato et al. normalise per example; the snippets over the whole table, where a hard example outweighs
+    the others.
+    """
     model = Net().double()
     attack = kind(model, epsilon=0.5, per_example=True)
     options = {"alpha": 0.3} if kind is PGD else {}
@@ -528,7 +568,9 @@ def test_half_precision_weights(dtype, make):
     with attack.perturbed():
         loss_of(model, A).backward()
         if isinstance(attack, FGM) and not attack.per_example and not isinstance(attack, (PGD, AWP)):
-            assert (model.tokens.weight - clean["tokens.weight"]).double().norm().item() == pytest.approx(1, rel=0.02)
+            assert (model.tokens.weight - clean["tokens.weight"]).double().norm().item() == pytest.approx(
+                1, rel=0.02
+            )
     assert_same(weights(model), clean)
 
 
@@ -578,7 +620,9 @@ def test_gradient_checkpointing(reentrant):
     model, twin = Net(), Net()
     plain = model.forward
     anchor = torch.zeros((), requires_grad=True)
-    model.forward = lambda input_ids: checkpoint(lambda ids, _: plain(ids), input_ids, anchor, use_reentrant=reentrant)
+    model.forward = lambda input_ids: checkpoint(
+        lambda ids, _: plain(ids), input_ids, anchor, use_reentrant=reentrant
+    )
     for m in (model, twin):
         fgm = FGM(m)
         for input_ids in (A, B):
@@ -607,7 +651,9 @@ def test_compiled_model(before):
 
 
 def test_weights_cached_by_autocast_do_not_hide_the_attack():
-    """Inside one autocast block the half precision copy of a weight would outlive the attack and the restore."""
+    """Inside one autocast block the half precision copy of a weight would outlive the attack and the
+    restore.
+    """
     model = Net()
     awp = AWP(model, epsilon=0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -737,7 +783,9 @@ def test_on_cuda_equals_cpu(make):
     model, twin = Net().cuda(), Net()
     twin_positions = torch.arange
     attack, plain = make(model), make(twin)
-    model.embed = lambda ids: model.tokens(ids) + model.positions(twin_positions(ids.shape[1], device=ids.device))
+    model.embed = lambda ids: (
+        model.tokens(ids) + model.positions(twin_positions(ids.shape[1], device=ids.device))
+    )
     clean = weights(model)
     loss_of(model, A.cuda()).backward()
     loss_of(twin, A).backward()

@@ -1,4 +1,6 @@
-"""Oracles: F.cross_entropy and binary_cross_entropy_with_logits at gamma 0, the formulas of torchvision, MONAI and kornia in float64, NumPy."""
+"""Oracles: F.cross_entropy and binary_cross_entropy_with_logits at gamma 0, the formulas of torchvision,
+MONAI and kornia in float64, NumPy.
+"""
 
 import copy
 import math
@@ -65,9 +67,14 @@ def test_binary_equals_torchvision_formula_with_its_gradient(dtype, gamma, alpha
     expected = torchvision_formula(wide, labels.double(), alpha, gamma)
     loss = binary_focal_loss(logits, labels, gamma, alpha, "none")
     assert loss.shape == logits.shape
-    for value, target in (loss, expected), (without_slope(binary_focal_loss, logits, labels, gamma, alpha, "none"), expected):
+    for value, target in (
+        (loss, expected),
+        (without_slope(binary_focal_loss, logits, labels, gamma, alpha, "none"), expected),
+    ):
         torch.testing.assert_close(value.double(), target, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
-    torch.testing.assert_close(grad(loss, logits).double(), grad(expected, wide), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        grad(loss, logits).double(), grad(expected, wide), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -79,13 +86,19 @@ def test_several_classes_equal_monai_formula_with_its_gradient(dtype, gamma):
     loss = focal_loss(logits, labels, gamma, reduction="none")
     for value in loss, without_slope(focal_loss, logits, labels, gamma, reduction="none"):
         torch.testing.assert_close(value.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
-    torch.testing.assert_close(grad(loss, logits).double(), grad(expected, wide), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        grad(loss, logits).double(), grad(expected, wide), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("label_smoothing", [0.1, 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_label_smoothing_is_focal_loss_of_every_class_weighted_by_the_smoothed_label(label_smoothing, weighted):
-    """Keras, CategoricalFocalCrossentropy: the factor (1 - p_c)^gamma of each class on the smoothed one-hot label."""
+def test_label_smoothing_is_focal_loss_of_every_class_weighted_by_the_smoothed_label(
+    label_smoothing, weighted
+):
+    """Keras, CategoricalFocalCrossentropy: the factor (1 - p_c)^gamma of each class on the smoothed one-hot
+    label.
+    """
     logits, labels = classes(20)
     weight = torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0], dtype=torch.float64) if weighted else None
     smoothed = F.one_hot(labels, 5).double() * (1 - label_smoothing) + label_smoothing / 5
@@ -123,19 +136,32 @@ def test_binary_gamma_zero_is_binary_cross_entropy(reduction):
 def test_two_classes_are_one_logit():
     logits, labels = binary(30)
     pair = torch.stack([torch.zeros_like(logits), logits], dim=-1)
-    torch.testing.assert_close(focal_loss(pair, labels), binary_focal_loss(logits, labels, alpha=None), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        focal_loss(pair, labels), binary_focal_loss(logits, labels, alpha=None), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_by_hand():
-    assert binary_focal_loss(torch.zeros(1), torch.ones(1)).item() == pytest.approx(0.25 * 0.5**2 * math.log(2))
-    assert binary_focal_loss(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(0.75 * 0.5**2 * math.log(2))
+    assert binary_focal_loss(torch.zeros(1), torch.ones(1)).item() == pytest.approx(
+        0.25 * 0.5**2 * math.log(2)
+    )
+    assert binary_focal_loss(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(
+        0.75 * 0.5**2 * math.log(2)
+    )
     assert focal_loss(torch.zeros(1, 4), torch.tensor([3])).item() == pytest.approx(0.75**2 * math.log(4))
 
 
 def test_worked_example_gives_0_0908():
     logits = torch.tensor([[0.3992, 0.2232, 0.6435], [0.3800, 0.3044, 0.3241]])
     labels = torch.tensor([[0, 1, 1], [1, 0, 1]])
-    for given_labels in labels, labels.float(), labels.bool(), labels.to(torch.uint8), labels.double(), labels.half():
+    for given_labels in (
+        labels,
+        labels.float(),
+        labels.bool(),
+        labels.to(torch.uint8),
+        labels.double(),
+        labels.half(),
+    ):
         assert round(BinaryFocalLoss()(logits, given_labels).item(), 4) == 0.0908
         assert round(BinaryFocalLoss()(logits.requires_grad_(), given_labels).item(), 4) == 0.0908
 
@@ -153,7 +179,10 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 def test_autocast_does_not_round_the_loss_to_half_precision():
-    for loss, (logits, labels) in (BinaryFocalLoss(), binary(40, 6, dtype=torch.float32)), (FocalLoss(), classes(40, dtype=torch.float32)):
+    for loss, (logits, labels) in (
+        (BinaryFocalLoss(), binary(40, 6, dtype=torch.float32)),
+        (FocalLoss(), classes(40, dtype=torch.float32)),
+    ):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = loss(logits, labels)
         torch.testing.assert_close(value, loss(logits, labels), rtol=0, atol=0)
@@ -166,7 +195,9 @@ def test_autocast_does_not_round_the_loss_to_half_precision():
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_log_of_sigmoid_does_not_overflow_at_saturated_logits(dtype, gamma, reduction):
-    """torch.log(torch.sigmoid(x)): value inf and gradient NaN at logit 20 in float32, right or wrong; torchvision's gradient is NaN for gamma < 1."""
+    """torch.log(torch.sigmoid(x)): value inf and gradient NaN at logit 20 in float32, right or wrong;
+    torchvision's gradient is NaN for gamma < 1.
+    """
     for label in 0, 1:
         logits = torch.tensor(EXTREME, dtype=dtype).requires_grad_()
         labels = torch.full((len(EXTREME),), label)
@@ -186,11 +217,17 @@ def test_log_of_sigmoid_does_not_overflow_at_saturated_logits(dtype, gamma, redu
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_several_classes_are_finite_at_saturated_logits(dtype, gamma, label_smoothing):
     for size in 1e4, 104.0, 20.0, 16.0:
-        for logits in torch.tensor([[size, -size, 0.0]] * 3), torch.tensor([[-size, size, size]] * 3), torch.full((3, 3), size):
+        for logits in (
+            torch.tensor([[size, -size, 0.0]] * 3),
+            torch.tensor([[-size, size, size]] * 3),
+            torch.full((3, 3), size),
+        ):
             logits = logits.to(dtype).requires_grad_()
             labels = torch.tensor([0, 1, 2])
             loss = focal_loss(logits, labels, gamma, label_smoothing=label_smoothing, reduction="none")
-            plain = without_slope(focal_loss, logits, labels, gamma, label_smoothing=label_smoothing, reduction="none")
+            plain = without_slope(
+                focal_loss, logits, labels, gamma, label_smoothing=label_smoothing, reduction="none"
+            )
             assert torch.isfinite(loss).all() and torch.isfinite(grad(loss, logits)).all()
             torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-5)
 
@@ -203,7 +240,12 @@ def test_gradient_for_gamma_below_one_is_not_nan_at_a_perfect_prediction(gamma):
     for compute in (
         lambda: binary_focal_loss(logits, torch.ones(2), gamma),
         lambda: focal_loss(torch.stack([logits, -logits], dim=-1), torch.zeros(2, dtype=torch.long), gamma),
-        lambda: focal_loss(torch.stack([logits, -logits], dim=-1), torch.zeros(2, dtype=torch.long), gamma, label_smoothing=1e-3),
+        lambda: focal_loss(
+            torch.stack([logits, -logits], dim=-1),
+            torch.zeros(2, dtype=torch.long),
+            gamma,
+            label_smoothing=1e-3,
+        ),
     ):
         for create_graph in False, True:
             assert torch.isfinite(torch.autograd.grad(compute(), logits, create_graph=create_graph)[0]).all()
@@ -212,7 +254,9 @@ def test_gradient_for_gamma_below_one_is_not_nan_at_a_perfect_prediction(gamma):
 def test_badly_wrong_examples_keep_their_gradient():
     """log(p + 1e-9) has gradient 0 where the model is most wrong."""
     logits = torch.tensor([-30.0, -100.0, -1e4], requires_grad=True)
-    torch.testing.assert_close(grad(binary_focal_loss(logits, torch.ones(3), alpha=None, reduction="none"), logits), -torch.ones(3))
+    torch.testing.assert_close(
+        grad(binary_focal_loss(logits, torch.ones(3), alpha=None, reduction="none"), logits), -torch.ones(3)
+    )
 
 
 def test_mean_is_over_examples_not_over_examples_times_classes():
@@ -220,11 +264,16 @@ def test_mean_is_over_examples_not_over_examples_times_classes():
     logits, labels = classes(40)
     kornia = (-((1 - logits.log_softmax(1).exp()) ** 2) * logits.log_softmax(1) * F.one_hot(labels, 5)).mean()
     torch.testing.assert_close(focal_loss(logits, labels), 5 * kornia)
-    torch.testing.assert_close(focal_loss(logits, labels), focal_loss(logits, labels, reduction="none").mean())
+    torch.testing.assert_close(
+        focal_loss(logits, labels), focal_loss(logits, labels, reduction="none").mean()
+    )
 
 
 def test_weights_move_with_the_module_not_left_on_the_cpu():
-    for loss, name in (FocalLoss(weight=torch.ones(5)), "weight"), (BinaryFocalLoss(alpha=torch.full((5,), 0.3)), "alpha"):
+    for loss, name in (
+        (FocalLoss(weight=torch.ones(5)), "weight"),
+        (BinaryFocalLoss(alpha=torch.full((5,), 0.3)), "alpha"),
+    ):
         assert dict(loss.named_buffers()).keys() == {name}
         assert getattr(loss.to("meta"), name).device.type == "meta"
         assert getattr(loss, name) is dict(loss.named_buffers())[name]
@@ -239,7 +288,9 @@ def test_on_cuda_equals_cpu_and_does_not_synchronise(dtype):
     multi, targets = binary(6, 7, dtype=dtype)
     losses = FocalLoss(weight=torch.rand(5)), BinaryFocalLoss(alpha=torch.rand(7))
     expected = losses[0](logits, labels), losses[1](multi, targets)
-    arguments = [v.detach().cuda().requires_grad_(v.is_floating_point()) for v in (logits, labels, multi, targets)]
+    arguments = [
+        v.detach().cuda().requires_grad_(v.is_floating_point()) for v in (logits, labels, multi, targets)
+    ]
     moved = [loss.cuda() for loss in losses]
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -249,7 +300,9 @@ def test_on_cuda_equals_cpu_and_does_not_synchronise(dtype):
         torch.cuda.set_sync_debug_mode("default")
     for value, target, x in zip(values, expected, (0, 2)):
         torch.testing.assert_close(value.cpu(), target, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(arguments[x].grad.cpu(), grad(target, (logits, None, multi)[x]), rtol=1e-2, atol=1e-5)
+        torch.testing.assert_close(
+            arguments[x].grad.cpu(), grad(target, (logits, None, multi)[x]), rtol=1e-2, atol=1e-5
+        )
 
 
 # Shapes, ignored labels, weights
@@ -258,14 +311,21 @@ def test_on_cuda_equals_cpu_and_does_not_synchronise(dtype):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_tokens_are_examples(reduction):
     logits, labels = classes(4, 6)
-    loss, flat = focal_loss(logits, labels, reduction=reduction), focal_loss(logits.reshape(-1, 5), labels.reshape(-1), reduction=reduction)
+    loss, flat = (
+        focal_loss(logits, labels, reduction=reduction),
+        focal_loss(logits.reshape(-1, 5), labels.reshape(-1), reduction=reduction),
+    )
     torch.testing.assert_close(loss.flatten(), flat.flatten())
     assert loss.shape == (labels.shape if reduction == "none" else ())
 
 
 @pytest.mark.parametrize("fill", [0.0, float("nan"), float("inf"), -1e30])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("options", [{}, {"weight": torch.tensor([0.5, 1, 2, 0.1, 3])}, {"label_smoothing": 0.1}], ids=["", "weight", "smoothing"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight": torch.tensor([0.5, 1, 2, 0.1, 3])}, {"label_smoothing": 0.1}],
+    ids=["", "weight", "smoothing"],
+)
 def test_ignored_examples_count_for_nothing_whatever_their_logits(fill, reduction, options):
     logits, labels = classes(4, 6, dtype=torch.float32)
     keep = torch.rand(4, 6, generator=torch.Generator().manual_seed(3)) < 0.6
@@ -295,7 +355,11 @@ def test_ignored_binary_labels_count_for_nothing_whatever_their_logits(fill, red
 
 
 def test_all_ignored_is_zero_not_nan():
-    for loss, labels in (FocalLoss(), torch.full((3,), -100)), (FocalLoss(weight=torch.ones(4)), torch.full((3,), -100)), (BinaryFocalLoss(), torch.full((3, 4), -100)):
+    for loss, labels in (
+        (FocalLoss(), torch.full((3,), -100)),
+        (FocalLoss(weight=torch.ones(4)), torch.full((3,), -100)),
+        (BinaryFocalLoss(), torch.full((3, 4), -100)),
+    ):
         x = torch.full((3, 4), float("nan"), requires_grad=True)
         value = loss(x, labels)
         value.backward()
@@ -303,7 +367,9 @@ def test_all_ignored_is_zero_not_nan():
 
 
 def test_batch_without_positives_is_finite_and_falls_as_logits_fall():
-    values = [binary_focal_loss(torch.full((4, 3), x), torch.zeros(4, 3)).item() for x in (5.0, 0.0, -5.0, -50.0)]
+    values = [
+        binary_focal_loss(torch.full((4, 3), x), torch.zeros(4, 3)).item() for x in (5.0, 0.0, -5.0, -50.0)
+    ]
     assert values == sorted(values, reverse=True) and 0 <= values[-1] < 1e-9
 
 
@@ -329,8 +395,12 @@ def test_mean_with_weights_divides_by_the_sum_of_the_weights():
     logits, labels = classes(20)
     weight = torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0])
     each = focal_loss(logits, labels, reduction="none") * weight[labels]
-    torch.testing.assert_close(focal_loss(logits, labels, weight=weight), each.sum() / weight[labels].sum().double())
-    assert focal_loss(logits, torch.full((20,), 3), weight=weight).item() == 0  # every weight in the batch is 0
+    torch.testing.assert_close(
+        focal_loss(logits, labels, weight=weight), each.sum() / weight[labels].sum().double()
+    )
+    assert (
+        focal_loss(logits, torch.full((20,), 3), weight=weight).item() == 0
+    )  # every weight in the batch is 0
 
 
 def test_alpha_of_each_class_is_a_column_with_that_alpha():
@@ -338,29 +408,46 @@ def test_alpha_of_each_class_is_a_column_with_that_alpha():
     alpha = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     loss = binary_focal_loss(logits, labels, alpha=alpha, reduction="none")
     for c in range(3):
-        torch.testing.assert_close(loss[:, c], binary_focal_loss(logits[:, c], labels[:, c], alpha=alpha[c].item(), reduction="none"))
-    torch.testing.assert_close(without_slope(binary_focal_loss, logits, labels, alpha=alpha, reduction="none"), loss)
-    torch.testing.assert_close(grad(loss, logits)[:, 0], grad(binary_focal_loss(logits[:, 0], labels[:, 0], alpha=0.1, reduction="none"), logits)[:, 0])
+        torch.testing.assert_close(
+            loss[:, c], binary_focal_loss(logits[:, c], labels[:, c], alpha=alpha[c].item(), reduction="none")
+        )
+    torch.testing.assert_close(
+        without_slope(binary_focal_loss, logits, labels, alpha=alpha, reduction="none"), loss
+    )
+    torch.testing.assert_close(
+        grad(loss, logits)[:, 0],
+        grad(binary_focal_loss(logits[:, 0], labels[:, 0], alpha=0.1, reduction="none"), logits)[:, 0],
+    )
 
 
 def test_ignore_index_may_be_a_class():
     logits, labels = classes(20)
-    torch.testing.assert_close(focal_loss(logits, labels, ignore_index=0), focal_loss(logits[labels != 0], labels[labels != 0]))
+    torch.testing.assert_close(
+        focal_loss(logits, labels, ignore_index=0), focal_loss(logits[labels != 0], labels[labels != 0])
+    )
     logits, labels = binary(20)
     for y in labels, labels.bool(), labels.float():
-        torch.testing.assert_close(binary_focal_loss(logits, y, ignore_index=0), binary_focal_loss(logits[labels != 0], labels[labels != 0]))
+        torch.testing.assert_close(
+            binary_focal_loss(logits, y, ignore_index=0),
+            binary_focal_loss(logits[labels != 0], labels[labels != 0]),
+        )
 
 
 def test_non_contiguous_logits_and_labels_are_accepted():
     logits, labels = binary(6, 4)
     torch.testing.assert_close(binary_focal_loss(logits.T, labels.T), binary_focal_loss(logits, labels))
-    torch.testing.assert_close(binary_focal_loss(logits.T, labels.T.float()), binary_focal_loss(logits, labels))
+    torch.testing.assert_close(
+        binary_focal_loss(logits.T, labels.T.float()), binary_focal_loss(logits, labels)
+    )
     logits, labels = classes(6, 4)
     torch.testing.assert_close(focal_loss(logits.transpose(0, 1), labels.T), focal_loss(logits, labels))
 
 
 def test_inputs_are_not_modified_and_backward_may_run_twice():
-    for function, (logits, labels) in (binary_focal_loss, binary(5, 3, dtype=torch.float32)), (focal_loss, classes(5, dtype=torch.float32)):
+    for function, (logits, labels) in (
+        (binary_focal_loss, binary(5, 3, dtype=torch.float32)),
+        (focal_loss, classes(5, dtype=torch.float32)),
+    ):
         before, targets = logits.detach().clone(), labels.clone()
         loss = function(logits, labels)
         loss.backward(retain_graph=True)
@@ -382,7 +469,11 @@ def test_gradient_and_second_gradient_in_float64(gamma, reduction):
     assert gradcheck(f, logits) and gradgradcheck(f, logits)
     logits, labels = classes(4, C=3, scale=1.0)
     labels[0] = -100
-    for options in {}, {"weight": torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)}, {"label_smoothing": 0.1}:
+    for options in (
+        {},
+        {"weight": torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)},
+        {"label_smoothing": 0.1},
+    ):
         f = lambda x: focal_loss(x, labels, gamma, reduction=reduction, **options)  # noqa: E731, B023
         assert gradcheck(f, logits) and gradgradcheck(f, logits)
 
@@ -398,9 +489,15 @@ def test_gradient_with_and_without_graph_agree():
 
 COMPILED = {
     "binary": (BinaryFocalLoss(), binary(4, 3, dtype=torch.float32)),
-    "binary, alpha a class, sum": (BinaryFocalLoss(alpha=torch.rand(3), reduction="sum"), binary(4, 3, dtype=torch.float32)),
+    "binary, alpha a class, sum": (
+        BinaryFocalLoss(alpha=torch.rand(3), reduction="sum"),
+        binary(4, 3, dtype=torch.float32),
+    ),
     "classes": (FocalLoss(gamma=0.5), classes(4, 3, dtype=torch.float32)),
-    "classes, weight, smoothing": (FocalLoss(weight=torch.rand(5), label_smoothing=0.1), classes(4, 3, dtype=torch.float32)),
+    "classes, weight, smoothing": (
+        FocalLoss(weight=torch.rand(5), label_smoothing=0.1),
+        classes(4, 3, dtype=torch.float32),
+    ),
 }
 
 
@@ -416,7 +513,14 @@ def test_compiles_as_one_graph(case):
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 12), C=st.integers(2, 6), gamma=st.floats(0, 5), scale=st.floats(0.01, 100), seed=st.integers(0, 2**16), shift=st.floats(-50, 50))
+@given(
+    n=st.integers(1, 12),
+    C=st.integers(2, 6),
+    gamma=st.floats(0, 5),
+    scale=st.floats(0.01, 100),
+    seed=st.integers(0, 2**16),
+    shift=st.floats(-50, 50),
+)
 def test_order_shift_and_rest_of_the_batch_do_not_matter(n, C, gamma, scale, seed, shift):
     logits, labels = classes(n, C=C, scale=scale, seed=seed)
     each = focal_loss(logits, labels, gamma, reduction="none")
@@ -424,7 +528,9 @@ def test_order_shift_and_rest_of_the_batch_do_not_matter(n, C, gamma, scale, see
     torch.testing.assert_close(each, alone, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(focal_loss(logits + shift, labels, gamma), each.mean(), rtol=1e-6, atol=1e-12)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(focal_loss(logits[order], labels[order], gamma, reduction="none"), each[order], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        focal_loss(logits[order], labels[order], gamma, reduction="none"), each[order], rtol=1e-9, atol=1e-12
+    )
     assert (each >= 0).all() and (each <= F.cross_entropy(logits, labels, reduction="none") + 1e-12).all()
 
 
@@ -436,7 +542,9 @@ def test_binary_loss_falls_as_the_logit_moves_to_its_label_and_mirrors(gamma, al
     assert (loss >= 0).all() and torch.isfinite(loss).all()
     assert (grad(loss, logits) * (1 - 2 * labels) >= 0).all()
     mirrored = binary_focal_loss(-logits, 1 - labels, gamma, 1 - alpha, "none")
-    torch.testing.assert_close(mirrored, binary_focal_loss(logits, labels, gamma, alpha, "none"), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        mirrored, binary_focal_loss(logits, labels, gamma, alpha, "none"), rtol=1e-9, atol=1e-9
+    )
 
 
 # Modules and errors
@@ -447,7 +555,12 @@ def test_parameters_are_attributes_of_the_same_name_and_are_read_at_each_call():
     assert (loss.gamma, loss.alpha, loss.reduction) == (1.5, 0.4, "sum")
     weight = torch.rand(5)
     classes_loss = FocalLoss(gamma=1.5, weight=weight, ignore_index=-1, label_smoothing=0.1, reduction="none")
-    assert (classes_loss.gamma, classes_loss.ignore_index, classes_loss.label_smoothing, classes_loss.reduction) == (1.5, -1, 0.1, "none")
+    assert (
+        classes_loss.gamma,
+        classes_loss.ignore_index,
+        classes_loss.label_smoothing,
+        classes_loss.reduction,
+    ) == (1.5, -1, 0.1, "none")
     assert torch.equal(classes_loss.weight, weight) and FocalLoss().weight is None
     logits, labels = binary(5, dtype=torch.float32)
     loss.gamma = 0.0
@@ -484,23 +597,71 @@ BAD_INPUT = {
     "binary: label 2": (binary_focal_loss, (X, Y + 2), {}, ValueError, "labels"),
     "binary: label -1": (binary_focal_loss, (X, Y.long() - 1), {}, ValueError, "labels"),
     "binary: label 0.5": (binary_focal_loss, (X, Y + 0.5), {}, ValueError, "labels"),
-    "binary: one label 0.5 beside an ignored one": (binary_focal_loss, (X[0], torch.tensor([0.5, -100, 1])), {}, ValueError, "labels"),
+    "binary: one label 0.5 beside an ignored one": (
+        binary_focal_loss,
+        (X[0], torch.tensor([0.5, -100, 1])),
+        {},
+        ValueError,
+        "labels",
+    ),
     "binary: labels with NaN": (binary_focal_loss, (X, Y * float("nan")), {}, ValueError, "labels"),
     "binary: labels with inf": (binary_focal_loss, (X, Y + float("inf")), {}, ValueError, "labels"),
-    "binary: label 156 in uint8, which is -100 there": (binary_focal_loss, (X, Y.to(torch.uint8) + 156), {}, ValueError, "labels"),
-    "binary: label inf in float16, which is 1e6 there": (binary_focal_loss, (X, Y.half() + float("inf")), {"ignore_index": 10**6}, ValueError, "labels"),
+    "binary: label 156 in uint8, which is -100 there": (
+        binary_focal_loss,
+        (X, Y.to(torch.uint8) + 156),
+        {},
+        ValueError,
+        "labels",
+    ),
+    "binary: label inf in float16, which is 1e6 there": (
+        binary_focal_loss,
+        (X, Y.half() + float("inf")),
+        {"ignore_index": 10**6},
+        ValueError,
+        "labels",
+    ),
     "binary: logits on another device": (binary_focal_loss, (X.to("meta"), Y), {}, ValueError, "labels"),
     "binary: labels on another device": (binary_focal_loss, (X, Y.to("meta")), {}, ValueError, "labels"),
-    "binary: ignored label with another ignore_index": (binary_focal_loss, (X, Y - 100), {"ignore_index": -1}, ValueError, "labels"),
-    "binary: alpha of another length": (binary_focal_loss, (X, Y), {"alpha": torch.ones(2)}, ValueError, "alpha"),
-    "binary: alpha on another device": (binary_focal_loss, (X, Y), {"alpha": torch.ones(3, device="meta")}, ValueError, "alpha"),
+    "binary: ignored label with another ignore_index": (
+        binary_focal_loss,
+        (X, Y - 100),
+        {"ignore_index": -1},
+        ValueError,
+        "labels",
+    ),
+    "binary: alpha of another length": (
+        binary_focal_loss,
+        (X, Y),
+        {"alpha": torch.ones(2)},
+        ValueError,
+        "alpha",
+    ),
+    "binary: alpha on another device": (
+        binary_focal_loss,
+        (X, Y),
+        {"alpha": torch.ones(3, device="meta")},
+        ValueError,
+        "alpha",
+    ),
     "alpha above 1": (BinaryFocalLoss, (), {"alpha": 1.1}, ValueError, "alpha"),
     "alpha -1, as torchvision has it for None": (BinaryFocalLoss, (), {"alpha": -1}, ValueError, "alpha"),
     "alpha NaN": (BinaryFocalLoss, (), {"alpha": float("nan")}, ValueError, "alpha"),
     "alpha is a list": (BinaryFocalLoss, (), {"alpha": [0.25, 0.75]}, TypeError, "alpha"),
-    "alpha is an integer tensor": (BinaryFocalLoss, (), {"alpha": torch.ones(3, dtype=torch.long)}, TypeError, "alpha"),
+    "alpha is an integer tensor": (
+        BinaryFocalLoss,
+        (),
+        {"alpha": torch.ones(3, dtype=torch.long)},
+        TypeError,
+        "alpha",
+    ),
     "alpha tensor above 1": (BinaryFocalLoss, (), {"alpha": torch.full((3,), 2.0)}, ValueError, "alpha"),
-    "alpha tensor with NaN": (BinaryFocalLoss, (), {"alpha": torch.full((3,), float("nan"))}, ValueError, "alpha"),
+    "alpha tensor with NaN": (
+        BinaryFocalLoss,
+        (),
+        {"alpha": torch.full((3,), float("nan"))},
+        ValueError,
+        "alpha",
+    ),
     "gamma negative": (BinaryFocalLoss, (), {"gamma": -0.1}, ValueError, "gamma"),
     "gamma NaN": (FocalLoss, (), {"gamma": float("nan")}, ValueError, "gamma"),
     "gamma infinite": (FocalLoss, (), {"gamma": float("inf")}, ValueError, "gamma"),
@@ -509,7 +670,13 @@ BAD_INPUT = {
     "reduction unknown": (BinaryFocalLoss, (), {"reduction": "batchmean"}, ValueError, "reduction"),
     "reduction is None": (FocalLoss, (), {"reduction": None}, ValueError, "reduction"),
     "ignore_index is a float": (FocalLoss, (), {"ignore_index": -100.0}, TypeError, "ignore_index"),
-    "ignore_index beyond 64 bits": (focal_loss, (X, L + 3), {"ignore_index": 2**63}, ValueError, "ignore_index"),
+    "ignore_index beyond 64 bits": (
+        focal_loss,
+        (X, L + 3),
+        {"ignore_index": 2**63},
+        ValueError,
+        "ignore_index",
+    ),
     "label_smoothing NaN": (FocalLoss, (), {"label_smoothing": float("nan")}, ValueError, "label_smoothing"),
     "alpha infinite": (BinaryFocalLoss, (), {"alpha": float("inf")}, ValueError, "alpha"),
     "ignore_index is None": (BinaryFocalLoss, (), {"ignore_index": None}, TypeError, "ignore_index"),
@@ -520,8 +687,20 @@ BAD_INPUT = {
     "weight negative": (FocalLoss, (), {"weight": -torch.ones(3)}, ValueError, "weight"),
     "weight with NaN": (FocalLoss, (), {"weight": torch.full((3,), float("nan"))}, ValueError, "weight"),
     "weight infinite": (FocalLoss, (), {"weight": torch.full((3,), float("inf"))}, ValueError, "weight"),
-    "classes: weight of another length": (focal_loss, (X, L), {"weight": torch.ones(4)}, ValueError, "weight"),
-    "classes: weight on another device": (focal_loss, (X, L), {"weight": torch.ones(3, device="meta")}, ValueError, "weight"),
+    "classes: weight of another length": (
+        focal_loss,
+        (X, L),
+        {"weight": torch.ones(4)},
+        ValueError,
+        "weight",
+    ),
+    "classes: weight on another device": (
+        focal_loss,
+        (X, L),
+        {"weight": torch.ones(3, device="meta")},
+        ValueError,
+        "weight",
+    ),
     "classes: logits is None": (focal_loss, (None, L), {}, TypeError, "logits"),
     "classes: logits are integers": (focal_loss, (X.long(), L), {}, TypeError, "logits"),
     "classes: logits have one axis": (focal_loss, (X[0], L), {}, ValueError, "logits"),
@@ -531,9 +710,21 @@ BAD_INPUT = {
     "classes: labels are floating": (focal_loss, (X, L.float()), {}, TypeError, "labels"),
     "classes: labels are one-hot": (focal_loss, (X, Y.long()), {}, ValueError, "labels"),
     "classes: too few labels": (focal_loss, (X, L[:3]), {}, ValueError, "labels"),
-    "classes: classes in the second axis": (focal_loss, (torch.zeros(4, 3, 6), torch.zeros(4, 6, dtype=torch.long)), {}, ValueError, "labels"),
+    "classes: classes in the second axis": (
+        focal_loss,
+        (torch.zeros(4, 3, 6), torch.zeros(4, 6, dtype=torch.long)),
+        {},
+        ValueError,
+        "labels",
+    ),
     "classes: label C": (focal_loss, (X, L + 3), {}, ValueError, "labels"),
-    "classes: label 156 in uint8, which is -100 there": (focal_loss, (X, L.to(torch.uint8) + 156), {}, ValueError, "labels"),
+    "classes: label 156 in uint8, which is -100 there": (
+        focal_loss,
+        (X, L.to(torch.uint8) + 156),
+        {},
+        ValueError,
+        "labels",
+    ),
     "classes: logits on another device": (focal_loss, (X.to("meta"), L), {}, ValueError, "labels"),
     "classes: label -1": (focal_loss, (X, L - 1), {}, ValueError, "labels"),
     "classes: labels on another device": (focal_loss, (X, L.to("meta")), {}, ValueError, "labels"),

@@ -1,4 +1,6 @@
-"""Oracles: a float64 NumPy concatenation, ELMo's scalar mix and sentence-transformers' WeightedLayerPooling written out."""
+"""Oracles: a float64 NumPy concatenation, ELMo's scalar mix and sentence-transformers' WeightedLayerPooling
+written out.
+"""
 
 import doctest
 
@@ -13,7 +15,12 @@ from torch.autograd import gradcheck
 import tricks_lib.last_four
 from tricks_lib.last_four import LastFourClassifier, WeightedLayerPool, concat_last_layers
 
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}  # half precision: one rounding of the result
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 8e-3,
+}  # half precision: one rounding of the result
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
 
@@ -26,8 +33,15 @@ def bert(num_hidden_layers=5, hidden_size=8, **config):
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    sizes = dict(num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, num_attention_heads=2, intermediate_size=8)
-    return BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, initializer_range=0.5, **sizes, **config)).eval()
+    sizes = dict(
+        num_hidden_layers=num_hidden_layers,
+        hidden_size=hidden_size,
+        num_attention_heads=2,
+        intermediate_size=8,
+    )
+    return BertModel(
+        BertConfig(vocab_size=20, max_position_embeddings=16, initializer_range=0.5, **sizes, **config)
+    ).eval()
 
 
 def test_examples_of_the_docstrings_hold():
@@ -46,7 +60,9 @@ def test_concat_equals_numpy_with_the_lower_layer_first(dtype, num_layers, conta
 
 
 def test_block_order_is_part_of_the_head():
-    """The circulating listing hs[-1], hs[-2], hs[-3], hs[-4] holds the same numbers in another order: heads do not fit."""
+    """The circulating listing hs[-1], hs[-2], hs[-3], hs[-4] holds the same numbers in another order: heads
+    do not fit.
+    """
     layers = layers_of()
     reversed_listing = torch.cat([layers[-1], layers[-2], layers[-3], layers[-4]], dim=-1)
     ours = concat_last_layers(layers)
@@ -67,7 +83,9 @@ def test_weighted_pool_starts_as_the_plain_mean(dtype):
     pooled = WeightedLayerPool(3)(layers)
     assert pooled.dtype == dtype
     expected = np.mean([h.double().numpy() for h in layers[-3:]], axis=0)
-    np.testing.assert_allclose(pooled.detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        pooled.detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @DTYPES
@@ -80,11 +98,15 @@ def test_weighted_pool_equals_elmo_scalar_mix_in_float64(dtype):
         pool.scale.fill_(1.7)
     w = np.exp(pool.weights.detach().numpy())
     expected = 1.7 * sum(s * h.double().numpy() for s, h in zip(w / w.sum(), layers[-4:]))
-    np.testing.assert_allclose(pool(layers).detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        pool(layers).detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 def test_weighted_pool_equals_sentence_transformers_formula():
-    """sentence-transformers, modules/weighted_layer_pooling.py: sum(w_i h_i) / sum(w), here with w = softmax of ours."""
+    """sentence-transformers, modules/weighted_layer_pooling.py: sum(w_i h_i) / sum(w), here with w = softmax
+    of ours.
+    """
     layers = layers_of()
     pool = WeightedLayerPool(4)
     nn.init.normal_(pool.weights, generator=torch.Generator().manual_seed(1))
@@ -103,11 +125,16 @@ def test_gradients_in_float64():
     pool = WeightedLayerPool(4).double()
     nn.init.normal_(pool.weights)
     assert gradcheck(lambda *h: concat_last_layers(h), layers)
-    assert gradcheck(lambda w, g, *h: torch.func.functional_call(pool, {"weights": w, "scale": g}, (h,)), (pool.weights, pool.scale, *layers))
+    assert gradcheck(
+        lambda w, g, *h: torch.func.functional_call(pool, {"weights": w, "scale": g}, (h,)),
+        (pool.weights, pool.scale, *layers),
+    )
 
 
 @settings(max_examples=50, deadline=None)
-@given(n=st.integers(1, 8), k=st.integers(1, 8), permutation=st.permutations(range(4)), seed=st.integers(0, 999))
+@given(
+    n=st.integers(1, 8), k=st.integers(1, 8), permutation=st.permutations(range(4)), seed=st.integers(0, 999)
+)
 def test_examples_may_be_permuted_and_weights_stay_a_convex_combination(n, k, permutation, seed):
     k = min(k, n + 1)
     layers = layers_of(n, B=4, seed=seed)
@@ -120,10 +147,16 @@ def test_examples_may_be_permuted_and_weights_stay_a_convex_combination(n, k, pe
     assert (mixed >= low - 1e-5).all() and (mixed <= high + 1e-5).all()
 
 
-@pytest.mark.parametrize("make", [lambda: concat_last_layers, lambda: WeightedLayerPool(4)], ids=["concat_last_layers", "WeightedLayerPool"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: concat_last_layers, lambda: WeightedLayerPool(4)],
+    ids=["concat_last_layers", "WeightedLayerPool"],
+)
 def test_compiles_as_one_graph(make):
     function, layers = make(), layers_of()
-    torch.testing.assert_close(torch.compile(function, fullgraph=True, backend="aot_eager")(layers), function(layers))
+    torch.testing.assert_close(
+        torch.compile(function, fullgraph=True, backend="aot_eager")(layers), function(layers)
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -145,7 +178,9 @@ POOLS = {"cls": lambda tokens: tokens[0], "mean": lambda tokens: tokens.mean(axi
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_classifier_equals_a_linear_layer_on_each_text_alone(pool, side, dtype):
-    """Oracle: the encoder on one unpadded text at a time, then NumPy. Guards against "first token only" under left padding."""
+    """Oracle: the encoder on one unpadded text at a time, then NumPy. Guards against "first token only" under
+    left padding.
+    """
     encoder = bert().to(dtype)
     model = LastFourClassifier(encoder, num_labels=3, pool=pool).to(dtype).eval()
     texts = [[3, 4, 5, 6], [7, 8], [9]]
@@ -159,9 +194,14 @@ def test_classifier_equals_a_linear_layer_on_each_text_alone(pool, side, dtype):
     for text in texts:
         states = encoder(torch.tensor([text]), output_hidden_states=True).hidden_states
         z = np.concatenate([h[0].detach().double().numpy() for h in states[-4:]], axis=1)  # (T, 4H)
-        rows.append(model.classifier.weight.detach().double().numpy() @ POOLS[pool](z) + model.classifier.bias.detach().double().numpy())
+        rows.append(
+            model.classifier.weight.detach().double().numpy() @ POOLS[pool](z)
+            + model.classifier.bias.detach().double().numpy()
+        )
     tolerance = {torch.float32: 1e-5, torch.float64: 1e-9}[dtype]
-    np.testing.assert_allclose(logits.detach().double().numpy(), np.stack(rows), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        logits.detach().double().numpy(), np.stack(rows), rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -198,12 +238,30 @@ def test_forward_returns_the_logits_it_computed():
 def other_encoders():
     import transformers as t
 
-    size = dict(vocab_size=20, num_hidden_layers=4, hidden_size=12, num_attention_heads=2, intermediate_size=8, max_position_embeddings=16)
+    size = dict(
+        vocab_size=20,
+        num_hidden_layers=4,
+        hidden_size=12,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=16,
+    )
     return {
-        "ModernBERT": (t.ModernBertModel, t.ModernBertConfig(**size, pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2)),
-        "DistilBERT": (t.DistilBertModel, t.DistilBertConfig(vocab_size=20, dim=12, n_layers=4, n_heads=2, hidden_dim=8)),
+        "ModernBERT": (
+            t.ModernBertModel,
+            t.ModernBertConfig(
+                **size, pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2
+            ),
+        ),
+        "DistilBERT": (
+            t.DistilBertModel,
+            t.DistilBertConfig(vocab_size=20, dim=12, n_layers=4, n_heads=2, hidden_dim=8),
+        ),
         "XLNet": (t.XLNetModel, t.XLNetConfig(vocab_size=20, d_model=12, n_layer=4, n_head=2, d_inner=8)),
-        "GPT-2": (t.GPT2Model, t.GPT2Config(vocab_size=20, n_embd=12, n_layer=4, n_head=2, bos_token_id=1, eos_token_id=1)),
+        "GPT-2": (
+            t.GPT2Model,
+            t.GPT2Config(vocab_size=20, n_embd=12, n_layer=4, n_head=2, bos_token_id=1, eos_token_id=1),
+        ),
         "ELECTRA": (t.ElectraModel, t.ElectraConfig(**size, embedding_size=6)),
     }
 
@@ -234,7 +292,11 @@ def test_dropout_comes_from_the_encoder():
 def test_gradient_reaches_every_layer_that_is_read():
     model = LastFourClassifier(bert(5), 2, dropout=0.0)
     model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([1])).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n.endswith("output.dense.weight"))
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for n, p in model.named_parameters()
+        if n.endswith("output.dense.weight")
+    )
 
 
 def test_classifier_trains_under_transformers_trainer(tmp_path):
@@ -242,7 +304,15 @@ def test_classifier_trains_under_transformers_trainer(tmp_path):
 
     model = LastFourClassifier(bert(hidden_dropout_prob=0.0), num_labels=2)
     rows = [{"input_ids": [i, i], "attention_mask": [1, 1], "labels": i % 2} for i in range(1, 13)]
-    arguments = TrainingArguments(tmp_path, max_steps=80, learning_rate=0.02, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True)
+    arguments = TrainingArguments(
+        tmp_path,
+        max_steps=80,
+        learning_rate=0.02,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows)
     trainer.train()
     assert (trainer.predict(rows).predictions.argmax(-1) == np.arange(1, 13) % 2).all()
@@ -317,7 +387,9 @@ def test_bad_classifier_argument_is_an_error_that_names_it(case):
         LastFourClassifier(**arguments)
 
 
-@pytest.mark.parametrize("mask", [torch.ones(2, 2), torch.tensor([[0.0, -1e4, 0.0]] * 2)], ids=["shape", "additive"])
+@pytest.mark.parametrize(
+    "mask", [torch.ones(2, 2), torch.tensor([[0.0, -1e4, 0.0]] * 2)], ids=["shape", "additive"]
+)
 def test_bad_mask_is_an_error_that_names_it(mask):
     class Encoder(nn.Module):
         """Any mask passes here, as in an encoder that takes additive ones."""
@@ -337,7 +409,11 @@ def test_bad_mask_is_an_error_that_names_it(mask):
         LastFourClassifier(Encoder(), 2)(torch.ones(2, 3, dtype=torch.long), mask)
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([2]), torch.tensor([-1]), torch.tensor([0, 1]), torch.tensor([0.0])], ids=["large", "negative", "many", "float"])
+@pytest.mark.parametrize(
+    "labels",
+    [torch.tensor([2]), torch.tensor([-1]), torch.tensor([0, 1]), torch.tensor([0.0])],
+    ids=["large", "negative", "many", "float"],
+)
 def test_bad_labels_are_an_error(labels):
     with pytest.raises(ValueError, match="^labels: .* accepted"):
         LastFourClassifier(bert(), 2)(torch.tensor([[1, 2]]), labels=labels)

@@ -1,4 +1,6 @@
-"""Oracles: rates written out by hand for each family; ELECTRA's depths and timm's scales, written out, for the ratios."""
+"""Oracles: rates written out by hand for each family; ELECTRA's depths and timm's scales, written out, for
+the ratios.
+"""
 
 import doctest
 import re
@@ -14,39 +16,102 @@ from torch import nn
 import tricks_lib.layer_decay
 from tricks_lib.layer_decay import layer_decay_groups
 
-SIZE = dict(vocab_size=20, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8, max_position_embeddings=16)
+SIZE = dict(
+    vocab_size=20,
+    hidden_size=8,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    intermediate_size=8,
+    max_position_embeddings=16,
+)
 SPECIAL = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
-DEBERTA = dict(relative_attention=True, position_buckets=4, norm_rel_ebd="layer_norm", conv_kernel_size=3, conv_act="gelu", pos_att_type=["c2p", "p2c"])
+DEBERTA = dict(
+    relative_attention=True,
+    position_buckets=4,
+    norm_rel_ebd="layer_norm",
+    conv_kernel_size=3,
+    conv_act="gelu",
+    pos_att_type=["c2p", "p2c"],
+)
 CONFIGS = {
     "BERT": lambda **k: transformers.BertConfig(**SIZE | k),
     "RoBERTa": lambda **k: transformers.RobertaConfig(**SIZE | k),
-    "DeBERTa": lambda **k: transformers.DebertaConfig(**SIZE | dict(relative_attention=True, pos_att_type=["c2p", "p2c"]) | k),
+    "DeBERTa": lambda **k: transformers.DebertaConfig(
+        **SIZE | dict(relative_attention=True, pos_att_type=["c2p", "p2c"]) | k
+    ),
     "DeBERTa-v2": lambda **k: transformers.DebertaV2Config(**SIZE | DEBERTA | k),
     "ELECTRA": lambda **k: transformers.ElectraConfig(**SIZE | dict(embedding_size=4) | k),
-    "DistilBERT": lambda **k: transformers.DistilBertConfig(**dict(vocab_size=20, dim=8, n_layers=3, n_heads=2, hidden_dim=8) | k),
+    "DistilBERT": lambda **k: transformers.DistilBertConfig(
+        **dict(vocab_size=20, dim=8, n_layers=3, n_heads=2, hidden_dim=8) | k
+    ),
     "ALBERT": lambda **k: transformers.AlbertConfig(**SIZE | dict(embedding_size=4) | k),
-    "XLNet": lambda **k: transformers.XLNetConfig(**dict(vocab_size=20, d_model=8, n_layer=3, n_head=2, d_inner=8) | k),
-    "GPT-2": lambda **k: transformers.GPT2Config(**dict(vocab_size=20, n_embd=8, n_layer=3, n_head=2, n_positions=16, **SPECIAL) | k),
-    "ModernBERT": lambda **k: transformers.ModernBertConfig(**SIZE | SPECIAL | dict(cls_token_id=1, sep_token_id=2) | k),
+    "XLNet": lambda **k: transformers.XLNetConfig(
+        **dict(vocab_size=20, d_model=8, n_layer=3, n_head=2, d_inner=8) | k
+    ),
+    "GPT-2": lambda **k: transformers.GPT2Config(
+        **dict(vocab_size=20, n_embd=8, n_layer=3, n_head=2, n_positions=16, **SPECIAL) | k
+    ),
+    "ModernBERT": lambda **k: transformers.ModernBertConfig(
+        **SIZE | SPECIAL | dict(cls_token_id=1, sep_token_id=2) | k
+    ),
     "Llama": lambda **k: transformers.LlamaConfig(**SIZE | SPECIAL | k),
 }
 # By hand, for three layers: a pattern of the encoder's own names -> the power of decay.
 EXPECTED = {
-    "BERT": {r"embeddings\.": 3, r"encoder\.layer\.0\.": 2, r"encoder\.layer\.1\.": 1, r"encoder\.layer\.2\.": 0, r"pooler\.": 0},
-    "RoBERTa": {r"embeddings\.": 3, r"encoder\.layer\.0\.": 2, r"encoder\.layer\.1\.": 1, r"encoder\.layer\.2\.": 0, r"pooler\.": 0},
-    "DeBERTa": {r"embeddings\.|encoder\.rel_embeddings": 3, r"encoder\.layer\.0\.": 2, r"encoder\.layer\.1\.": 1, r"encoder\.layer\.2\.": 0},
-    "DeBERTa-v2": {
-        r"embeddings\.|encoder\.rel_embeddings|encoder\.LayerNorm": 3, r"encoder\.layer\.0\.|encoder\.conv\.": 2,
-        r"encoder\.layer\.1\.": 1, r"encoder\.layer\.2\.": 0,
+    "BERT": {
+        r"embeddings\.": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+        r"pooler\.": 0,
     },
-    "ELECTRA": {r"embeddings\.|embeddings_project\.": 3, r"encoder\.layer\.0\.": 2, r"encoder\.layer\.1\.": 1, r"encoder\.layer\.2\.": 0},
-    "DistilBERT": {r"embeddings\.": 3, r"transformer\.layer\.0\.": 2, r"transformer\.layer\.1\.": 1, r"transformer\.layer\.2\.": 0},
-    "ALBERT": {r"embeddings\.|encoder\.embedding_hidden_mapping_in\.": 3, r"encoder\.albert_layer_groups\.0\.": 0, r"pooler\.": 0},
+    "RoBERTa": {
+        r"embeddings\.": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+        r"pooler\.": 0,
+    },
+    "DeBERTa": {
+        r"embeddings\.|encoder\.rel_embeddings": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+    },
+    "DeBERTa-v2": {
+        r"embeddings\.|encoder\.rel_embeddings|encoder\.LayerNorm": 3,
+        r"encoder\.layer\.0\.|encoder\.conv\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+    },
+    "ELECTRA": {
+        r"embeddings\.|embeddings_project\.": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+    },
+    "DistilBERT": {
+        r"embeddings\.": 3,
+        r"transformer\.layer\.0\.": 2,
+        r"transformer\.layer\.1\.": 1,
+        r"transformer\.layer\.2\.": 0,
+    },
+    "ALBERT": {
+        r"embeddings\.|encoder\.embedding_hidden_mapping_in\.": 3,
+        r"encoder\.albert_layer_groups\.0\.": 0,
+        r"pooler\.": 0,
+    },
     "XLNet": {r"word_embedding\.|mask_emb": 3, r"layer\.0\.": 2, r"layer\.1\.": 1, r"layer\.2\.": 0},
     "GPT-2": {r"wte\.|wpe\.": 3, r"h\.0\.": 2, r"h\.1\.": 1, r"h\.2\.": 0, r"ln_f\.": 0},
-    "ModernBERT": {r"embeddings\.": 3, r"layers\.0\.": 2, r"layers\.1\.": 1, r"layers\.2\.": 0, r"final_norm\.": 0},
+    "ModernBERT": {
+        r"embeddings\.": 3,
+        r"layers\.0\.": 2,
+        r"layers\.1\.": 1,
+        r"layers\.2\.": 0,
+        r"final_norm\.": 0,
+    },
     "Llama": {r"embed_tokens\.": 3, r"layers\.0\.": 2, r"layers\.1\.": 1, r"layers\.2\.": 0, r"norm\.": 0},
-}  # fmt: skip
+}
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
 
 
@@ -104,11 +169,15 @@ def test_every_trainable_parameter_is_in_exactly_one_group_at_any_depth(family):
     found, alone = rates(groups), rates(layer_decay_groups(inner, lr=1e-3, decay=0.8))
     assert set(found) == {id(p) for p in model.parameters()}
     assert all(found[i] == rate for i, rate in alone.items()), "the rates depend on where the encoder stands"
-    assert all(found[id(p)] == 7.0 for part in (model.first, model.norm, model.classifier) for p in part.parameters())
+    assert all(
+        found[id(p)] == 7.0 for part in (model.first, model.norm, model.classifier) for p in part.parameters()
+    )
 
 
 @FAMILIES
-@pytest.mark.parametrize("task", [transformers.AutoModelForSequenceClassification, transformers.AutoModelForTokenClassification])
+@pytest.mark.parametrize(
+    "task", [transformers.AutoModelForSequenceClassification, transformers.AutoModelForTokenClassification]
+)
 def test_models_with_a_head_of_transformers(family, task):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -116,20 +185,38 @@ def test_models_with_a_head_of_transformers(family, task):
     found = rates(layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0))
     inner = {id(p): name for name, p in model.base_model.named_parameters()}
     for name, p in model.named_parameters():
-        power = next((power for pattern, power in EXPECTED[family].items() if re.match(pattern, inner.get(id(p), "?"))), None)
+        power = next(
+            (
+                power
+                for pattern, power in EXPECTED[family].items()
+                if re.match(pattern, inner.get(id(p), "?"))
+            ),
+            None,
+        )
         assert found[id(p)] == (9.0 if id(p) not in inner else 0.5**power), name
 
 
 def test_the_top_layer_gets_the_full_rate_and_the_snippets_missing_parameters_are_there():
-    """``for layer in range(12, -1, -1)``: nothing in layer 12, lr * 0.95 for the top layer, seven tensors never trained."""
+    """``for layer in range(12, -1, -1)``: nothing in layer 12, lr * 0.95 for the top layer, seven tensors
+    never trained.
+    """
     model = Deep(encoder(num_hidden_layers=12))
 
     def get_parameters(lr, multiplier, classifier_lr):
         groups = []
         for layer in range(12, -1, -1):
-            groups.append({"params": [p for n, p in model.named_parameters() if f"encoder.layer.{layer}." in n], "lr": lr})
+            groups.append(
+                {
+                    "params": [p for n, p in model.named_parameters() if f"encoder.layer.{layer}." in n],
+                    "lr": lr,
+                }
+            )
             lr *= multiplier
-        named = [p for n, p in model.named_parameters() if "layer_norm" in n or "first" in n or "norm" in n or "classifier" in n]
+        named = [
+            p
+            for n, p in model.named_parameters()
+            if "layer_norm" in n or "first" in n or "norm" in n or "classifier" in n
+        ]
         return groups + [{"params": named, "lr": classifier_lr}]
 
     circulating = get_parameters(1.0, 0.95, 2.0)
@@ -137,9 +224,15 @@ def test_the_top_layer_gets_the_full_rate_and_the_snippets_missing_parameters_ar
     missing = {id(p) for p in model.parameters()} - {id(p) for g in circulating for p in g["params"]}
     assert len(missing) == 7
     ours = names(model, layer_decay_groups(model, lr=1.0, decay=0.95, head_lr=2.0))
-    top, bottom = "body.text.0.encoder.layer.11.output.dense.weight", "body.text.0.encoder.layer.0.output.dense.weight"
+    top, bottom = (
+        "body.text.0.encoder.layer.11.output.dense.weight",
+        "body.text.0.encoder.layer.0.output.dense.weight",
+    )
     assert ours[top] == 1.0 and ours[bottom] == pytest.approx(0.95**11)
-    assert ours["body.text.0.embeddings.LayerNorm.weight"] == pytest.approx(0.95**12) and ours["body.text.0.pooler.dense.weight"] == 1.0
+    assert (
+        ours["body.text.0.embeddings.LayerNorm.weight"] == pytest.approx(0.95**12)
+        and ours["body.text.0.pooler.dense.weight"] == 1.0
+    )
 
 
 @pytest.mark.parametrize("family", [f for f in CONFIGS if f not in ("ALBERT",)])
@@ -155,7 +248,8 @@ def test_ratios_between_layers_equal_electras_and_timms():
     n, decay = 6, 0.75
     model = encoder(num_hidden_layers=n)
     ours = {g["name"]: g["lr"] for g in layer_decay_groups(model, lr=1.0, decay=decay)}
-    # google-research/electra, model/optimization.py: depth 0 embeddings, i + 1 layer i, n + 2 head; lr * decay ** (n + 2 - depth)
+    # google-research/electra, model/optimization.py: depth 0 embeddings, i + 1 layer i, n + 2 head; lr *
+    # decay ** (n + 2 - depth)
     electra = {"embeddings": decay ** (n + 2), **{f"layer {i}": decay ** (n + 2 - (i + 1)) for i in range(n)}}
     # timm, optim/_param_groups.py: decay ** (layer_max - id), ids from 0 at the stem to layer_max at the head
     timm = {"embeddings": decay ** (n + 1), **{f"layer {i}": decay ** (n + 1 - (i + 1)) for i in range(n)}}
@@ -196,7 +290,10 @@ def test_no_weight_decay_on_biases_and_norms(family):
 
 def test_a_norm_whose_weight_is_a_matrix_is_not_decayed():
     model = nn.ModuleDict({"encoder": encoder(), "head": nn.LayerNorm([4, 8])})
-    assert names(model, layer_decay_groups(model, lr=1.0, weight_decay=0.1), "weight_decay")["head.weight"] == 0.0
+    assert (
+        names(model, layer_decay_groups(model, lr=1.0, weight_decay=0.1), "weight_decay")["head.weight"]
+        == 0.0
+    )
 
 
 def test_frozen_parameters_are_left_out_and_leave_no_empty_group():
@@ -211,7 +308,11 @@ def test_frozen_parameters_are_left_out_and_leave_no_empty_group():
 
 
 def test_tied_output_layer_takes_the_rate_of_the_embeddings():
-    for model in (transformers.BertForMaskedLM(CONFIGS["BERT"]()), transformers.GPT2LMHeadModel(CONFIGS["GPT-2"]()), transformers.XLNetLMHeadModel(CONFIGS["XLNet"]())):
+    for model in (
+        transformers.BertForMaskedLM(CONFIGS["BERT"]()),
+        transformers.GPT2LMHeadModel(CONFIGS["GPT-2"]()),
+        transformers.XLNetLMHeadModel(CONFIGS["XLNet"]()),
+    ):
         table = model.get_input_embeddings().weight
         assert model.get_output_embeddings().weight is table
         found = rates(layer_decay_groups(model, lr=1.0, decay=0.5))
@@ -226,10 +327,18 @@ def test_a_head_tied_to_the_embeddings_and_listed_before_them():
 
 
 def test_two_encoders_of_different_depth_each_by_their_own_count():
-    model = nn.ModuleDict({"text": encoder(num_hidden_layers=2), "title": encoder("XLNet", n_layer=4), "head": nn.Linear(16, 2)})
+    model = nn.ModuleDict(
+        {"text": encoder(num_hidden_layers=2), "title": encoder("XLNet", n_layer=4), "head": nn.Linear(16, 2)}
+    )
     found = names(model, layer_decay_groups(model, lr=1.0, decay=0.5))
-    assert found["text.embeddings.word_embeddings.weight"] == 0.25 and found["title.word_embedding.weight"] == 0.0625
-    assert found["text.encoder.layer.0.output.dense.weight"] == 0.5 and found["title.layer.0.ff.layer_1.weight"] == 0.125
+    assert (
+        found["text.embeddings.word_embeddings.weight"] == 0.25
+        and found["title.word_embedding.weight"] == 0.0625
+    )
+    assert (
+        found["text.encoder.layer.0.output.dense.weight"] == 0.5
+        and found["title.layer.0.ff.layer_1.weight"] == 0.125
+    )
     assert set(rates(layer_decay_groups(model, lr=1.0))) == {id(p) for p in model.parameters()}
 
 
@@ -243,7 +352,9 @@ def test_encoder_inside_a_users_pretrained_model():
     class Mine(transformers.BertPreTrainedModel):
         def __init__(self, config):
             super().__init__(config)
-            self.backbone = transformers.BertModel(config)  # not "bert", the name that transformers would find
+            self.backbone = transformers.BertModel(
+                config
+            )  # not "bert", the name that transformers would find
             self.head = nn.Linear(8, 2)
 
     found = names(model := Mine(CONFIGS["BERT"]()), layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0))
@@ -253,7 +364,10 @@ def test_encoder_inside_a_users_pretrained_model():
 def test_layers_cut_off_are_not_counted():
     model = encoder(num_hidden_layers=6)
     model.encoder.layer = model.encoder.layer[:2]
-    assert names(model, layer_decay_groups(model, lr=1.0, decay=0.5))["encoder.layer.1.output.dense.weight"] == 1.0
+    assert (
+        names(model, layer_decay_groups(model, lr=1.0, decay=0.5))["encoder.layer.1.output.dense.weight"]
+        == 1.0
+    )
 
 
 def test_package_classifiers_work():
@@ -310,7 +424,13 @@ def test_groups_hold_the_parameters_themselves_on_cuda():
 
 
 @settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 15), decay=st.floats(0.05, 1.0), lr=st.floats(1e-7, 10), frozen=st.sets(st.integers(0, 14)), wd=st.sampled_from([0.0, 0.1]))
+@given(
+    n=st.integers(1, 15),
+    decay=st.floats(0.05, 1.0),
+    lr=st.floats(1e-7, 10),
+    frozen=st.sets(st.integers(0, 14)),
+    wd=st.sampled_from([0.0, 0.1]),
+)
 def test_groups_are_a_partition_and_rates_grow_towards_the_output(n, decay, lr, frozen, wd):
     model = Deep(encoder("GPT-2", n_layer=n))
     for i in frozen & set(range(n)):
@@ -333,10 +453,14 @@ class Extra(transformers.BertModel):
 
 def test_parameter_without_a_layer_is_an_error_that_names_it_unless_it_is_frozen():
     model = Deep(Extra(CONFIGS["BERT"]()))
-    with pytest.raises(ValueError, match=r"^model: parameter 'body.text.0.adapter.weight' .* Extra.* accepted"):
+    with pytest.raises(
+        ValueError, match=r"^model: parameter 'body.text.0.adapter.weight' .* Extra.* accepted"
+    ):
         layer_decay_groups(model, lr=1.0)
     model.body["text"][0].adapter.requires_grad_(False)
-    assert set(rates(layer_decay_groups(model, lr=1.0))) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert set(rates(layer_decay_groups(model, lr=1.0))) == {
+        id(p) for p in model.parameters() if p.requires_grad
+    }
 
 
 def test_substrings_of_known_names_are_not_known():
@@ -351,7 +475,9 @@ def frozen():
 
 
 def t5():
-    return transformers.T5Model(transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2))
+    return transformers.T5Model(
+        transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
+    )
 
 
 BAD_INPUT = {

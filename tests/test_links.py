@@ -36,22 +36,34 @@ def server():
 
 def site(folder, *addresses):
     (folder / "chapters").mkdir()
-    (folder / "index.html").write_text("".join(f'<a href="{address}">x</a>' for address in addresses), "utf-8")
-    (folder / "chapters" / "a.html").write_text(f'<a href="{addresses[0]}#part">x</a><a href="../index.html">y</a>', "utf-8")
+    (folder / "index.html").write_text(
+        "".join(f'<a href="{address}">x</a>' for address in addresses), "utf-8"
+    )
+    (folder / "chapters" / "a.html").write_text(
+        f'<a href="{addresses[0]}#part">x</a><a href="../index.html">y</a>', "utf-8"
+    )
     return folder
 
 
 def test_links_of_all_pages_once_each_and_none_of_the_sites_own(links, tmp_path):
     own = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"] + "/issues"
-    assert links.outside(site(tmp_path, "https://a.example/x", own, "#here", "mailto:a@b.c")) == {"https://a.example/x": ["chapters/a.html", "index.html"]}
+    assert links.outside(site(tmp_path, "https://a.example/x", own, "#here", "mailto:a@b.c")) == {
+        "https://a.example/x": ["chapters/a.html", "index.html"]
+    }
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_what_is_gone_is_named_and_fails_only_in_strict_mode(links, tmp_path, monkeypatch, capsys, server, strict):
+def test_what_is_gone_is_named_and_fails_only_in_strict_mode(
+    links, tmp_path, monkeypatch, capsys, server, strict
+):
     monkeypatch.setattr(links, "SITE", site(tmp_path, f"{server}/200", f"{server}/404", f"{server}/403"))
     assert links.main(["--strict"] if strict else []) == int(strict)
     out = capsys.readouterr().out
-    assert f"gone (404): {server}/404  on index.html" in out and "not told (403)" in out and "3 links: 1 answer, 1 gone, 1 not told" in out
+    assert (
+        f"gone (404): {server}/404  on index.html" in out
+        and "not told (403)" in out
+        and "3 links: 1 answer, 1 gone, 1 not told" in out
+    )
 
 
 def test_without_a_network_it_says_so_and_passes(links, tmp_path, monkeypatch, capsys):

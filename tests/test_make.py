@@ -16,15 +16,18 @@ def make(*words):
     return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("words, accepted", [
-    (["tset"], "no target 'tset'; accepted: book, test"),
-    (["book", "JOBS=0"], "JOBS=0: accepted is a number from 1"),
-    (["test", "JOBS=two"], "JOBS=two: accepted is a number from 1"),
-    (["notebooks", "JOBS="], "JOBS=: accepted is a number from 1"),
-    (["book", "TRICKS_PROFILE=big"], "TRICKS_PROFILE=big: accepted is mini or full"),
-    (["test-versions", "ENDS=oldest"], "ENDS=oldest: accepted is lowest or newest"),
-    (["site", "PYTHON=nothing", "VENV=_build/none"], "nothing is not Python 3.11, 3.12 or 3.13"),
-])
+@pytest.mark.parametrize(
+    "words, accepted",
+    [
+        (["tset"], "no target 'tset'; accepted: book, test"),
+        (["book", "JOBS=0"], "JOBS=0: accepted is a number from 1"),
+        (["test", "JOBS=two"], "JOBS=two: accepted is a number from 1"),
+        (["notebooks", "JOBS="], "JOBS=: accepted is a number from 1"),
+        (["book", "TRICKS_PROFILE=big"], "TRICKS_PROFILE=big: accepted is mini or full"),
+        (["test-versions", "ENDS=oldest"], "ENDS=oldest: accepted is lowest or newest"),
+        (["site", "PYTHON=nothing", "VENV=_build/none"], "nothing is not Python 3.11, 3.12 or 3.13"),
+    ],
+)
 def test_wrong_word_says_what_is_accepted(words, accepted):
     done = make(*words)
     assert done.returncode == 2 and accepted in done.stderr
@@ -33,11 +36,18 @@ def test_wrong_word_says_what_is_accepted(words, accepted):
 @pytest.mark.parametrize("url", ["", "https://gitlab.com/a/b", "https://github.com/a", "a/b"])
 def test_wrong_address_says_what_is_accepted(url):
     """What `make repository` hands its address to."""
-    done = subprocess.run([sys.executable, "scripts/repository.py", url], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and f"URL is {url or 'nothing'}; accepted: https://github.com/OWNER/NAME" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "scripts/repository.py", url], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 2
+        and f"URL is {url or 'nothing'}; accepted: https://github.com/OWNER/NAME" in done.stderr
+    )
 
 
-@pytest.mark.parametrize("words", [["TRICKS_PROFILE=full"], ["ENDS=lowest"], ["JOBS=12"], ["TRICKS_PROFILE=", "ENDS="]])
+@pytest.mark.parametrize(
+    "words", [["TRICKS_PROFILE=full"], ["ENDS=lowest"], ["JOBS=12"], ["TRICKS_PROFILE=", "ENDS="]]
+)
 def test_right_settings_pass(words):
     assert make("help", *words).returncode == 0
 

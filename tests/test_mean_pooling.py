@@ -23,14 +23,16 @@ def ragged(lengths=(5, 1, 9, 3), H=6, side="right", dtype=torch.float32, fill=7.
     rng = np.random.default_rng(seed)
     rows = [rng.normal(size=(n, H)) + 1 for n in lengths]
     T = max(lengths) + 2
-    hidden_states, mask = torch.full((len(rows), T, H), fill, dtype=torch.float64), torch.zeros(len(rows), T, dtype=torch.long)
+    hidden_states, mask = (
+        torch.full((len(rows), T, H), fill, dtype=torch.float64),
+        torch.zeros(len(rows), T, dtype=torch.long),
+    )
     for i, row in enumerate(rows):
         where = slice(0, len(row)) if side == "right" else slice(T - len(row), T)
         hidden_states[i, where], mask[i, where] = torch.from_numpy(row), 1
     hidden_states = hidden_states.to(dtype)
     kept = [hidden_states[i][mask[i].bool()].double().numpy() for i in range(len(rows))]
     return hidden_states, mask, kept
-
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
@@ -42,7 +44,9 @@ def test_equals_the_float64_result_of_each_example_alone(pool, side, dtype, mask
     pooled = pool(hidden_states, mask.to(mask_dtype))
     assert pooled.dtype == dtype and pooled.shape == (4, 6)
     expected = np.stack([POOLS[pool](tokens) for tokens in kept])
-    np.testing.assert_allclose(pooled.double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        pooled.double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
@@ -54,7 +58,9 @@ def test_non_finite_padding_does_not_leak(pool, side, fill, dtype):
     hidden_states.requires_grad_()
     pooled = pool(hidden_states, mask)
     expected = np.stack([POOLS[pool](tokens) for tokens in kept])
-    np.testing.assert_allclose(pooled.detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        pooled.detach().double().numpy(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
     pooled.sum().backward()
     assert torch.isfinite(hidden_states.grad).all()
     assert (hidden_states.grad[mask == 0] == 0).all()
@@ -75,7 +81,9 @@ def test_all_padding_row_gives_zeros_and_zero_gradient(pool, dtype, fill):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_sum_of_4096_tokens_does_not_overflow(dtype):
-    hidden_states = torch.full((1, 4096, 3), 100.0, dtype=dtype)  # the sum, 409,600, is beyond float16's 65,504
+    hidden_states = torch.full(
+        (1, 4096, 3), 100.0, dtype=dtype
+    )  # the sum, 409,600, is beyond float16's 65,504
     assert mean_pool(hidden_states, torch.ones(1, 4096)).tolist() == [[100.0] * 3]
 
 
@@ -95,7 +103,9 @@ def test_gradient_in_float64(pool, side):
 def test_gradient_of_the_mean_is_one_over_the_number_of_tokens():
     hidden_states = torch.randn(1, 5, 2, requires_grad=True)
     mean_pool(hidden_states, torch.tensor([[1, 1, 1, 1, 0]])).sum().backward()
-    torch.testing.assert_close(hidden_states.grad, torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]).view(1, 5, 1).expand(1, 5, 2))
+    torch.testing.assert_close(
+        hidden_states.grad, torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]).view(1, 5, 1).expand(1, 5, 2)
+    )
 
 
 def test_real_infinities_and_nans_are_not_hidden():
@@ -113,9 +123,13 @@ def test_real_infinities_and_nans_are_not_hidden():
 )
 def test_result_depends_neither_on_padding_nor_on_the_rest_of_the_batch(lengths, extra, seed, pool):
     hidden_states, mask, kept = ragged(tuple(lengths), seed=seed)
-    alone = torch.cat([pool(torch.tensor(tokens, dtype=torch.float32)[None], torch.ones(1, len(tokens))) for tokens in kept])
+    alone = torch.cat(
+        [pool(torch.tensor(tokens, dtype=torch.float32)[None], torch.ones(1, len(tokens))) for tokens in kept]
+    )
     wider = torch.nn.functional.pad(hidden_states, (0, 0, extra, 0), value=-50.0)
-    torch.testing.assert_close(pool(wider, torch.nn.functional.pad(mask, (extra, 0))), alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        pool(wider, torch.nn.functional.pad(mask, (extra, 0))), alone, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
@@ -149,7 +163,11 @@ def test_equals_sentence_transformers_formula():
 GOOD = (torch.zeros(2, 3, 4), torch.ones(2, 3))
 BAD_INPUT = {
     "hidden_states is a list": (([[1.0]], GOOD[1]), TypeError, "hidden_states"),
-    "hidden_states is integer": ((torch.zeros(2, 3, 4, dtype=torch.long), GOOD[1]), TypeError, "hidden_states"),
+    "hidden_states is integer": (
+        (torch.zeros(2, 3, 4, dtype=torch.long), GOOD[1]),
+        TypeError,
+        "hidden_states",
+    ),
     "hidden_states has two axes": ((torch.zeros(2, 3), GOOD[1]), ValueError, "hidden_states"),
     "hidden_states has four axes": ((torch.zeros(2, 3, 4, 5), GOOD[1]), ValueError, "hidden_states"),
     "empty batch": ((torch.zeros(0, 3, 4), torch.ones(0, 3)), ValueError, "hidden_states"),
@@ -200,7 +218,9 @@ def test_classifier_is_linear_on_the_mean_of_the_last_layer(encoder):
     model = MeanPoolingClassifier(encoder, num_labels=3).eval()
     input_ids, mask = torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0]]), torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
     out = model(input_ids, mask, labels=torch.tensor([2, 0]))
-    means = torch.stack([encoder.embedding.weight[[3, 4, 5]].mean(0), encoder.embedding.weight[[6, 7]].mean(0)])
+    means = torch.stack(
+        [encoder.embedding.weight[[3, 4, 5]].mean(0), encoder.embedding.weight[[6, 7]].mean(0)]
+    )
     expected = means @ model.classifier.weight.T + model.classifier.bias
     torch.testing.assert_close(out.logits, expected)
     torch.testing.assert_close(out.loss, nn.functional.cross_entropy(expected, torch.tensor([2, 0])))
@@ -231,7 +251,15 @@ def test_classifier_trains_under_transformers_trainer(encoder, tmp_path):
 
     model = MeanPoolingClassifier(encoder, num_labels=2, dropout=0.0)
     rows = [{"input_ids": [i, i], "attention_mask": [1, 1], "labels": i % 2} for i in range(20)]
-    arguments = TrainingArguments(tmp_path, max_steps=60, learning_rate=0.1, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True)
+    arguments = TrainingArguments(
+        tmp_path,
+        max_steps=60,
+        learning_rate=0.1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows)
     trainer.train()
     predictions = trainer.predict(rows).predictions.argmax(-1)
@@ -241,14 +269,29 @@ def test_classifier_trains_under_transformers_trainer(encoder, tmp_path):
 def test_loss_follows_the_labels():
     logits = torch.tensor([[0.2, -1.0], [1.5, 0.3]])
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    torch.testing.assert_close(classification_loss(logits, targets), nn.functional.binary_cross_entropy_with_logits(logits, targets))
-    torch.testing.assert_close(classification_loss(logits[:, :1], torch.tensor([1.0, 2.0])), torch.tensor(((0.2 - 1) ** 2 + (1.5 - 2) ** 2) / 2))
-    torch.testing.assert_close(classification_loss(logits, torch.tensor([0, 1], dtype=torch.int32)), nn.functional.cross_entropy(logits, torch.tensor([0, 1])))
+    torch.testing.assert_close(
+        classification_loss(logits, targets), nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    )
+    torch.testing.assert_close(
+        classification_loss(logits[:, :1], torch.tensor([1.0, 2.0])),
+        torch.tensor(((0.2 - 1) ** 2 + (1.5 - 2) ** 2) / 2),
+    )
+    torch.testing.assert_close(
+        classification_loss(logits, torch.tensor([0, 1], dtype=torch.int32)),
+        nn.functional.cross_entropy(logits, torch.tensor([0, 1])),
+    )
 
 
 @pytest.mark.parametrize(
     "labels",
-    [torch.tensor([0, 2]), torch.tensor([-1, 0]), torch.tensor([0]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.0, 1.0]), torch.zeros(2, 3)],
+    [
+        torch.tensor([0, 2]),
+        torch.tensor([-1, 0]),
+        torch.tensor([0]),
+        torch.tensor([[0, 1], [1, 0]]),
+        torch.tensor([0.0, 1.0]),
+        torch.zeros(2, 3),
+    ],
     ids=["too large", "negative", "too few", "integer matrix", "floating classes", "too many columns"],
 )
 def test_bad_labels_are_an_error(labels):

@@ -13,7 +13,12 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss, ccc_loss, mse_corr_loss, pearson_corr
 
-DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}  # half precision is exact once in float32
+DTYPES = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 1e-5,
+    torch.bfloat16: 1e-5,
+}  # half precision is exact once in float32
 LOSSES = [mse_corr_loss, ccc_loss]
 
 
@@ -48,8 +53,13 @@ def test_pearson_equals_scipy(dtype, n):
 def test_pearson_along_any_axis_equals_numpy(dim):
     x, y = batch(7, 5, 6)
     r = pearson_corr(x, y, dim=dim)
-    X, Y = np.moveaxis(x.numpy(), dim, 0).reshape(x.shape[dim], -1), np.moveaxis(y.numpy(), dim, 0).reshape(x.shape[dim], -1)
-    np.testing.assert_allclose(r.flatten().numpy(), [np.corrcoef(a, b)[0, 1] for a, b in zip(X.T, Y.T)], atol=1e-12)
+    X, Y = (
+        np.moveaxis(x.numpy(), dim, 0).reshape(x.shape[dim], -1),
+        np.moveaxis(y.numpy(), dim, 0).reshape(x.shape[dim], -1),
+    )
+    np.testing.assert_allclose(
+        r.flatten().numpy(), [np.corrcoef(a, b)[0, 1] for a, b in zip(X.T, Y.T)], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -58,7 +68,9 @@ def test_loss_equals_the_float64_formula(loss, dtype):
     x, y = batch(40, dtype=dtype)
     value = loss(x, y)
     assert value.shape == () and value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    np.testing.assert_allclose(value.item(), ORACLES[loss](x.double().numpy(), y.double().numpy()), rtol=DTYPES[dtype])
+    np.testing.assert_allclose(
+        value.item(), ORACLES[loss](x.double().numpy(), y.double().numpy()), rtol=DTYPES[dtype]
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -66,7 +78,9 @@ def test_loss_equals_the_float64_formula(loss, dtype):
 def test_several_targets_are_the_mean_over_the_columns(loss, shape):
     x, y = batch(*shape)
     X, Y = x.reshape(-1, shape[-1]).numpy().T, y.reshape(-1, shape[-1]).numpy().T
-    np.testing.assert_allclose(loss(x, y).item(), np.mean([ORACLES[loss](a, b) for a, b in zip(X, Y)]), rtol=1e-12)
+    np.testing.assert_allclose(
+        loss(x, y).item(), np.mean([ORACLES[loss](a, b) for a, b in zip(X, Y)]), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -76,7 +90,9 @@ def test_masked_positions_count_for_nothing_whatever_they_hold(loss, elementwise
     x, y = batch(8, 5, 3)
     keep = torch.rand(8, 5, 3 if elementwise else 1, generator=torch.Generator().manual_seed(1)) < 0.6
     wide = keep.expand(8, 5, 3)
-    expected = np.mean([ORACLES[loss](x[..., c][wide[..., c]].numpy(), y[..., c][wide[..., c]].numpy()) for c in range(3)])
+    expected = np.mean(
+        [ORACLES[loss](x[..., c][wide[..., c]].numpy(), y[..., c][wide[..., c]].numpy()) for c in range(3)]
+    )
     x, y = x.masked_fill(~wide, fill).requires_grad_(), y.masked_fill(~wide, fill)
     value = loss(x, y, mask=keep if elementwise else keep.squeeze(-1).long())
     np.testing.assert_allclose(value.item(), expected, rtol=1e-12)
@@ -120,7 +136,9 @@ def test_loss_is_a_scalar_not_of_shape_one(loss, shape):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("constant", ["predictions", "targets", "both", "both, equal", "batch of one", "batch of one, (1, 1)"])
+@pytest.mark.parametrize(
+    "constant", ["predictions", "targets", "both", "both, equal", "batch of one", "batch of one, (1, 1)"]
+)
 def test_constant_batch_and_batch_of_one_are_finite_and_differentiable(loss, dtype, constant):
     x, y = batch(5, dtype=dtype)
     if constant == "predictions" or constant.startswith("both"):
@@ -154,7 +172,9 @@ def test_constant_of_a_value_whose_mean_rounds_is_still_constant():
 def test_offset_does_not_destroy_the_correlation(offset):
     """N * sum(xy) - sum(x) sum(y) in float32 gives -inf at an offset of 1e4."""
     x, y = batch(64, dtype=torch.float32, offset=offset)
-    np.testing.assert_allclose(pearson_corr(x, y).item(), stats.pearsonr(x.double().numpy(), y.double().numpy()).statistic, atol=1e-5)
+    np.testing.assert_allclose(
+        pearson_corr(x, y).item(), stats.pearsonr(x.double().numpy(), y.double().numpy()).statistic, atol=1e-5
+    )
 
 
 def test_integers_with_an_offset_keep_the_correlation():
@@ -182,7 +202,12 @@ def test_small_and_large_scales_keep_the_correlation(scale):
 
 @settings(max_examples=80, deadline=None)
 @given(
-    n=st.integers(3, 30), seed=st.integers(0, 2**16), a=st.floats(1e-6, 1e6), b=st.floats(-1e3, 1e3), sign=st.sampled_from([1, -1]), c=st.integers(0, 2**16)
+    n=st.integers(3, 30),
+    seed=st.integers(0, 2**16),
+    a=st.floats(1e-6, 1e6),
+    b=st.floats(-1e3, 1e3),
+    sign=st.sampled_from([1, -1]),
+    c=st.integers(0, 2**16),
 )
 def test_correlation_ignores_scale_offset_and_order_and_flips_with_the_sign(n, seed, a, b, sign, c):
     x, y = batch(n, seed=seed)
@@ -197,7 +222,10 @@ def test_correlation_ignores_scale_offset_and_order_and_flips_with_the_sign(n, s
     assert ccc_loss(x, y).item() >= 1 - abs(r) - 1e-12  # Lin: |CCC| <= |r|
 
 
-@pytest.mark.parametrize("function", [lambda x, y: pearson_corr(x, y), mse_corr_loss, ccc_loss, lambda x, y: mse_corr_loss(x, y, mask=MASK)])
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, y: pearson_corr(x, y), mse_corr_loss, ccc_loss, lambda x, y: mse_corr_loss(x, y, mask=MASK)],
+)
 def test_gradient_in_float64(function):
     x, y = batch(5, 2)
     x.requires_grad_()
@@ -277,27 +305,63 @@ BAD_INPUT = {
     "predictions is a list": (mse_corr_loss, ([0.1], Y), {}, TypeError, "predictions"),
     "predictions are integers": (mse_corr_loss, (X.long(), Y), {}, TypeError, "predictions"),
     "predictions are complex": (ccc_loss, (X.to(torch.complex64), Y), {}, TypeError, "predictions"),
-    "predictions are a number": (mse_corr_loss, (torch.tensor(1.0), torch.tensor(1.0)), {}, ValueError, "predictions"),
+    "predictions are a number": (
+        mse_corr_loss,
+        (torch.tensor(1.0), torch.tensor(1.0)),
+        {},
+        ValueError,
+        "predictions",
+    ),
     "empty batch": (mse_corr_loss, (torch.zeros(0, 2), torch.zeros(0, 2)), {}, ValueError, "predictions"),
     "no targets": (ccc_loss, (torch.zeros(4, 0), torch.zeros(4, 0)), {}, ValueError, "predictions"),
     "targets is a NumPy array": (mse_corr_loss, (X, Y.numpy()), {}, TypeError, "targets"),
     "targets are bool": (mse_corr_loss, (X, Y.bool()), {}, TypeError, "targets"),
     "targets are complex": (mse_corr_loss, (X, Y.to(torch.complex64)), {}, TypeError, "targets"),
-    "targets (B,) that would broadcast with predictions (B, 1)": (mse_corr_loss, (X[:, :1], Y[:, 0]), {}, ValueError, "targets"),
+    "targets (B,) that would broadcast with predictions (B, 1)": (
+        mse_corr_loss,
+        (X[:, :1], Y[:, 0]),
+        {},
+        ValueError,
+        "targets",
+    ),
     "targets of another batch size": (ccc_loss, (X, Y[:3]), {}, ValueError, "targets"),
     "targets transposed": (mse_corr_loss, (X, Y.T), {}, ValueError, "targets"),
     "targets with NaN": (mse_corr_loss, (X, Y * float("nan")), {}, ValueError, "targets"),
     "targets with inf": (ccc_loss, (X, Y * float("inf")), {}, ValueError, "targets"),
-    "targets with NaN where the mask is 1": (mse_corr_loss, (X, Y * float("nan")), {"mask": torch.ones(4)}, ValueError, "targets"),
+    "targets with NaN where the mask is 1": (
+        mse_corr_loss,
+        (X, Y * float("nan")),
+        {"mask": torch.ones(4)},
+        ValueError,
+        "targets",
+    ),
     "targets on another device": (mse_corr_loss, (X, Y.to("meta")), {}, ValueError, "targets"),
     "predictions on another device": (ccc_loss, (X.to("meta"), Y), {}, ValueError, "targets"),
-    "mask with infinity": (mse_corr_loss, (X, Y), {"mask": torch.full((4,), float("inf"))}, ValueError, "mask"),
+    "mask with infinity": (
+        mse_corr_loss,
+        (X, Y),
+        {"mask": torch.full((4,), float("inf"))},
+        ValueError,
+        "mask",
+    ),
     "mask is a list": (mse_corr_loss, (X, Y), {"mask": [1, 1, 1, 1]}, TypeError, "mask"),
     "mask of another shape": (mse_corr_loss, (X, Y), {"mask": torch.ones(2)}, ValueError, "mask"),
-    "mask without the only axis": (ccc_loss, (X[:, 0], Y[:, 0]), {"mask": torch.tensor(1)}, ValueError, "mask"),
+    "mask without the only axis": (
+        ccc_loss,
+        (X[:, 0], Y[:, 0]),
+        {"mask": torch.tensor(1)},
+        ValueError,
+        "mask",
+    ),
     "mask of 2s": (mse_corr_loss, (X, Y), {"mask": torch.full((4,), 2)}, ValueError, "mask"),
     "mask with NaN": (ccc_loss, (X, Y), {"mask": torch.full((4,), float("nan"))}, ValueError, "mask"),
-    "mask on another device": (mse_corr_loss, (X, Y), {"mask": torch.ones(4, device="meta")}, ValueError, "mask"),
+    "mask on another device": (
+        mse_corr_loss,
+        (X, Y),
+        {"mask": torch.ones(4, device="meta")},
+        ValueError,
+        "mask",
+    ),
     "p is negative": (mse_corr_loss, (X, Y), {"p": -0.1}, ValueError, "p"),
     "p is NaN": (MSECorrLoss, (), {"p": float("nan")}, ValueError, "p"),
     "p is infinite": (MSECorrLoss, (), {"p": float("inf")}, ValueError, "p"),

@@ -1,4 +1,6 @@
-"""The rules of a chapter: each is a function, run on every chapter, and each has a bad notebook that it must refuse."""
+"""The rules of a chapter: each is a function, run on every chapter, and each has a bad notebook that it must
+refuse.
+"""
 
 import base64
 import copy
@@ -15,20 +17,34 @@ from PIL import Image
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "chapters").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[:2].isdigit()]
 
-HEADINGS = ["Idea", "Math", "Code", "Check", "Pitfalls", "Demo", "Evidence", "Cost",
-            "In your own training", "Exercises", "References"]
+HEADINGS = [
+    "Idea",
+    "Math",
+    "Code",
+    "Check",
+    "Pitfalls",
+    "Demo",
+    "Evidence",
+    "Cost",
+    "In your own training",
+    "Exercises",
+    "References",
+]
 MAX_NOTEBOOK = 1_000_000  # bytes; larger ones are slow to open in Colab
-MAX_OUTPUT = 200_000      # bytes of one cell
-MIN_COMPARED = 0.8        # of the cells with text output
+MAX_OUTPUT = 200_000  # bytes of one cell
+MIN_COMPARED = 0.8  # of the cells with text output
 MAX_MEDIAN_LINES = 8
-MAX_LINE = 84             # characters of code that the page's column shows without scrolling
+MAX_LINE = 84  # characters of code that the page's column shows without scrolling
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
-NOT_COMPARED_COMMENT = re.compile(r"(?mi)^\s*#\s*(nbval_ignore_output|nbval_skip|pytest_validate_ignore_output)\s*$")
+NOT_COMPARED_COMMENT = re.compile(
+    r"(?mi)^\s*#\s*(nbval_ignore_output|nbval_skip|pytest_validate_ignore_output)\s*$"
+)
 PROGRESS = re.compile(r"\r|\d+%\|| \[\d+:\d+<|\d(it/s|s/it)\b")
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(root|home|work|tmp|Users|content|mnt|opt|usr|var)/|\b[A-Z]:\\\w")
 
 
 # ---- Helpers ----
+
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -58,6 +74,7 @@ def is_compared(cell):
 
 
 # ---- Rules: each yields what is wrong ----
+
 
 def cells_are_executed_in_order(notebook):
     # nbval passes over a cell that was never executed, without a word.
@@ -114,7 +131,7 @@ def no_machine_paths(notebook):
         for output in cell.outputs:
             for text in texts(output):
                 if found := MACHINE_PATH.search(text):
-                    yield f"code cell {number} prints a path of the machine: {text[found.start():][:40]!r}"
+                    yield f"code cell {number} prints a path of the machine: {text[found.start() :][:40]!r}"
 
 
 def metadata_is_clean(notebook):
@@ -185,8 +202,11 @@ def lines_fit_the_page(notebook):
 
 
 def headings_are_the_same_in_every_chapter(notebook):
-    text = "\n".join(re.sub(r"(?ms)^(```|~~~|:::).*?^\1", "", cell.source)
-                     for cell in notebook.cells if cell.cell_type == "markdown")
+    text = "\n".join(
+        re.sub(r"(?ms)^(```|~~~|:::).*?^\1", "", cell.source)
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+    )
     if len(re.findall(r"(?m)^# ", text)) != 1:
         yield "a chapter has one title (a line that starts with '# ')"
     found = [title.strip() for title in re.findall(r"(?m)^## (.+)$", text)]
@@ -195,17 +215,36 @@ def headings_are_the_same_in_every_chapter(notebook):
 
 
 RULES = [
-    cells_are_executed_in_order, no_cell_is_empty, no_error_is_stored, no_stderr, no_svg, no_widgets,
-    no_progress_bars, no_machine_paths, metadata_is_clean, sizes_are_small, figures_have_alt_text_and_caption,
-    figures_are_opaque, enough_cells_are_compared, uncompared_cells_assert, cells_are_short,
-    lines_fit_the_page, headings_are_the_same_in_every_chapter,
+    cells_are_executed_in_order,
+    no_cell_is_empty,
+    no_error_is_stored,
+    no_stderr,
+    no_svg,
+    no_widgets,
+    no_progress_bars,
+    no_machine_paths,
+    metadata_is_clean,
+    sizes_are_small,
+    figures_have_alt_text_and_caption,
+    figures_are_opaque,
+    enough_cells_are_compared,
+    uncompared_cells_assert,
+    cells_are_short,
+    lines_fit_the_page,
+    headings_are_the_same_in_every_chapter,
 ]
 
 
-@pytest.mark.parametrize("path, rule", [
-    pytest.param(path, rule, id=f"{path.stem}-{rule.__name__}") for path in NOTEBOOKS for rule in RULES
-    if path in CHAPTERS or rule is not headings_are_the_same_in_every_chapter  # other pages have headings of their own
-])
+@pytest.mark.parametrize(
+    "path, rule",
+    [
+        pytest.param(path, rule, id=f"{path.stem}-{rule.__name__}")
+        for path in NOTEBOOKS
+        for rule in RULES
+        if path in CHAPTERS
+        or rule is not headings_are_the_same_in_every_chapter  # other pages have headings of their own
+    ],
+)
 def test_notebook(path, rule):
     wrong = list(rule(nbformat.read(path, as_version=4)))
     assert not wrong, f"{path.name}: " + "; ".join(wrong)
@@ -216,6 +255,7 @@ def test_there_is_a_chapter():
 
 
 # ---- Each rule must be able to fail ----
+
 
 def png(alpha):
     buffer = io.BytesIO()
@@ -235,18 +275,25 @@ def shown(**data):
     return v4.new_output("display_data", {kind.replace("__", "/"): value for kind, value in data.items()})
 
 
-FIGURE = {"image": {"alt": "Accuracy rises with the number of tokens"}, "figure": {"caption": "Accuracy by length."}}
+FIGURE = {
+    "image": {"alt": "Accuracy rises with the number of tokens"},
+    "figure": {"caption": "Accuracy by length."},
+}
 
 
 def good():
     cells = [v4.new_markdown_cell("# A trick\n\nOne sentence."), code("print(1)", printed("1\n"))]
     for heading in HEADINGS:
-        cells += [v4.new_markdown_cell(f"## {heading}\n\nText.\n\n```python\n# a comment, no title\n```"),
-                  code("print(2)", printed("2\n"))]
+        cells += [
+            v4.new_markdown_cell(f"## {heading}\n\nText.\n\n```python\n# a comment, no title\n```"),
+            code("print(2)", printed("2\n")),
+        ]
     cells.append(code("draw()", shown(image__png=png(255), text__plain="<Figure size 4x4>"), mystnb=FIGURE))
     for number, cell in enumerate([cell for cell in cells if cell.cell_type == "code"], start=1):
         cell.execution_count = number
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    return v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
 
 
 def bad(**changes):
@@ -272,14 +319,21 @@ def untagged(notebook):
 def swap_headings(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace("## Idea", "## X").replace("## Math", "## Idea").replace("## X", "## Math")
+            cell.source = (
+                cell.source.replace("## Idea", "## X")
+                .replace("## Math", "## Idea")
+                .replace("## X", "## Math")
+            )
 
 
 BAD = {
     "never executed": (cells_are_executed_in_order, bad(execution_count=None)),
     "out of order": (cells_are_executed_in_order, bad(execution_count=40)),
     "empty cell": (no_cell_is_empty, bad(source=" \n")),
-    "stored error": (no_error_is_stored, bad(outputs=[v4.new_output("error", ename="E", evalue="", traceback=[])])),
+    "stored error": (
+        no_error_is_stored,
+        bad(outputs=[v4.new_output("error", ename="E", evalue="", traceback=[])]),
+    ),
     "stderr": (no_stderr, bad(outputs=[printed("careful", "stderr")])),
     "SVG": (no_svg, bad(outputs=[shown(**{"image__svg+xml": "<svg/>"})])),
     "SVG in HTML": (no_svg, bad(outputs=[shown(text__html="<div><svg></svg></div>")])),
@@ -290,25 +344,47 @@ BAD = {
     "Linux path": (no_machine_paths, bad(outputs=[printed("saved to /home/me/x.pt")])),
     "path in a result": (no_machine_paths, bad(outputs=[shown(text__plain="PosixPath('/tmp/x')")])),
     "Windows path": (no_machine_paths, bad(outputs=[printed("C:\\Users\\me")])),
-    "other kernel": (metadata_is_clean, edited(lambda notebook: notebook.metadata.kernelspec.update(name="conda"))),
+    "other kernel": (
+        metadata_is_clean,
+        edited(lambda notebook: notebook.metadata.kernelspec.update(name="conda")),
+    ),
     "no kernel": (metadata_is_clean, edited(lambda notebook: notebook.metadata.pop("kernelspec"))),
-    "timestamps": (metadata_is_clean, bad(metadata={"execution": {"iopub.execute_input": "2026"}, "mystnb": FIGURE})),
+    "timestamps": (
+        metadata_is_clean,
+        bad(metadata={"execution": {"iopub.execute_input": "2026"}, "mystnb": FIGURE}),
+    ),
     "large output": (sizes_are_small, bad(outputs=[printed("x" * (MAX_OUTPUT + 1))])),
     "large notebook": (sizes_are_small, bad(source="x" * (MAX_NOTEBOOK + 1))),
-    "no alt text": (figures_have_alt_text_and_caption, bad(metadata={"mystnb": {"figure": FIGURE["figure"]}})),
+    "no alt text": (
+        figures_have_alt_text_and_caption,
+        bad(metadata={"mystnb": {"figure": FIGURE["figure"]}}),
+    ),
     "no caption": (figures_have_alt_text_and_caption, bad(metadata={"mystnb": {"image": FIGURE["image"]}})),
-    "image without alt": (figures_have_alt_text_and_caption,
-                          edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("![](a.png)")))),
+    "image without alt": (
+        figures_have_alt_text_and_caption,
+        edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("![](a.png)"))),
+    ),
     "transparent": (figures_are_opaque, bad(outputs=[shown(image__png=png(0))])),
     "few compared": (enough_cells_are_compared, edited(untagged)),
-    "silent": (uncompared_cells_assert, bad(source="a = 1\nprint(a)", metadata={"tags": ["nbval-ignore-output"]})),
+    "silent": (
+        uncompared_cells_assert,
+        bad(source="a = 1\nprint(a)", metadata={"tags": ["nbval-ignore-output"]}),
+    ),
     "silent by comment": (uncompared_cells_assert, bad(source="# NBVAL_IGNORE_OUTPUT\nprint(a)")),
-    "long cells": (cells_are_short, edited(lambda notebook: [cell.update(source="x = 1\n" * 9) for cell in code_cells(notebook)])),
+    "long cells": (
+        cells_are_short,
+        edited(lambda notebook: [cell.update(source="x = 1\n" * 9) for cell in code_cells(notebook)]),
+    ),
     "long line": (lines_fit_the_page, bad(source="x = " + "1 + " * 22)),
-    "missing heading": (headings_are_the_same_in_every_chapter, edited(lambda notebook: notebook.cells.pop(2))),
+    "missing heading": (
+        headings_are_the_same_in_every_chapter,
+        edited(lambda notebook: notebook.cells.pop(2)),
+    ),
     "misordered headings": (headings_are_the_same_in_every_chapter, edited(swap_headings)),
-    "two titles": (headings_are_the_same_in_every_chapter,
-                   edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("# Again")))),
+    "two titles": (
+        headings_are_the_same_in_every_chapter,
+        edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("# Again"))),
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Oracles: SciPy's relative entropy in float64, torch's ``kl_div`` and ``cross_entropy``, two separate passes of a model."""
+"""Oracles: SciPy's relative entropy in float64, torch's ``kl_div`` and ``cross_entropy``, two separate passes
+of a model.
+"""
 
 import numpy as np
 import pytest
@@ -12,13 +14,20 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from tricks_lib.rdrop import rdrop_forward, rdrop_loss, symmetric_kl
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}  # half is computed in float32
+TOLERANCE = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-5,
+    torch.float16: 1e-5,
+    torch.bfloat16: 1e-5,
+}  # half is computed in float32
 INF = float("inf")
 
 
 def pair(*shape, dtype=torch.float32, seed=0, scale=2.0):
     generator = torch.Generator().manual_seed(seed)
-    return tuple((scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype) for _ in range(2))
+    return tuple(
+        (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype) for _ in range(2)
+    )
 
 
 def reference(logits_p, logits_q):
@@ -28,7 +37,9 @@ def reference(logits_p, logits_q):
 
 
 def official(p, q, pad_mask=None):
-    """The function in the README of dropreg/R-Drop, without its stray ``self``; ``pad_mask`` is True on padding."""
+    """The function in the README of dropreg/R-Drop, without its stray ``self``; ``pad_mask`` is True on
+    padding.
+    """
     p_loss = F.kl_div(F.log_softmax(p, dim=-1), F.softmax(q, dim=-1), reduction="none")
     q_loss = F.kl_div(F.log_softmax(q, dim=-1), F.softmax(p, dim=-1), reduction="none")
     if pad_mask is not None:
@@ -43,7 +54,9 @@ def test_equals_scipy_in_float64(shape, dtype):
     p, q = pair(*shape, dtype=dtype)
     expected, tolerance = reference(p, q), TOLERANCE[dtype]
     each = symmetric_kl(p, q, reduction="none")
-    assert each.shape == shape[:-1] and each.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert each.shape == shape[:-1] and each.dtype == (
+        torch.float64 if dtype == torch.float64 else torch.float32
+    )
     np.testing.assert_allclose(each.double().numpy(), expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(symmetric_kl(p, q, reduction="sum").item(), expected.sum(), rtol=tolerance)
     np.testing.assert_allclose(symmetric_kl(p, q).item(), expected.mean(), rtol=tolerance)
@@ -62,13 +75,22 @@ def test_value_and_gradient_equal_the_official_formula_over_the_batch_size(dtype
 def test_mask_equals_the_official_pad_mask_and_leaves_padding_out_of_the_mean(mask_dtype):
     p, q = pair(2, 4, 5, dtype=torch.float64)
     keep = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]]).to(mask_dtype)
-    torch.testing.assert_close(symmetric_kl(p, q, keep), official(p, q, ~keep.bool().unsqueeze(-1)) / 5, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(symmetric_kl(p, q, keep, "sum"), symmetric_kl(p, q, reduction="none")[keep.bool()].sum(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        symmetric_kl(p, q, keep), official(p, q, ~keep.bool().unsqueeze(-1)) / 5, rtol=1e-9, atol=1e-12
+    )
+    torch.testing.assert_close(
+        symmetric_kl(p, q, keep, "sum"),
+        symmetric_kl(p, q, reduction="none")[keep.bool()].sum(),
+        rtol=1e-9,
+        atol=1e-12,
+    )
     assert (symmetric_kl(p, q, keep, "none")[~keep.bool()] == 0).all()
 
 
 @pytest.mark.parametrize("reduction", ["batchmean", "sum", "none"])
-@pytest.mark.parametrize("shape, mask", [((3, 4), None), ((2, 3, 4), [[1, 0, 1], [1, 1, 0]])], ids=["examples", "tokens"])
+@pytest.mark.parametrize(
+    "shape, mask", [((3, 4), None), ((2, 3, 4), [[1, 0, 1], [1, 1, 0]])], ids=["examples", "tokens"]
+)
 def test_first_and_second_gradient_in_float64(shape, mask, reduction):
     p, q = (x.requires_grad_() for x in pair(*shape, dtype=torch.float64))
     mask = None if mask is None else torch.tensor(mask)
@@ -145,10 +167,17 @@ def test_real_nan_is_not_hidden(value):
 
 @pytest.mark.parametrize("scale", [1e4, 1e30])
 def test_large_logits_are_finite(scale):
-    p, q = torch.tensor([[scale, 0.0, -scale]], requires_grad=True), torch.tensor([[-scale, 0.0, scale]], requires_grad=True)
+    p, q = (
+        torch.tensor([[scale, 0.0, -scale]], requires_grad=True),
+        torch.tensor([[-scale, 0.0, scale]], requires_grad=True),
+    )
     loss = symmetric_kl(p, q)
     loss.backward()
-    assert loss.item() == pytest.approx(2 * scale) and torch.isfinite(p.grad).all() and torch.isfinite(q.grad).all()
+    assert (
+        loss.item() == pytest.approx(2 * scale)
+        and torch.isfinite(p.grad).all()
+        and torch.isfinite(q.grad).all()
+    )
 
 
 def test_shift_between_the_passes_costs_no_digits_in_float32():
@@ -166,17 +195,34 @@ def test_equal_passes_have_no_divergence_and_no_gradient():
 
 
 def test_strength_does_not_depend_on_the_batch_size():
-    """The official ``sum()`` over batch and classes grows with the batch, against a cross-entropy that is a mean."""
+    """The official ``sum()`` over batch and classes grows with the batch, against a cross-entropy that is a
+    mean.
+    """
     p, q = pair(3, 5)
     torch.testing.assert_close(symmetric_kl(p.repeat(7, 1), q.repeat(7, 1)), symmetric_kl(p, q))
     torch.testing.assert_close(official(p.repeat(7, 1), q.repeat(7, 1)), 7 * official(p, q))
 
 
-ELSEWHERE = {  # the loss of each on (p, q, labels, their alpha), and what the table makes of their alpha, at B = 3, C = 5
-    "paper": (lambda p, q, y, a: F.cross_entropy(p, y) + F.cross_entropy(q, y) + a * official(p, q) / 3, 1 / 2),
-    "official BERT": (lambda p, q, y, a: F.cross_entropy(p, y) + F.cross_entropy(q, y) + a * official(p, q), 3 / 2),
-    "official README": (lambda p, q, y, a: 0.5 * (F.cross_entropy(p, y) + F.cross_entropy(q, y)) + a * official(p, q), 3),
-    "bert4torch": (lambda p, q, y, a: 0.5 * (F.cross_entropy(p, y) + F.cross_entropy(q, y)) + a / 4 * 2 * official(p, q) / (3 * 5), 1 / 10),
+# the loss of each on (p, q, labels, their alpha), and what the table makes of their alpha, at B = 3, C = 5
+ELSEWHERE = {
+    "paper": (
+        lambda p, q, y, a: F.cross_entropy(p, y) + F.cross_entropy(q, y) + a * official(p, q) / 3,
+        1 / 2,
+    ),
+    "official BERT": (
+        lambda p, q, y, a: F.cross_entropy(p, y) + F.cross_entropy(q, y) + a * official(p, q),
+        3 / 2,
+    ),
+    "official README": (
+        lambda p, q, y, a: 0.5 * (F.cross_entropy(p, y) + F.cross_entropy(q, y)) + a * official(p, q),
+        3,
+    ),
+    "bert4torch": (
+        lambda p, q, y, a: (
+            0.5 * (F.cross_entropy(p, y) + F.cross_entropy(q, y)) + a / 4 * 2 * official(p, q) / (3 * 5)
+        ),
+        1 / 10,
+    ),
 }
 
 
@@ -193,7 +239,9 @@ def test_table_of_what_alpha_means_elsewhere(name):
 
 
 def test_it_is_a_function_and_not_a_method_with_a_stray_self():
-    """What circulates is ``def compute_kl_loss(self, p, q, ...)`` outside a class: a TypeError when called with p and q."""
+    """What circulates is ``def compute_kl_loss(self, p, q, ...)`` outside a class: a TypeError when called
+    with p and q.
+    """
     exec("def compute_kl_loss(self, p, q, pad_mask=None): pass", circulating := {})
     with pytest.raises(TypeError):
         circulating["compute_kl_loss"](p=None, q=None)
@@ -202,18 +250,30 @@ def test_it_is_a_function_and_not_a_method_with_a_stray_self():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**16), B=st.integers(1, 6), C=st.integers(2, 9), shift=st.floats(-50, 50))
-def test_symmetric_never_negative_unmoved_by_a_shift_and_by_the_order_of_examples_and_classes(seed, B, C, shift):
+def test_symmetric_never_negative_unmoved_by_a_shift_and_by_the_order_of_examples_and_classes(
+    seed, B, C, shift
+):
     p, q = pair(B, C, dtype=torch.float64, seed=seed)
     each = symmetric_kl(p, q, reduction="none")
     assert (each >= 0).all()
     torch.testing.assert_close(symmetric_kl(q, p, reduction="none"), each, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(symmetric_kl(p + shift, q, reduction="none"), each, rtol=1e-9, atol=1e-10)
     rows, classes = torch.randperm(B), torch.randperm(C)
-    torch.testing.assert_close(symmetric_kl(p[rows][:, classes], q[rows][:, classes], reduction="none"), each[rows], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        symmetric_kl(p[rows][:, classes], q[rows][:, classes], reduction="none"),
+        each[rows],
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), extra=st.integers(0, 4), left=st.booleans(), seed=st.integers(0, 2**16))
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    extra=st.integers(0, 4),
+    left=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
 def test_padding_changes_nothing(lengths, extra, left, seed):
     T = max(lengths)
     keep = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
@@ -221,8 +281,15 @@ def test_padding_changes_nothing(lengths, extra, left, seed):
     labels = torch.randint(5, keep.shape)
     side = (extra, 0) if left else (0, extra)
     wider = [F.pad(x, (0, 0, *side), value=9.0) for x in (p, q)]
-    torch.testing.assert_close(symmetric_kl(*wider, F.pad(keep, side)), symmetric_kl(p, q, keep), rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(rdrop_loss(*wider, F.pad(labels, side), 0.7, F.pad(keep, side)), rdrop_loss(p, q, labels, 0.7, keep), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        symmetric_kl(*wider, F.pad(keep, side)), symmetric_kl(p, q, keep), rtol=1e-9, atol=1e-12
+    )
+    torch.testing.assert_close(
+        rdrop_loss(*wider, F.pad(labels, side), 0.7, F.pad(keep, side)),
+        rdrop_loss(p, q, labels, 0.7, keep),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 0], [1, 0, 0]])], ids=["no mask", "mask"])
@@ -231,7 +298,11 @@ def test_compiles_as_one_graph(mask):
     labels = torch.tensor([[0, 1, -100], [2, 3, 0]])
     p[..., 4], q[..., 4] = -INF, -INF
     torch._dynamo.reset()
-    compiled = torch.compile(lambda p, q: (symmetric_kl(p, q, mask), rdrop_loss(p, q, labels, 0.5, mask)), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda p, q: (symmetric_kl(p, q, mask), rdrop_loss(p, q, labels, 0.5, mask)),
+        fullgraph=True,
+        backend="aot_eager",
+    )
     a, b = [x.clone().requires_grad_() for x in (p, q)], [x.clone().requires_grad_() for x in (p, q)]
     one, two = compiled(*a), (symmetric_kl(*b, mask), rdrop_loss(*b, labels, 0.5, mask))
     torch.testing.assert_close(one, two)
@@ -267,7 +338,9 @@ def test_loss_is_the_mean_cross_entropy_plus_alpha_times_the_divergence(dtype):
     expected = entropy.item() + 1.7 * reference(p, q).mean()
     loss = rdrop_loss(p, q, labels, 1.7)
     assert loss.ndim == 0 and loss.item() == pytest.approx(expected, rel=TOLERANCE[dtype])
-    assert gradcheck(lambda p, q: rdrop_loss(p, q, labels, 1.7), tuple(x.double().requires_grad_() for x in (p, q)))
+    assert gradcheck(
+        lambda p, q: rdrop_loss(p, q, labels, 1.7), tuple(x.double().requires_grad_() for x in (p, q))
+    )
 
 
 def test_loss_of_tokens_leaves_out_what_the_mask_or_the_label_leaves_out():
@@ -275,7 +348,9 @@ def test_loss_of_tokens_leaves_out_what_the_mask_or_the_label_leaves_out():
     labels = torch.tensor([[1, -100, 99], [3, 0, 2]])  # 99 under the mask is never looked at
     mask = torch.tensor([[1, 1, 0], [1, 1, 0]])
     rows = [(0, 0), (1, 0), (1, 1)]
-    entropy = [0.5 * (F.cross_entropy(p[r], labels[r]) + F.cross_entropy(q[r], labels[r])).item() for r in rows]
+    entropy = [
+        0.5 * (F.cross_entropy(p[r], labels[r]) + F.cross_entropy(q[r], labels[r])).item() for r in rows
+    ]
     expected = np.mean([ce + 2.0 * reference(p[r], q[r]) for ce, r in zip(entropy, rows)])
     assert rdrop_loss(p, q, labels, 2.0, mask).item() == pytest.approx(expected, rel=1e-9)
     assert rdrop_loss(p, q, torch.full((2, 3), -100), 2.0).item() == 0
@@ -305,7 +380,12 @@ def test_regression_takes_squared_errors(shape):
     x, y = x.requires_grad_(), y.requires_grad_()
     loss = rdrop_loss(x, y, target, 0.8)
     a, b = x.view(5), y.view(5)
-    torch.testing.assert_close(loss, 0.5 * (F.mse_loss(a, target) + F.mse_loss(b, target)) + 0.8 * F.mse_loss(a, b), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        loss,
+        0.5 * (F.mse_loss(a, target) + F.mse_loss(b, target)) + 0.8 * F.mse_loss(a, b),
+        rtol=1e-9,
+        atol=0,
+    )
     assert gradcheck(lambda x, y: rdrop_loss(x, y, target, 0.8), (x, y))
     masked = rdrop_loss(x, y, target.view(5, 1), 0.8, torch.tensor([1, 1, 0, 0, 0]))
     torch.testing.assert_close(masked, rdrop_loss(x[:2], y[:2], target[:2], 0.8), rtol=1e-9, atol=0)
@@ -315,8 +395,17 @@ def bert(kind="SequenceClassification", dropout=0.0, **options):
     import transformers
 
     torch.manual_seed(0)
-    options = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, **options}
-    config = transformers.BertConfig(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **options)
+    options = {
+        "vocab_size": 30,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        **options,
+    }
+    config = transformers.BertConfig(
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **options
+    )
     return getattr(transformers, f"BertFor{kind}")(config).train()
 
 
@@ -326,13 +415,21 @@ MASK = (IDS != 0).long()
 
 def test_forward_runs_once_on_the_doubled_batch_and_equals_the_formula():
     model, calls = bert(dropout=0.3, num_labels=3), []
-    model.register_forward_hook(lambda module, args, kwargs, output: calls.append((kwargs, output.logits)), with_kwargs=True)
+    model.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append((kwargs, output.logits)), with_kwargs=True
+    )
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 2, 1]), "return_dict": True}
     out = rdrop_forward(model, batch, alpha=1.5)
     ((kwargs, logits),) = calls
-    assert kwargs["input_ids"].tolist() == IDS.tolist() * 2 and kwargs["attention_mask"].shape == (6, 4) and kwargs["return_dict"] is True
+    assert (
+        kwargs["input_ids"].tolist() == IDS.tolist() * 2
+        and kwargs["attention_mask"].shape == (6, 4)
+        and kwargs["return_dict"] is True
+    )
     torch.testing.assert_close(out.logits, logits[:3])
-    torch.testing.assert_close(out.loss, rdrop_loss(logits[:3], logits[3:], batch["labels"], 1.5), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        out.loss, rdrop_loss(logits[:3], logits[3:], batch["labels"], 1.5), rtol=1e-5, atol=0
+    )
     assert not torch.equal(logits[:3], logits[3:])  # another dropout mask
     loss, logits = out  # also a tuple
     assert batch["input_ids"] is IDS and loss is out.loss
@@ -342,11 +439,15 @@ def test_forward_runs_once_on_the_doubled_batch_and_equals_the_formula():
 def test_without_dropout_the_divergence_is_zero(mode):
     model = bert(dropout=0.3 if mode == "evaluation" else 0.0, num_labels=3).train(mode != "evaluation")
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 2, 1])}
-    torch.testing.assert_close(rdrop_forward(model, batch, alpha=100.0).loss, model(**batch).loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        rdrop_forward(model, batch, alpha=100.0).loss, model(**batch).loss, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_doubled_batch_equals_two_passes_in_value_and_gradient():
-    """Dropout replaced by a fixed one for each half, so that one doubled pass and two passes can be compared."""
+    """Dropout replaced by a fixed one for each half, so that one doubled pass and two passes can be
+    compared.
+    """
     noise = torch.rand(2, 3, 8) + 0.5
 
     class Noisy(nn.Module):
@@ -366,7 +467,9 @@ def test_doubled_batch_equals_two_passes_in_value_and_gradient():
     expected = torch.autograd.grad(rdrop_loss(first, second, labels, 2.0), list(model.parameters()))
     with_noise = Noisy.forward
     model.forward = lambda input_ids, labels: with_noise(model, input_ids, labels, noise.view(6, 8))
-    grads = torch.autograd.grad(rdrop_forward(model, {"input_ids": IDS, "labels": labels}, 2.0).loss, list(model.parameters()))
+    grads = torch.autograd.grad(
+        rdrop_forward(model, {"input_ids": IDS, "labels": labels}, 2.0).loss, list(model.parameters())
+    )
     for mine, other in zip(grads, expected):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
 
@@ -378,7 +481,10 @@ def last_logits(model):
 
 
 def test_forward_of_a_token_classifier_counts_labelled_tokens_only():
-    model, labels = bert("TokenClassification", dropout=0.3, num_labels=3), torch.tensor([[0, 1, 2, 0], [1, -100, -100, -100], [2, 0, 1, -100]])
+    model, labels = (
+        bert("TokenClassification", dropout=0.3, num_labels=3),
+        torch.tensor([[0, 1, 2, 0], [1, -100, -100, -100], [2, 0, 1, -100]]),
+    )
     seen = last_logits(model)
     out = rdrop_forward(model, {"input_ids": IDS, "attention_mask": MASK, "labels": labels}, alpha=1.5)
     torch.testing.assert_close(out.loss, rdrop_loss(*seen[0].chunk(2), labels, 1.5), rtol=1e-5, atol=0)
@@ -389,11 +495,22 @@ def causal(name):
 
     torch.manual_seed(0)
     if name == "gpt2":
-        config = transformers.GPT2Config(vocab_size=30, n_embd=8, n_layer=1, n_head=2, n_positions=8, bos_token_id=0, eos_token_id=0)
+        config = transformers.GPT2Config(
+            vocab_size=30, n_embd=8, n_layer=1, n_head=2, n_positions=8, bos_token_id=0, eos_token_id=0
+        )
         return transformers.GPT2LMHeadModel(config).train()
     if name == "xlnet":
-        return transformers.XLNetLMHeadModel(transformers.XLNetConfig(vocab_size=30, d_model=8, n_layer=1, n_head=2, d_inner=8)).train()
-    sizes = {"vocab_size": 30, "d_model": 8, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "max_position_embeddings": 16}
+        return transformers.XLNetLMHeadModel(
+            transformers.XLNetConfig(vocab_size=30, d_model=8, n_layer=1, n_head=2, d_inner=8)
+        ).train()
+    sizes = {
+        "vocab_size": 30,
+        "d_model": 8,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 2,
+        "decoder_ffn_dim": 16,
+        "max_position_embeddings": 16,
+    }
     return transformers.BartForCausalLM(transformers.BartConfig(**sizes, dropout=0.3, pad_token_id=0)).train()
 
 
@@ -405,10 +522,19 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize(
-    "name, wrapper", [("gpt2", "alone"), ("gpt2", "compiled"), ("gpt2", "compiled in parallel"), ("xlnet", "alone"), ("bart", "alone")]
+    "name, wrapper",
+    [
+        ("gpt2", "alone"),
+        ("gpt2", "compiled"),
+        ("gpt2", "compiled in parallel"),
+        ("xlnet", "alone"),
+        ("bart", "alone"),
+    ],
 )
 def test_forward_of_a_causal_model_counts_the_positions_that_its_own_loss_counts(name, wrapper):
-    """GPT-2 shifts the labels, also behind a wrapper's name; XLNet and the decoders of encoder-decoders do not."""
+    """GPT-2 shifts the labels, also behind a wrapper's name; XLNet and the decoders of encoder-decoders do
+    not.
+    """
     model = causal(name)
     seen, labels = last_logits(model), torch.tensor([[-100, -100, 5, 6], [-100, 8, 0, -100], [9, 3, 4, 2]])
     with torch.compiler.set_stance("force_eager"):  # the wrapper is what matters here
@@ -442,7 +568,9 @@ def test_forward_of_a_regression_takes_squared_errors():
 def test_forward_through_data_parallel_wrapper():
     model = bert(num_labels=3)
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 2, 1])}
-    torch.testing.assert_close(rdrop_forward(nn.DataParallel(model), batch, 1.0).loss, model(**batch).loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        rdrop_forward(nn.DataParallel(model), batch, 1.0).loss, model(**batch).loss, rtol=1e-5, atol=1e-6
+    )
 
 
 X = torch.zeros(2, 3)
@@ -473,7 +601,11 @@ BAD_LOSS = {
     "logits_1 is integer": ((X.long(), X, LABELS, 1.0), TypeError, "logits_1"),
     "logits_2 is None": ((X, None, LABELS, 1.0), TypeError, "logits_2"),
     "one class": ((X[:, :1], X[:, :1], torch.zeros(2).long(), 1.0), ValueError, "logits_1"),
-    "no tokens": ((torch.zeros(2, 0, 3), torch.zeros(2, 0, 3), torch.zeros(2, 0).long(), 1.0), ValueError, "logits_1"),
+    "no tokens": (
+        (torch.zeros(2, 0, 3), torch.zeros(2, 0, 3), torch.zeros(2, 0).long(), 1.0),
+        ValueError,
+        "logits_1",
+    ),
     "other number of classes": ((X, torch.zeros(2, 4), LABELS, 1.0), ValueError, "logits_2"),
     "logits_2 on another device": ((X, X.to("meta"), LABELS, 1.0), ValueError, "logits_2"),
     "mask of 2s": ((X, X, LABELS, 1.0, torch.full((2,), 2)), ValueError, "mask"),
@@ -502,9 +634,21 @@ BAD_FORWARD = {
     "batch is a tensor": ((bert(), IDS, 1.0), TypeError, "batch"),
     "batch without labels": ((bert(), {"input_ids": IDS}, 1.0), ValueError, "batch"),
     "labels are a list": ((bert(), {"input_ids": IDS, "labels": [0, 1, 0]}, 1.0), ValueError, "batch"),
-    "empty batch": ((bert(), {"input_ids": IDS[:0], "labels": torch.zeros(0).long()}, 1.0), ValueError, "batch"),
-    "multi-label": ((bert(num_labels=2), {"input_ids": IDS, "labels": torch.zeros(3, 2)}, 1.0), ValueError, "batch"),
-    "labels are a scalar": ((bert(), {"input_ids": IDS, "labels": torch.tensor(1)}, 1.0), ValueError, "batch"),
+    "empty batch": (
+        (bert(), {"input_ids": IDS[:0], "labels": torch.zeros(0).long()}, 1.0),
+        ValueError,
+        "batch",
+    ),
+    "multi-label": (
+        (bert(num_labels=2), {"input_ids": IDS, "labels": torch.zeros(3, 2)}, 1.0),
+        ValueError,
+        "batch",
+    ),
+    "labels are a scalar": (
+        (bert(), {"input_ids": IDS, "labels": torch.tensor(1)}, 1.0),
+        ValueError,
+        "batch",
+    ),
     "loss as a sum": ((bert(), {**BATCH, "num_items_in_batch": torch.tensor(3)}, 1.0), ValueError, "batch"),
     "model is None": ((None, BATCH, 1.0), TypeError, "model"),
     "alpha is negative": ((bert(), BATCH, -1.0), ValueError, "alpha"),

@@ -21,11 +21,15 @@ def test_every_notebook_of_the_book_is_there_and_no_other():
 @pytest.mark.parametrize("name", status.notebooks())
 def test_counts_are_those_of_the_notebook(name):
     found = records.read(status.FILE)["notebooks"][name]
-    assert {key: found[key] for key in ("cells", "with_text", "compared")} == status.counts(status.notebooks()[name]), AGAIN
+    assert {key: found[key] for key in ("cells", "with_text", "compared")} == status.counts(
+        status.notebooks()[name]
+    ), AGAIN
 
 
 def test_record_names_hardware_and_versions():
-    assert all(records.read(status.FILE)["environment"][key] for key in ("device", "python", "torch", "transformers"))
+    assert all(
+        records.read(status.FILE)["environment"][key] for key in ("device", "python", "torch", "transformers")
+    )
 
 
 def test_no_experiment_reads_it():
@@ -34,29 +38,54 @@ def test_no_experiment_reads_it():
 
 def notebook(path, *cells):
     """A notebook whose cells print what stands beside them."""
-    cells = [v4.new_code_cell(source, execution_count=number, outputs=[v4.new_output("stream", name="stdout", text=text)] if text else [])
-             for number, (source, text) in enumerate(cells, start=1)]
+    cells = [
+        v4.new_code_cell(
+            source,
+            execution_count=number,
+            outputs=[v4.new_output("stream", name="stdout", text=text)] if text else [],
+        )
+        for number, (source, text) in enumerate(cells, start=1)
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), path)
     return path
 
 
 def test_counts_by_hand(tmp_path):
-    path = notebook(tmp_path / "a.ipynb", ("a = 1", ""), ("print(a)", "1\n"), ("# NBVAL_IGNORE_OUTPUT\nprint(id(a))", "7\n"))
+    path = notebook(
+        tmp_path / "a.ipynb",
+        ("a = 1", ""),
+        ("print(a)", "1\n"),
+        ("# NBVAL_IGNORE_OUTPUT\nprint(id(a))", "7\n"),
+    )
     assert status.counts(path) == {"cells": 3, "with_text": 2, "compared": 1}
 
 
 @pytest.mark.slow
 def test_what_fails_is_not_recorded_and_what_holds_is(tmp_path, monkeypatch, capsys):
-    pages = {"right": notebook(tmp_path / "right.ipynb", ("print(1)", "1\n")), "wrong": notebook(tmp_path / "wrong.ipynb", ("print(2)", "1\n"))}
+    pages = {
+        "right": notebook(tmp_path / "right.ipynb", ("print(1)", "1\n")),
+        "wrong": notebook(tmp_path / "wrong.ipynb", ("print(2)", "1\n")),
+    }
     monkeypatch.setattr(status, "FILE", tmp_path / "status.json")
     monkeypatch.setattr(status, "notebooks", lambda: pages)
     assert status.main([]) == 1
     found = json.loads((tmp_path / "status.json").read_text("utf-8"))["notebooks"]
-    assert list(found) == ["right"] and found["right"]["compared"] == 1 and found["right"]["cpu_seconds"] > 0.1
+    assert (
+        list(found) == ["right"] and found["right"]["compared"] == 1 and found["right"]["cpu_seconds"] > 0.1
+    )
     assert "error: wrong: not as stored" in capsys.readouterr().err
 
 
 def test_unknown_name_says_what_is_accepted():
-    done = subprocess.run([sys.executable, "-m", "tests.status", "12_nothing"], cwd=status.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and f"12_nothing given; accepted are {', '.join(status.notebooks())}" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.status", "12_nothing"],
+        cwd=status.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 2
+        and f"12_nothing given; accepted are {', '.join(status.notebooks())}" in done.stderr
+    )

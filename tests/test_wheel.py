@@ -1,4 +1,6 @@
-"""The wheel, installed outside the checkout, as a reader in Colab has it: assets and evidence inside, nothing replaced."""
+"""The wheel, installed outside the checkout, as a reader in Colab has it: assets and evidence inside, nothing
+replaced.
+"""
 
 import importlib.metadata
 import json
@@ -7,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.xdist_group("wheel")
@@ -24,7 +26,18 @@ def wheel(tmp_path_factory):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "tricks_lib", "chapters"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(copy / "dist"), str(copy)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(copy / "dist"),
+        str(copy),
+    ]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return next((copy / "dist").glob("*.whl"))
 
@@ -33,7 +46,11 @@ def wheel(tmp_path_factory):
 def site(wheel, tmp_path_factory):
     """A folder that holds nothing but the installed wheel."""
     target = tmp_path_factory.mktemp("site")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)],
+        check=True,
+        capture_output=True,
+    )
     return target
 
 
@@ -41,7 +58,9 @@ def run(site, code):
     """Python outside the checkout, with the installed package first."""
     environment = {**os.environ, "PYTHONPATH": str(site), "TRICKS_PROFILE": "mini", "HF_HUB_OFFLINE": "1"}
     environment.pop("TRICKS_MODELS", None), environment.pop("TRICKS_DATA", None)
-    done = subprocess.run([sys.executable, "-c", code], cwd=site, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=site, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,7 +76,9 @@ def test_wheel_holds_assets_and_evidence(wheel):
 
 
 def test_assets_are_at_most_32_mb_and_each_checkpoint_at_most_8():
-    sizes = {file: file.stat().st_size for file in (ROOT / "tricks_lib" / "assets").rglob("*") if file.is_file()}
+    sizes = {
+        file: file.stat().st_size for file in (ROOT / "tricks_lib" / "assets").rglob("*") if file.is_file()
+    }
     assert sum(sizes.values()) <= 32e6
     assert all(size <= 8e6 for file, size in sizes.items() if file.suffix == ".safetensors")
 
@@ -66,7 +87,8 @@ def test_installed_package_works_outside_the_checkout(site):
     out = run(site, (
         "import tricks_lib; from tricks_lib.lab import models, records, tasks\n"
         "print(tricks_lib.__file__)\n"
-        "models.load_encoder('mini_bert'); print(len(tasks.load_task('guest_notes/topic')['train'])); print(records.names())"
+        "models.load_encoder('mini_bert'); print(len(tasks.load_task('guest_notes/topic')['train'])); "
+        "print(records.names())"
     ))  # fmt: skip
     assert str(site) in out and "mini_bert: " in out and "embedded" in out and "mean_pooling/en_trec" in out
 
@@ -79,15 +101,23 @@ def test_a_trick_imports_torch_and_not_transformers(site):
 def test_requirements_are_ranges_that_hold_what_colab_has(wheel):
     """An exact pin would replace Colab's torch or transformers."""
     with zipfile.ZipFile(wheel) as archive:
-        metadata = archive.read(next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))).decode()
-    needed = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+        metadata = archive.read(
+            next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        ).decode()
+    needed = [
+        line.removeprefix("Requires-Dist: ")
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line
+    ]
     assert "torch>=2.6" in needed and "transformers<6,>=4.56" in needed
     assert not [requirement for requirement in needed if "==" in requirement or "~=" in requirement]
 
 
 @pytest.fixture
 def would_install(wheel, tmp_path):
-    """``would_install({name: version})``: what pip would install for the wheel where these distributions are, from pip's report; None: refused."""
+    """``would_install({name: version})``: what pip would install for the wheel where these distributions are,
+    from pip's report; None: refused.
+    """
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site = next(environment.glob("lib/python*/site-packages"))
@@ -98,16 +128,41 @@ def would_install(wheel, tmp_path):
             folder.mkdir()
             (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
             (folder / "RECORD").touch()
-        command = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "install", "--quiet", "--dry-run", "--no-index", "--report", "-", wheel]
-        done = subprocess.run(command, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull})
-        return {one["metadata"]["name"] for one in json.loads(done.stdout)["install"]} if done.returncode == 0 else None
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            environment / "bin" / "python",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--no-index",
+            "--report",
+            "-",
+            wheel,
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+            | {"PIP_CONFIG_FILE": os.devnull},
+        )
+        return (
+            {one["metadata"]["name"] for one in json.loads(done.stdout)["install"]}
+            if done.returncode == 0
+            else None
+        )
 
     return ask
 
 
 def lower_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return dict(re.match(r"([\w-]+)>=([\d.]+)", requirement).groups() for requirement in project["dependencies"])
+    return dict(
+        re.match(r"([\w-]+)>=([\d.]+)", requirement).groups() for requirement in project["dependencies"]
+    )
 
 
 def test_the_wheel_leaves_the_torch_and_transformers_that_are_there(would_install):
@@ -116,7 +171,9 @@ def test_the_wheel_leaves_the_torch_and_transformers_that_are_there(would_instal
 
 
 def test_the_wheel_leaves_this_environment_as_it_is(would_install):
-    assert would_install({name: importlib.metadata.version(name) for name in lower_bounds()}) == {"tricks_lib"}
+    assert would_install({name: importlib.metadata.version(name) for name in lower_bounds()}) == {
+        "tricks_lib"
+    }
 
 
 def test_the_report_sees_a_torch_that_would_be_replaced(would_install):

@@ -1,4 +1,6 @@
-"""Oracles: transformers' XLNetModel and BertModel on one document at a time, without padding, then NumPy in float64."""
+"""Oracles: transformers' XLNetModel and BertModel on one document at a time, without padding, then NumPy in
+float64.
+"""
 
 import doctest
 import math
@@ -11,10 +13,27 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel, XLNetConfig, XLNetForSequenceClassification, XLNetModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    RobertaConfig,
+    RobertaModel,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    XLNetModel,
+)
 
 import tricks_lib.xlnet_long_text
-from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, freeze_all_but_last, split_into_segments, truncate_head_tail
+from tricks_lib.xlnet_long_text import (
+    SlidingWindowClassifier,
+    XLNetLongClassifier,
+    freeze_all_but_last,
+    split_into_segments,
+    truncate_head_tail,
+)
 
 V, H = 20, 8
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -24,12 +43,23 @@ SIDES = pytest.mark.parametrize("side", ["right", "left", "both"])
 
 def xlnet(n_layer=2, **config):
     torch.manual_seed(0)
-    return XLNetModel(XLNetConfig(vocab_size=V, d_model=H, n_layer=n_layer, n_head=2, d_inner=8, initializer_range=0.5, **config)).eval()
+    return XLNetModel(
+        XLNetConfig(
+            vocab_size=V, d_model=H, n_layer=n_layer, n_head=2, d_inner=8, initializer_range=0.5, **config
+        )
+    ).eval()
 
 
 def bert(**config):
     torch.manual_seed(0)
-    sizes = dict(vocab_size=V, hidden_size=H, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, initializer_range=0.5)
+    sizes = dict(
+        vocab_size=V,
+        hidden_size=H,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        initializer_range=0.5,
+    )
     return BertModel(BertConfig(**sizes | dict(max_position_embeddings=16) | config)).eval()
 
 
@@ -54,7 +84,9 @@ def head(model, vectors):
 
 
 def states_with_memory(encoder, doc, L, M, types=None):
-    """All last hidden states (n, H) of one document: segments of L tokens, memory of M, by transformers alone."""
+    """All last hidden states (n, H) of one document: segments of L tokens, memory of M, by transformers
+    alone.
+    """
     mems, states = None, []
     for start in range(0, len(doc), L):
         inputs = {} if types is None else {"token_type_ids": types[None, start : start + L]}
@@ -90,13 +122,22 @@ def test_segments_are_views():
 
 @SIDES
 @settings(max_examples=40, deadline=None)
-@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4), length=st.integers(1, 20), share=st.floats(0, 1), seed=st.integers(0, 99))
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    length=st.integers(1, 20),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
 def test_head_and_tail_equal_slicing_each_document_alone(side, lengths, length, share, seed):
     docs, head_length = documents(lengths, seed), round(share * length)
     ids, mask = truncate_head_tail(*padded(docs, side)[:1], length, padded(docs, side)[1], head_length)
     assert ids.shape == mask.shape and ids.shape[1] <= length
     for row, keep, doc in zip(ids, mask, docs):
-        expected = doc if len(doc) <= length else torch.cat([doc[:head_length], doc[len(doc) - (length - head_length) :]])
+        expected = (
+            doc
+            if len(doc) <= length
+            else torch.cat([doc[:head_length], doc[len(doc) - (length - head_length) :]])
+        )
         assert torch.equal(row[keep.bool()], expected)
         assert keep.tolist() == sorted(keep.tolist(), reverse=True), "padding stands at the end"
 
@@ -121,13 +162,17 @@ def test_compiles_as_one_graph(function):
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @pytest.mark.parametrize("M", [0, 3, 4, 9])
 def test_xlnet_equals_each_document_alone(dtype, side, pool, M):
-    """Guards against padding that wins the maximum, padding kept in memory, and a memory of the wrong length."""
+    """Guards against padding that wins the maximum, padding kept in memory, and a memory of the wrong
+    length.
+    """
     encoder = xlnet().to(dtype)
     model = XLNetLongClassifier(encoder, 3, segment_length=4, mem_len=M, pool=pool).to(dtype).eval()
     docs = documents([11, 1, 4, 6, 17])
     logits = model(*padded(docs, side)).logits
     vectors = [getattr(states_with_memory(encoder, doc, 4, M), pool)(axis=0) for doc in docs]
-    np.testing.assert_allclose(logits.detach().double().numpy(), head(model, vectors), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        logits.detach().double().numpy(), head(model, vectors), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 def test_a_document_of_one_segment_is_xlnet_itself():
@@ -135,14 +180,18 @@ def test_a_document_of_one_segment_is_xlnet_itself():
     model = XLNetLongClassifier(encoder, 2, segment_length=12).eval()
     [doc] = documents([12])
     expected = encoder(doc[None]).last_hidden_state[0].mean(0).detach().double().numpy()
-    np.testing.assert_allclose(model(doc[None]).logits.detach().numpy(), head(model, [expected]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model(doc[None]).logits.detach().numpy(), head(model, [expected]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_memory_is_seen_by_later_segments_only():
     encoder = xlnet()
     first, second = documents([8]), documents([8], seed=1)
     changed = torch.cat([second[0][:4], first[0][4:]])  # another first segment
-    with_memory, without = (XLNetLongClassifier(encoder, 2, segment_length=4, mem_len=M, dropout=0.0).eval() for M in (4, 0))
+    with_memory, without = (
+        XLNetLongClassifier(encoder, 2, segment_length=4, mem_len=M, dropout=0.0).eval() for M in (4, 0)
+    )
     states = {M: [states_with_memory(encoder, d, 4, M)[4:] for d in (first[0], changed)] for M in (4, 0)}
     assert np.abs(states[4][0] - states[4][1]).max() > 1e-3 and np.array_equal(*states[0])
     assert not torch.allclose(with_memory(first[0][None]).logits, without(first[0][None]).logits)
@@ -150,25 +199,40 @@ def test_memory_is_seen_by_later_segments_only():
 
 @settings(max_examples=20, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 15), min_size=1, max_size=4), extra=st.integers(0, 9), fill=st.integers(0, V - 1),
-    side=st.sampled_from(["left", "right", "both"]), L=st.integers(1, 6), seed=st.integers(0, 99), model=st.sampled_from(["mean", "max", "sliding", "attention"]),
-)  # fmt: skip
-def test_logits_depend_neither_on_padding_nor_on_the_rest_of_the_batch_nor_on_its_order(lengths, extra, fill, side, L, seed, model):
+    lengths=st.lists(st.integers(1, 15), min_size=1, max_size=4),
+    extra=st.integers(0, 9),
+    fill=st.integers(0, V - 1),
+    side=st.sampled_from(["left", "right", "both"]),
+    L=st.integers(1, 6),
+    seed=st.integers(0, 99),
+    model=st.sampled_from(["mean", "max", "sliding", "attention"]),
+)
+def test_logits_depend_neither_on_padding_nor_on_the_rest_of_the_batch_nor_on_its_order(
+    lengths, extra, fill, side, L, seed, model
+):
     if model in ("mean", "max"):
         model = XLNetLongClassifier(xlnet(1), 2, segment_length=L, pool=model).eval()
     else:
-        model = SlidingWindowClassifier(bert(num_hidden_layers=1), 2, L, pool=model.replace("sliding", "mean"), windows_at_once=3).eval()
+        model = SlidingWindowClassifier(
+            bert(num_hidden_layers=1), 2, L, pool=model.replace("sliding", "mean"), windows_at_once=3
+        ).eval()
     docs = documents(lengths, seed)
     alone = torch.cat([model(doc[None]).logits for doc in docs])
     torch.testing.assert_close(model(*padded(docs, side, extra, fill)).logits, alone, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model(*padded(docs[::-1], side, extra, fill)).logits, alone.flip(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        model(*padded(docs[::-1], side, extra, fill)).logits, alone.flip(0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_transformers_alone_does_with_padding_in_the_memory():
-    """The defect itself: a left-padded document cut as it stands; the second segment sees the first one's padding."""
+    """The defect itself: a left-padded document cut as it stands; the second segment sees the first one's
+    padding.
+    """
     encoder = xlnet()
     [doc] = documents([6])
-    ids, mask = padded([doc], "left", extra=2, fill=5)  # segments of four: two of padding and two tokens, four tokens
+    ids, mask = padded(
+        [doc], "left", extra=2, fill=5
+    )  # segments of four: two of padding and two tokens, four tokens
     out = encoder(ids[:, :4], attention_mask=mask[:, :4], use_mems=True)
     naive = encoder(ids[:, 4:], attention_mask=mask[:, 4:], mems=out.mems).last_hidden_state
     clean = encoder(doc[None, 2:], mems=encoder(doc[None, :2], use_mems=True).mems).last_hidden_state
@@ -209,14 +273,18 @@ def test_batches_of_different_size_follow_each_other():
 
 
 def test_padding_does_not_win_the_maximum():
-    """The snippet takes the maximum over all positions: here every token's states are negative, and padding's are not."""
+    """The snippet takes the maximum over all positions: here every token's states are negative, and padding's
+    are not.
+    """
     encoder = xlnet()
     encoder.layer[-1].ff.layer_norm.weight.data.fill_(0.01)
     encoder.layer[-1].ff.layer_norm.bias.data.fill_(-5.0)
     model = XLNetLongClassifier(encoder, 2, segment_length=4, pool="max").eval()
     model.classifier.weight.data.fill_(1.0)
     docs = documents([9, 2])
-    assert (model(*padded(docs)).logits < -4 * H).all(), "a zero of the padding, or of a segment the document does not have, got into the maximum"
+    assert (model(*padded(docs)).logits < -4 * H).all(), (
+        "a zero of the padding, or of a segment the document does not have, got into the maximum"
+    )
 
 
 def test_multi_label_by_logits_without_a_sigmoid_in_forward():
@@ -230,17 +298,28 @@ def test_multi_label_by_logits_without_a_sigmoid_in_forward():
     torch.testing.assert_close(out.loss, nn.functional.binary_cross_entropy_with_logits(out.logits, labels))
 
 
-@pytest.mark.parametrize("make", [lambda: (xlnet(), XLNetLongClassifier, "segment_length"), lambda: (bert(), SlidingWindowClassifier, "window_length")], ids=["xlnet", "sliding"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (xlnet(), XLNetLongClassifier, "segment_length"),
+        lambda: (bert(), SlidingWindowClassifier, "window_length"),
+    ],
+    ids=["xlnet", "sliding"],
+)
 def test_token_types_are_cut_with_the_ids(make):
     encoder, classifier, length = make()
     model = classifier(encoder, 2, **{length: 4}).eval()
     [doc], types = documents([4]), torch.tensor([0, 0, 1, 1])
-    expected = encoder(doc[None], token_type_ids=types[None]).last_hidden_state[0].mean(0).detach().double().numpy()
+    expected = (
+        encoder(doc[None], token_type_ids=types[None]).last_hidden_state[0].mean(0).detach().double().numpy()
+    )
     ids, mask = padded([doc], "left", extra=3)
     got = model(ids, mask, token_type_ids=torch.cat([torch.ones(3, dtype=torch.long), types])[None]).logits
     np.testing.assert_allclose(got.detach().numpy(), head(model, [expected]), rtol=1e-5, atol=1e-5)
     longer = torch.cat([doc, doc, doc])[None]
-    assert not torch.allclose(model(longer, token_type_ids=types.repeat(3)[None]).logits, model(longer).logits)
+    assert not torch.allclose(
+        model(longer, token_type_ids=types.repeat(3)[None]).logits, model(longer).logits
+    )
 
 
 def test_xlnet_token_types_equal_each_document_alone():
@@ -248,11 +327,15 @@ def test_xlnet_token_types_equal_each_document_alone():
     model = XLNetLongClassifier(encoder, 2, segment_length=4).eval()
     [doc], types = documents([10]), torch.tensor([0] * 9 + [2])
     got = model(doc[None], token_type_ids=types[None]).logits.detach().numpy()
-    np.testing.assert_allclose(got, head(model, [states_with_memory(encoder, doc, 4, 4, types).mean(0)]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        got, head(model, [states_with_memory(encoder, doc, 4, 4, types).mean(0)]), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_no_gradient_crosses_segments():
-    """The limit that the docstring states: tokens of the first segment get no gradient from the second one's states."""
+    """The limit that the docstring states: tokens of the first segment get no gradient from the second one's
+    states.
+    """
     encoder = xlnet()
     ids = torch.arange(1, 9)[None]
     model = XLNetLongClassifier(encoder, 2, segment_length=4, dropout=0.0).eval()
@@ -273,7 +356,11 @@ def test_training_mode_uses_the_memory_too():
     model.train()(ids, labels=torch.tensor([1])).loss.backward()
     # mask_emb and seg_embed take part in pretraining and with token types only
     unused = ("mask_emb", "seg_embed", "r_s_bias")
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for n, p in model.named_parameters() if not n.endswith(unused))
+    assert all(
+        p.grad is not None and torch.isfinite(p.grad).all()
+        for n, p in model.named_parameters()
+        if not n.endswith(unused)
+    )
 
 
 def test_mem_len_defaults_to_the_segment_and_to_no_more_than_the_encoder_keeps():
@@ -285,14 +372,19 @@ def test_mem_len_defaults_to_the_segment_and_to_no_more_than_the_encoder_keeps()
 def test_memory_is_cut_also_where_the_encoder_keeps_everything():
     """mem_len None or 0 makes transformers keep the whole past: memory would grow with the document."""
     encoder, seen = xlnet(mem_len=None), []
-    encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(len(kwargs["mems"][0]) if kwargs["mems"] else 0), with_kwargs=True)
+    encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["mems"][0]) if kwargs["mems"] else 0),
+        with_kwargs=True,
+    )
     XLNetLongClassifier(encoder, 2, segment_length=4, mem_len=6).eval()(documents([18])[0][None])
     assert seen == [0, 4, 6, 6, 6]
 
 
 def test_only_documents_that_reach_a_segment_are_encoded():
     encoder, seen = xlnet(), []
-    encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(tuple(args[0].shape)), with_kwargs=True)
+    encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(tuple(args[0].shape)), with_kwargs=True
+    )
     XLNetLongClassifier(encoder, 2, segment_length=4).eval()(*padded(documents([3, 10, 5]), "left", extra=20))
     assert seen == [(3, 4), (2, 4), (1, 2)]
 
@@ -356,21 +448,38 @@ def test_windows_cover_every_token_and_none_is_superfluous(n, W, stride):
 
 
 def test_a_short_documents_windows_do_not_depend_on_a_long_neighbour():
-    """Cut by the batch's length, a document of ten tokens has a third window of tokens that it has already read."""
+    """Cut by the batch's length, a document of ten tokens has a third window of tokens that it has already
+    read.
+    """
     encoder = bert()
     model = SlidingWindowClassifier(encoder, 2, 8, 4).eval()
     docs = documents([10, 20])
-    torch.testing.assert_close(model(*padded(docs)).logits[:1], model(docs[0][None]).logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        model(*padded(docs)).logits[:1], model(docs[0][None]).logits, rtol=1e-5, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("encoder", [xlnet, lambda: GPT2Model(GPT2Config(vocab_size=V, n_embd=H, n_layer=1, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1))])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        xlnet,
+        lambda: GPT2Model(
+            GPT2Config(
+                vocab_size=V, n_embd=H, n_layer=1, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1
+            )
+        ),
+    ],
+)
 def test_any_encoder_fits(encoder):
     model = SlidingWindowClassifier(encoder(), 2).eval()
     assert model(*padded(documents([40, 3]))).logits.shape == (2, 2)
 
 
 def test_window_defaults_come_from_the_encoder():
-    assert (SlidingWindowClassifier(bert(), 2).window_length, SlidingWindowClassifier(bert(), 2).stride) == (16, 8)
+    assert (SlidingWindowClassifier(bert(), 2).window_length, SlidingWindowClassifier(bert(), 2).stride) == (
+        16,
+        8,
+    )
     assert SlidingWindowClassifier(bert(max_position_embeddings=1024), 2).window_length == 512
     assert SlidingWindowClassifier(xlnet(), 2).window_length == 512  # XLNet says -1: no limit
     assert SlidingWindowClassifier(bert(), 2, 1).stride == 1
@@ -378,7 +487,14 @@ def test_window_defaults_come_from_the_encoder():
 
 def test_roberta_has_fewer_positions_than_its_config_says():
     """Its positions count from padding_idx + 1: a window of max_position_embeddings runs off the table."""
-    sizes = dict(vocab_size=V, hidden_size=H, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, pad_token_id=1)
+    sizes = dict(
+        vocab_size=V,
+        hidden_size=H,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        pad_token_id=1,
+    )
     encoder = RobertaModel(RobertaConfig(**sizes, max_position_embeddings=18)).eval()
     model = SlidingWindowClassifier(encoder, 2).eval()
     assert (model.window_length, model.stride) == (16, 8)
@@ -386,14 +502,21 @@ def test_roberta_has_fewer_positions_than_its_config_says():
     assert torch.isfinite(model(ids).logits).all()
     with pytest.raises((IndexError, RuntimeError)):
         encoder(ids[:, :17])
-    with pytest.raises(ValueError, match="^window_length: 17 given, an integer from 1 to the encoder's 16 positions is accepted"):
+    with pytest.raises(
+        ValueError,
+        match="^window_length: 17 given, an integer from 1 to the encoder's 16 positions is accepted",
+    ):
         SlidingWindowClassifier(encoder, 2, 17)
 
 
 def test_gradient_reaches_encoder_and_attention():
     model = SlidingWindowClassifier(bert(), 2, 4, pool="attention", dropout=0.0)
     model(*padded(documents([11, 3])), labels=torch.tensor([0, 1])).loss.backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for n, p in model.named_parameters() if "pooler" not in n)
+    assert all(
+        p.grad is not None and torch.isfinite(p.grad).all()
+        for n, p in model.named_parameters()
+        if "pooler" not in n
+    )
     assert model.attention[0].weight.grad.abs().sum() > 0
 
 
@@ -415,7 +538,10 @@ def test_gradient_in_float64(pool):
     torch.manual_seed(0)
     model = SlidingWindowClassifier(Table(), 2, 4, pool=pool, dropout=0.0).double()
     ids, mask = padded(documents([9, 3]))
-    assert gradcheck(lambda w: torch.func.functional_call(model, {"encoder.weight": w}, (ids, mask)).logits, model.encoder.weight)
+    assert gradcheck(
+        lambda w: torch.func.functional_call(model, {"encoder.weight": w}, (ids, mask)).logits,
+        model.encoder.weight,
+    )
 
 
 # ---------------------------------------------------------------- both
@@ -473,7 +599,9 @@ def test_half_precision_is_close_to_float32(make, dtype):
     expected = model(ids, mask).logits
     half = model.to(dtype)(ids, mask).logits
     assert half.dtype == dtype
-    torch.testing.assert_close(half.float(), expected, rtol=0.1, atol={torch.float16: 0.02, torch.bfloat16: 0.15}[dtype])
+    torch.testing.assert_close(
+        half.float(), expected, rtol=0.1, atol={torch.float16: 0.02, torch.bfloat16: 0.15}[dtype]
+    )
 
 
 @ALL
@@ -489,7 +617,9 @@ def test_head_takes_the_dtype_of_a_half_precision_checkpoint(make, dtype):
 def test_on_cuda_equals_cpu(make):
     model, (ids, mask) = make().eval(), padded(documents([11, 3]))
     expected = model(ids, mask).logits
-    torch.testing.assert_close(model.cuda()(ids.cuda(), mask.cuda()).logits.cpu(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model.cuda()(ids.cuda(), mask.cuda()).logits.cpu(), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 class Peak(TorchDispatchMode):
@@ -520,12 +650,24 @@ class Peak(TorchDispatchMode):
             self.now -= size
 
 
-@pytest.mark.parametrize("make", [
-    lambda: XLNetLongClassifier(XLNetModel(XLNetConfig(vocab_size=V, d_model=64, n_layer=2, n_head=2, d_inner=64)), 2, segment_length=64),
-    lambda: SlidingWindowClassifier(bert(hidden_size=64, intermediate_size=64, max_position_embeddings=64), 2, windows_at_once=4),
-], ids=["xlnet", "windows"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: XLNetLongClassifier(
+            XLNetModel(XLNetConfig(vocab_size=V, d_model=64, n_layer=2, n_head=2, d_inner=64)),
+            2,
+            segment_length=64,
+        ),
+        lambda: SlidingWindowClassifier(
+            bert(hidden_size=64, intermediate_size=64, max_position_embeddings=64), 2, windows_at_once=4
+        ),
+    ],
+    ids=["xlnet", "windows"],
+)
 def test_memory_in_evaluation_grows_with_the_segment_and_not_with_the_document(make):
-    """Per further token: ids, masks and the segments' vectors, not states. With gradient the states are kept."""
+    """Per further token: ids, masks and the segments' vectors, not states. With gradient the states are
+    kept.
+    """
     model, peaks = make().eval(), {}
     for gradient in (False, True):
         for n in (512, 2048):
@@ -543,8 +685,18 @@ def test_classifier_trains_under_transformers_trainer(tmp_path):
 
     model = XLNetLongClassifier(xlnet(dropout=0.0), 2, segment_length=4, dropout=0.0)
     # only the last token tells the class, in the third segment
-    rows = [{"input_ids": [5] * 9 + [7 + i % 2], "attention_mask": [1] * 10, "labels": i % 2} for i in range(8)]
-    arguments = TrainingArguments(tmp_path, max_steps=30, learning_rate=0.02, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True)
+    rows = [
+        {"input_ids": [5] * 9 + [7 + i % 2], "attention_mask": [1] * 10, "labels": i % 2} for i in range(8)
+    ]
+    arguments = TrainingArguments(
+        tmp_path,
+        max_steps=30,
+        learning_rate=0.02,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows)
     trainer.train()
     assert (trainer.predict(rows).predictions.argmax(-1) == np.arange(8) % 2).all()
@@ -558,14 +710,22 @@ def trainable(model):
 
 
 def test_freeze_names_layers_by_number_and_xlnet_has_no_pooler():
-    """``'layer.8' in name or ... 'pooler.dense' in name``: the second matches nothing in XLNet, ``layer.1`` also matches 10 to 13."""
+    """``'layer.8' in name or ... 'pooler.dense' in name``: the second matches nothing in XLNet, ``layer.1``
+    also matches 10 to 13.
+    """
     model = XLNetLongClassifier(xlnet(14), 2)
     assert not any("pooler" in name for name, _ in model.named_parameters())
     kept = freeze_all_but_last(model, 3)
-    expected = {n for n, _ in model.named_parameters() if n.startswith(("encoder.layer.11.", "encoder.layer.12.", "encoder.layer.13.", "classifier."))}
+    expected = {
+        n
+        for n, _ in model.named_parameters()
+        if n.startswith(("encoder.layer.11.", "encoder.layer.12.", "encoder.layer.13.", "classifier."))
+    }
     assert set(kept) == trainable(model) == expected
     freeze_all_but_last(model, 13)
-    assert any(n.startswith("encoder.layer.1.") for n in trainable(model)) and not any(n.startswith("encoder.layer.0.") for n in trainable(model))
+    assert any(n.startswith("encoder.layer.1.") for n in trainable(model)) and not any(
+        n.startswith("encoder.layer.0.") for n in trainable(model)
+    )
 
 
 def test_freeze_nothing_but_the_head_and_all_but_the_embeddings():
@@ -573,13 +733,21 @@ def test_freeze_nothing_but_the_head_and_all_but_the_embeddings():
     assert trainable(model) - {"classifier.weight", "classifier.bias"}
     assert set(freeze_all_but_last(model, 0)) == {"classifier.weight", "classifier.bias"} == trainable(model)
     freeze_all_but_last(model, 3)  # unfreezes, as it says
-    assert {n for n, _ in model.named_parameters()} - trainable(model) == {"encoder.mask_emb", "encoder.word_embedding.weight"}
+    assert {n for n, _ in model.named_parameters()} - trainable(model) == {
+        "encoder.mask_emb",
+        "encoder.word_embedding.weight",
+    }
 
 
 def test_freeze_keeps_pooler_and_head_of_bert():
     model = BertForSequenceClassification(bert().config)
     kept = freeze_all_but_last(model, 1)
-    assert {n.split(".")[0] + "." + n.split(".")[1] for n in kept} == {"bert.encoder", "bert.pooler", "classifier.weight", "classifier.bias"}
+    assert {n.split(".")[0] + "." + n.split(".")[1] for n in kept} == {
+        "bert.encoder",
+        "bert.pooler",
+        "classifier.weight",
+        "classifier.bias",
+    }
     assert all("encoder.layer.1." in n for n in kept if n.startswith("bert.encoder"))
 
 
@@ -612,7 +780,11 @@ BAD_BATCH = {
     "mask is shorter": (dict(attention_mask=torch.ones(2, 8)), ValueError, "attention_mask"),
     "additive mask": (dict(attention_mask=torch.full((2, 9), -1e4)), ValueError, "attention_mask"),
     "mask with NaN": (dict(attention_mask=torch.full((2, 9), float("nan"))), ValueError, "attention_mask"),
-    "mask on another device": (dict(attention_mask=torch.ones(2, 9, device="meta")), ValueError, "attention_mask"),
+    "mask on another device": (
+        dict(attention_mask=torch.ones(2, 9, device="meta")),
+        ValueError,
+        "attention_mask",
+    ),
 }
 BAD_TOKEN_TYPES = {
     "input_ids on another device": (dict(input_ids=IDS.to("meta")), ValueError, "input_ids"),
@@ -672,7 +844,11 @@ def test_bad_batch_is_an_error_that_names_the_argument(name, case):
 BAD_XLNET = {
     "encoder is None": (dict(encoder=None), TypeError, "encoder"),
     "encoder is BERT": (dict(encoder=bert), TypeError, "encoder"),
-    "encoder has a head": (dict(encoder=lambda: XLNetForSequenceClassification(xlnet().config)), TypeError, "encoder"),
+    "encoder has a head": (
+        dict(encoder=lambda: XLNetForSequenceClassification(xlnet().config)),
+        TypeError,
+        "encoder",
+    ),
     "encoder forgets the end of a segment": (dict(encoder=lambda: xlnet(reuse_len=2)), ValueError, "encoder"),
     "num_labels is a bool": (dict(num_labels=True), TypeError, "num_labels"),
     "segment_length is infinite": (dict(segment_length=float("inf")), TypeError, "segment_length"),
@@ -704,8 +880,11 @@ BAD_WINDOWS = {
 }
 
 
-@pytest.mark.parametrize("classifier, default, table, case",
-    [(XLNetLongClassifier, xlnet, BAD_XLNET, c) for c in BAD_XLNET] + [(SlidingWindowClassifier, bert, BAD_WINDOWS, c) for c in BAD_WINDOWS])  # fmt: skip
+@pytest.mark.parametrize(
+    "classifier, default, table, case",
+    [(XLNetLongClassifier, xlnet, BAD_XLNET, c) for c in BAD_XLNET]
+    + [(SlidingWindowClassifier, bert, BAD_WINDOWS, c) for c in BAD_WINDOWS],
+)
 def test_bad_classifier_argument_is_an_error_that_names_it(classifier, default, table, case):
     changes, error, name = table[case]
     arguments = {"encoder": default, "num_labels": 2, **changes}

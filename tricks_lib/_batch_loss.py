@@ -1,4 +1,5 @@
-"""The losses of :mod:`tricks_lib.trainer` by name, of logits and labels as models and collators give them; over all processes.
+"""The losses of :mod:`tricks_lib.trainer` by name, of logits and labels as models and collators give them;
+over all processes.
 
 Shapes: B batch, T tokens, C classes; N = B or B T rows.
 """
@@ -38,9 +39,16 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
         raise ValueError(f"loss_kwargs: reduction {kwargs['reduction']!r} given, a mean is accepted")
     kind = BinaryFocalLoss if name == "focal" and "alpha" in kwargs else LOSSES[name]
     try:
-        return kind and kind(**{k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v for k, v in kwargs.items()})
+        return kind and kind(
+            **{
+                k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v
+                for k, v in kwargs.items()
+            }
+        )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"loss_kwargs: {dict(kwargs)} given, the arguments of {kind.__name__} are accepted; {error}") from error
+        raise type(error)(
+            f"loss_kwargs: {dict(kwargs)} given, the arguments of {kind.__name__} are accepted; {error}"
+        ) from error
 
 
 def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Tensor:
@@ -60,12 +68,17 @@ def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor) -> 
         return (p.float() - q.float()).square().masked_fill(~keep, 0).sum() / keep.sum().clamp(min=1)
     if labels.is_floating_point() or labels.shape != p.shape[:-1]:
         given = f"{tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
-        raise ValueError(f"labels: {given}; with rdrop_alpha one class index, or one number, for each example or token is accepted")
+        raise ValueError(
+            f"labels: {given}; with rdrop_alpha one class index, or one number, for each example or token "
+            f"is accepted"
+        )
     return symmetric_kl(p, q, keep)
 
 
 def items(loss: nn.Module | None, labels: Tensor) -> Tensor:
-    """What the mean divides by: the number of labels that are not ignored or, with class weights, the sum of theirs."""
+    """What the mean divides by: the number of labels that are not ignored or, with class weights, the sum of
+    theirs.
+    """
     keep = labels != getattr(loss, "ignore_index", -100)
     if not isinstance(loss, FocalLoss) or loss.weight is None:
         return keep.sum(dtype=torch.float32)
@@ -74,17 +87,25 @@ def items(loss: nn.Module | None, labels: Tensor) -> Tensor:
 
 def logits_of(outputs, position: int) -> Tensor:
     """The logits of a model's output; in a tuple they stand at ``position``."""
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs[position] if len(outputs) > position else None
+    logits = (
+        outputs.get("logits")
+        if isinstance(outputs, Mapping)
+        else outputs[position]
+        if len(outputs) > position
+        else None
+    )
     if not isinstance(logits, Tensor):
-        raise ValueError(f"model: an output {type(outputs).__name__} without logits given, one with logits is accepted")
+        raise ValueError(
+            f"model: an output {type(outputs).__name__} without logits given, one with logits is accepted"
+        )
     return logits
 
 
 class Gather(torch.autograd.Function):
     """The rows (N, ...) of all processes, in order of rank; N may differ.
 
-    Each process computes the same loss of all rows and keeps the gradient of its own, times the number of processes: their
-    gradients are averaged afterwards, where this one is a sum.
+    Each process computes the same loss of all rows and keeps the gradient of its own, times the number of
+    processes: their gradients are averaged afterwards, where this one is a sum.
     """
 
     @staticmethod

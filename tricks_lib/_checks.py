@@ -1,4 +1,6 @@
-"""Checks of arguments that every trick shares: each error names the argument, what was given and what is accepted."""
+"""Checks of arguments that every trick shares: each error names the argument, what was given and what is
+accepted.
+"""
 
 import sys
 
@@ -11,11 +13,12 @@ LARGEST = sys.float_info.max  # by a name of its own: torch.compile of torch 2.6
 def require(condition: Tensor, message: str, given: Tensor) -> None:
     """Raise a ``ValueError`` unless ``condition`` (a bool scalar tensor) holds.
 
-    For checks that look at values: under ``torch.compile`` they are left out, and on CUDA they are asynchronous
-    (``torch._assert_async``), so that they cost no synchronisation.
+    For checks that look at values: under ``torch.compile`` they are left out, and on CUDA they are
+    asynchronous (``torch._assert_async``), so that they cost no synchronisation.
 
     Args:
-        condition: bool scalar. message: with ``{}`` where the extremes of ``given`` are shown. given: what was checked.
+        condition: bool scalar. message: with ``{}`` where the extremes of ``given`` are shown. given: what
+            was checked.
     """
     if torch.compiler.is_compiling():
         return
@@ -27,11 +30,16 @@ def require(condition: Tensor, message: str, given: Tensor) -> None:
 
 
 def tensor(name: str, value, floating: bool | None = None) -> Tensor:
-    """``value`` if it is a tensor, of a floating point dtype (True) or of another one (False); else a ``TypeError``."""
+    """``value`` if it is a tensor, of a floating point dtype (True) or of another one (False); else a
+    ``TypeError``.
+    """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {type(value).__name__} given, a torch.Tensor is accepted")
     if floating is not None and value.is_floating_point() != floating:
-        raise TypeError(f"{name}: dtype {value.dtype} given, {'a floating point' if floating else 'an integer or bool'} one is accepted")
+        raise TypeError(
+            f"{name}: dtype {value.dtype} given, {'a floating point' if floating else 'an integer or bool'} "
+            f"one is accepted"
+        )
     return value
 
 
@@ -40,10 +48,16 @@ def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> Non
         raise ValueError(f"{name}: on {value.device}, {other_name} on {other.device}; one device is accepted")
 
 
-def number(name: str, value, low: float, high: float = LARGEST, accepted: str | None = None, integer: bool = False) -> None:
-    """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int); ``accepted`` says it in words."""
+def number(
+    name: str, value, low: float, high: float = LARGEST, accepted: str | None = None, integer: bool = False
+) -> None:
+    """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int);
+    ``accepted`` says it in words.
+    """
     kind = int if integer else (int, float)
-    accepted = accepted or (f"a number in [{low}, {high}]" if high < LARGEST else f"a finite number of at least {low:g}")
+    accepted = accepted or (
+        f"a number in [{low}, {high}]" if high < LARGEST else f"a finite number of at least {low:g}"
+    )
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
     if not low <= value <= high:
@@ -52,20 +66,35 @@ def number(name: str, value, low: float, high: float = LARGEST, accepted: str | 
 
 def same_shape(name: str, value: Tensor, shape, logits: Tensor, also: str = "") -> None:
     if value.shape != tuple(shape):
-        raise ValueError(f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, {tuple(shape)}{also} is accepted")
+        raise ValueError(
+            f"{name}: shape {tuple(value.shape)} given with logits {tuple(logits.shape)}, "
+            f"{tuple(shape)}{also} is accepted"
+        )
     same_device(name, value, "logits", logits)
 
 
 def kept_labels(labels: Tensor, C: int, ignore_index: int) -> Tensor | None:
-    """Where labels are not ``ignore_index`` (None: everywhere); the others must be in 0..C-1, for C = 2 in any dtype 0 and 1."""
+    """Where labels are not ``ignore_index`` (None: everywhere); the others must be in 0..C-1, for C = 2 in
+    any dtype 0 and 1.
+    """
     floating = labels.is_floating_point()
-    labels = labels.to(torch.promote_types(labels.dtype, torch.float32) if floating else torch.long)  # a uint8 would be compared with -100 as 156
+    labels = labels.to(
+        torch.promote_types(labels.dtype, torch.float32) if floating else torch.long
+    )  # a uint8 would be compared with -100 as 156
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
         low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        if low >= 0 and high < C and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0):
+        if (
+            low >= 0
+            and high < C
+            and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0)
+        ):
             return None
     keep = labels != ignore_index
     valid = (labels == 0) | (labels == 1) if C == 2 else (labels >= 0) & (labels < C)
     accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
-    require((valid | ~keep).all(), f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted", labels)
+    require(
+        (valid | ~keep).all(),
+        f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted",
+        labels,
+    )
     return keep

@@ -1,4 +1,6 @@
-"""What the two classifiers of :mod:`tricks_lib.xlnet_long_text` share: checks, tokens moved to the front of their row, the head."""
+"""What the two classifiers of :mod:`tricks_lib.xlnet_long_text` share: checks, tokens moved to the front of
+their row, the head.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +10,23 @@ from tricks_lib.mean_pooling import MeanPoolingClassifier, classification_loss
 
 
 class LongClassifier(MeanPoolingClassifier):
-    """Encoder, dropout, linear layer and checks as there; the document's vector is made by ``document_vectors`` of the subclass."""
+    """Encoder, dropout, linear layer and checks as there; the document's vector is made by
+    ``document_vectors`` of the subclass.
+    """
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, token_type_ids: Tensor | None = None):
-        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed through a sigmoid.
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ):
+        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed
+        through a sigmoid.
 
         Args:
-            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; all padding counts as the vector 0.
+            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; all padding
+                counts as the vector 0.
             labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
             token_type_ids: (B, T) integers, cut and passed on with the ids.
         """
@@ -25,7 +37,10 @@ class LongClassifier(MeanPoolingClassifier):
         order = tokens_first(keep)[:, : max(1, int(keep.sum(dim=1).max()))]
         keep, ids, types = (x if x is None else x.gather(1, order) for x in (keep, input_ids, token_type_ids))
         empty = ~keep.any(dim=1, keepdim=True)  # (B, 1)
-        keep[:, :1] |= empty  # an encoder may answer NaN where it sees no token at all: let it see one, and forget the answer
+        keep[:, :1] |= (
+            # an encoder may answer NaN where it sees no token at all: let it see one, and forget the answer
+            empty
+        )
         vectors = self.document_vectors(ids, keep, types).masked_fill(empty, 0)  # (B, H)
         logits = self.classifier(self.dropout(vectors))  # (B, C)
         loss = None if labels is None else classification_loss(logits, labels)
@@ -41,7 +56,9 @@ def positions(encoder: nn.Module) -> float:
     """Tokens that the encoder has positions for; infinity if it has no limit."""
     limit = getattr(encoder.config, "max_position_embeddings", None) or -1  # XLNet says -1
     tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
-    unused = max((m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None), default=0)  # RoBERTa counts from there
+    unused = max(
+        (m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None), default=0
+    )  # RoBERTa counts from there
     return limit - unused if limit > 0 else float("inf")
 
 
@@ -49,13 +66,25 @@ def check_documents(input_ids, attention_mask, token_type_ids=None) -> Tensor:
     """The mask as bool, ones without one."""
     tensor("input_ids", input_ids, floating=False)
     if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a zero is accepted")
-    for name, value, floating in (("attention_mask", attention_mask, None), ("token_type_ids", token_type_ids, False)):
+        raise ValueError(
+            f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a "
+            f"zero is accepted"
+        )
+    for name, value, floating in (
+        ("attention_mask", attention_mask, None),
+        ("token_type_ids", token_type_ids, False),
+    ):
         if value is not None:
             if tensor(name, value, floating).shape != input_ids.shape:
-                raise ValueError(f"{name}: shape {tuple(value.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted")
+                raise ValueError(
+                    f"{name}: shape {tuple(value.shape)} given, {tuple(input_ids.shape)} (B, T) is accepted"
+                )
             same_device(name, value, "input_ids", input_ids)
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
-    require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
+    require(
+        ((attention_mask == 0) | (attention_mask == 1)).all(),
+        "attention_mask: values 0 and 1 are accepted, {} given",
+        attention_mask,
+    )
     return attention_mask.bool()

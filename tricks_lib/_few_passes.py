@@ -1,6 +1,8 @@
-"""The formulas of :mod:`tricks_lib.dice_loss` and :mod:`tricks_lib.focal_loss` with their slopes, in fewer passes over memory.
+"""The formulas of :mod:`tricks_lib.dice_loss` and :mod:`tricks_lib.focal_loss` with their slopes, in fewer
+passes over memory.
 
-Nothing here changes a value: the tests compare it with autograd of the formulas. It is used in eager mode, for speed alone.
+Nothing here changes a value: the tests compare it with autograd of the formulas. It is used in eager mode,
+for speed alone.
 """
 
 import torch
@@ -8,7 +10,9 @@ import torch.nn.functional as F
 
 
 def softmax_of_rows(x):
-    """softmax(x) along C of (N, C). torch's does not vectorise short rows: take all as one long row, whose shares are then those of each."""
+    """softmax(x) along C of (N, C). torch's does not vectorise short rows: take all as one long row, whose
+    shares are then those of each.
+    """
     if x.shape[1] < 32:
         p = x.reshape(-1).softmax(dim=0).view(x.shape)
         total = p.mv(p.new_ones(x.shape[1]))  # (N,)
@@ -18,7 +22,9 @@ def softmax_of_rows(x):
 
 
 class Counts(torch.autograd.Function):
-    """TP and P of each class, and the probabilities p (N, C) they are counted of, kept for the slope; of ``forward(logits, labels)``."""
+    """TP and P of each class, and the probabilities p (N, C) they are counted of, kept for the slope; of
+    ``forward(logits, labels)``.
+    """
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -46,13 +52,19 @@ class CountsOfSigmoid(Counts):
 
 
 class CountsOfClasses(Counts):
-    """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over memory."""
+    """TP and P of softmax(x) for class indices t on the CPU: with no one-hot matrix, and few passes over
+    memory.
+    """
 
     @staticmethod
     def forward(x, t):
         p = softmax_of_rows(x)  # (N, C)
         p_t = p.gather(1, t.unsqueeze(1)).squeeze(1)  # (N,)
-        return torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype), p.t().mv(p.new_ones(len(p))), p
+        return (
+            torch.bincount(t, p_t.double(), minlength=x.shape[1]).to(x.dtype),
+            p.t().mv(p.new_ones(len(p))),
+            p,
+        )
 
     @staticmethod
     def backward(ctx, grad_TP, grad_P, _):
@@ -63,12 +75,16 @@ class CountsOfClasses(Counts):
             p = x.softmax(dim=1)
         i = t.unsqueeze(1)
         g_t = grad_TP.index_select(0, t).unsqueeze(1) * p.gather(1, i)  # (N, 1)
-        mean = torch.addmv(g_t.squeeze(1), p, grad_P).unsqueeze(1)  # the slope of softmax is p (g - mean of g under p)
+        mean = torch.addmv(g_t.squeeze(1), p, grad_P).unsqueeze(
+            1
+        )  # the slope of softmax is p (g - mean of g under p)
         return (grad_P - mean).mul_(p).scatter_add_(1, i, g_t), None  # with g = grad_P + grad_TP onehot
 
 
 class WithSlope(torch.autograd.Function):
-    """The loss and its slope at once; with ``create_graph=True`` the backward is autograd's of the formula, which can be derived again."""
+    """The loss and its slope at once; with ``create_graph=True`` the backward is autograd's of the formula,
+    which can be derived again.
+    """
 
     @staticmethod
     def forward(formula, with_slope, x, labels, *parameters):
@@ -101,7 +117,9 @@ def of_class_with_slope(x, t, gamma):
     # log p_t = x_t - max x + log max p, where p_t may round to 0
     ce = -p_t.log() if p_t.min() > 1e-30 else x.amax(dim=-1) - pick(x, t) - p.amax(dim=-1).log()
     q = 1 - p_t
-    ratio = torch.where(q > 0, p_t * ce.clamp(max=torch.finfo(q.dtype).max) / q, 1)  # p_t ce / q, 1 in the limit
+    ratio = torch.where(
+        q > 0, p_t * ce.clamp(max=torch.finfo(q.dtype).max) / q, 1
+    )  # p_t ce / q, 1 in the limit
     factor = q**gamma
     slope = (factor * (gamma * ratio + 1)).unsqueeze(-1)  # dFL/dce, and dce/dx = p - onehot
     return factor * ce, p.mul_(slope).scatter_add_(-1, t.unsqueeze(-1), -slope)

@@ -1,4 +1,6 @@
-"""What :mod:`tricks_lib.fgm` attacks: a parameter, or what is looked up in an embedding; its gradient, its rows, its backup."""
+"""What :mod:`tricks_lib.fgm` attacks: a parameter, or what is looked up in an embedding; its gradient, its
+rows, its backup.
+"""
 
 import torch
 import torch.distributed as dist
@@ -11,7 +13,9 @@ class Weight:
     def __init__(self, module: nn.Module, key: str, by_rows: bool):
         self.module, self.key = module, key
         self.by_rows = None if by_rows else False  # None: not known before the first attack
-        self.looked_up = self.rows = None  # (V,) bool: rows of the passes since the last backward pass, and before it
+        self.looked_up = self.rows = (
+            None  # (V,) bool: rows of the passes since the last backward pass, and before it
+        )
         self.gradient_of_pass = self.backup = None
         self.fresh = False  # has a gradient of a backward pass since the last attack
         self.hooked = self.parameter
@@ -35,7 +39,9 @@ class Weight:
     def _backward(self, gradient):
         """Hook of the parameter: comes before ``.grad`` is added to."""
         self.fresh, self.rows, self.looked_up = True, self.looked_up, None
-        self.gradient_of_pass = None if self.parameter.grad is None else gradient.detach()  # None: .grad will be just this
+        self.gradient_of_pass = (
+            None if self.parameter.grad is None else gradient.detach()
+        )  # None: .grad will be just this
 
     @property
     def gradient(self) -> Tensor | None:
@@ -47,14 +53,22 @@ class Weight:
             dist.all_reduce(gradient, group=group)
             gradient /= dist.get_world_size(group)
         weight, rows = self.parameter, self.rows
-        if rows is not None and self.by_rows is None:  # once: a gradient on other rows shows another use of the table
+        if (
+            rows is not None and self.by_rows is None
+        ):  # once: a gradient on other rows shows another use of the table
             self.by_rows = not (gradient.any(dim=1) & ~rows).any()
         if self.backup is None:
-            index = rows.nonzero().squeeze(1) if rows is not None and self.by_rows and weight is self.hooked else ...
+            index = (
+                rows.nonzero().squeeze(1)
+                if rows is not None and self.by_rows and weight is self.hooked
+                else ...
+            )
             self.backup = index, weight[index].clone()
         index, clean = self.backup
         wide = torch.promote_types(gradient.dtype, torch.float32)
-        weight[index] = move(clean.to(wide), weight[index].to(wide), gradient[index].to(wide)).to(weight.dtype)
+        weight[index] = move(clean.to(wide), weight[index].to(wide), gradient[index].to(wide)).to(
+            weight.dtype
+        )
 
     def restore(self) -> None:
         if self.backup is not None:
@@ -77,7 +91,10 @@ class LookUps:
         ids = args[0] if args else kwargs["input"]
         if self.r is not None:
             if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
-                raise ValueError(f"input_ids: another batch, {tuple(ids.shape)}, given after attack(); with per_example the attacked one is accepted")
+                raise ValueError(
+                    f"input_ids: another batch, {tuple(ids.shape)}, given after attack(); with per_example "
+                    f"the attacked one is accepted"
+                )
             output = output + self.r.to(output.dtype)
         if output.requires_grad:
             output.register_hook(lambda gradient: self._backward(gradient, ids))

@@ -1,13 +1,15 @@
-"""Dice loss: one minus a soft F1 score, for labels so rare that cross-entropy is content to predict none of them.
+"""Dice loss: one minus a soft F1 score, for labels so rare that cross-entropy is content to predict none of
+them.
 
 With p_ic the probability of class c for example i and y_ic in {0, 1} its label, count softly, for each class,
 
     TP_c = sum_i p_ic y_ic,   P_c = sum_i p_ic,   Y_c = sum_i y_ic                              (1)
     Dice_c = (2 TP_c + s) / (P_c + Y_c + s),   loss = mean_c (1 - Dice_c)                       (2)
 
-s smooths the ratio where a class is absent. The micro form adds the counts of all classes up before the ratio: that is the
-widely known loss on flattened tensors, in which frequent classes drown the rare ones. Tversky's index prices false
-positives P - TP and false negatives Y - TP apart; Dice is its case alpha = beta = 1/2 with s / 2:
+s smooths the ratio where a class is absent. The micro form adds the counts of all classes up before the
+ratio: that is the widely known loss on flattened tensors, in which frequent classes drown the rare ones.
+Tversky's index prices false positives P - TP and false negatives Y - TP apart; Dice is its case alpha = beta
+= 1/2 with s / 2:
 
     T_c = (TP_c + s) / (TP_c + alpha (P_c - TP_c) + beta (Y_c - TP_c) + s)                      (3)
 
@@ -15,11 +17,13 @@ The self-adjusting loss of Li et al. is taken example by example, with f = (1 - 
 
     loss_i = 1 - (2 f_i y_i + s) / (f_i + y_i + s)                                              (4)
 
-f grows up to p = 1 / (1 + alpha) and falls to 0 at p = 1. So for a positive example (4) is smallest at p = 1 / (1 + alpha), and a
-perfect prediction scores 1 - s / (1 + s), 0.5 at s = 1, for every alpha > 0. Keep alpha small.
+f grows up to p = 1 / (1 + alpha) and falls to 0 at p = 1. So for a positive example (4) is smallest at p = 1
+/ (1 + alpha), and a perfect prediction scores 1 - s / (1 + s), 0.5 at s = 1, for every alpha > 0. Keep alpha
+small.
 
-Sources: Milletari et al., "V-Net", 3DV 2016 (Dice as a loss, there with squares in P and Y); Salehi et al., "Tversky loss function for image segmentation using 3D
-fully convolutional deep networks", MLMI 2017, equation (3); Li et al., "Dice Loss for Data-imbalanced NLP Tasks", ACL 2020, section 3.
+Sources: Milletari et al., "V-Net", 3DV 2016 (Dice as a loss, there with squares in P and Y); Salehi et al.,
+"Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI 2017, equation
+(3); Li et al., "Dice Loss for Data-imbalanced NLP Tasks", ACL 2020, section 3.
 Shapes: B batch, T tokens, C classes; N = B or B T examples.
 """
 
@@ -31,26 +35,40 @@ from tricks_lib._checks import require, same_shape
 from tricks_lib._few_passes import CountsOfClasses, CountsOfSigmoid
 from tricks_lib._overlap import check_parameters, one_hot, prepare
 
-__all__ = ["dice_loss", "tversky_loss", "self_adjusting_dice_loss", "DiceLoss", "TverskyLoss", "SelfAdjustingDiceLoss"]
+__all__ = [
+    "dice_loss",
+    "tversky_loss",
+    "self_adjusting_dice_loss",
+    "DiceLoss",
+    "TverskyLoss",
+    "SelfAdjustingDiceLoss",
+]
 
 OVER_CLASSES = ("macro", "micro", "none")
 OVER_TERMS = ("mean", "sum", "none")
 
 
 def dice_loss(
-    logits: Tensor, labels: Tensor, smooth: float = 1.0, reduction: str = "macro", activation: str | None = "softmax",
-    weight: Tensor | None = None, ignore_index: int = -100,
-) -> Tensor:  # fmt: skip
+    logits: Tensor,
+    labels: Tensor,
+    smooth: float = 1.0,
+    reduction: str = "macro",
+    activation: str | None = "softmax",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+) -> Tensor:
     """Dice loss over the batch, equation (2).
 
     Args:
         logits: (..., C), e.g. (B, C) or (B, T, C), floating point; half precision is computed in float32.
-        labels: class indices (...) in 0..C-1, or (..., C) of 0 and 1, one-hot or multi-label, in any dtype; with one logit (C = 1)
-            also (...) of 0 and 1. An example, or an element of (..., C), with ``ignore_index`` counts for nothing, be its logits NaN.
+        labels: class indices (...) in 0..C-1, or (..., C) of 0 and 1, one-hot or multi-label, in any dtype;
+            with one logit (C = 1) also (...) of 0 and 1. An example, or an element of (..., C), with
+            ``ignore_index`` counts for nothing, be its logits NaN.
         smooth: s, at least 0; where 0 leaves 0 / 0 (no such label, no such prediction) the loss is 0.
         reduction: "macro", the mean over classes; "micro", one ratio for all; or "none", (C,).
         activation: "softmax", "sigmoid", or None if ``logits`` are probabilities.
-        weight: (C,), at least 0, of the classes: in the mean of "macro", in the sums of "micro", and a factor with "none".
+        weight: (C,), at least 0, of the classes: in the mean of "macro", in the sums of "micro", and a factor
+            with "none".
         ignore_index: see ``labels``.
 
     Returns:
@@ -58,34 +76,46 @@ def dice_loss(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: wrong shape or device, an empty batch, a label or a parameter out of range, no probabilities with ``activation=None``.
+        ValueError: wrong shape or device, an empty batch, a label or a parameter out of range, no
+            probabilities with ``activation=None``.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
-        >>> dice_loss(probabilities, torch.tensor([0, 1]), smooth=0.0, activation=None)  # 1 - (1.8 / 2.3 + 1.2 / 1.7) / 2
-        tensor(0.2558)
+        >>> dice_loss(probabilities, torch.tensor([0, 1]), smooth=0.0, activation=None)  # 1 - (1.8 / 2.3 +
+        1.2 / 1.7) / 2 tensor(0.2558)
     """
     check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
     return _tversky_loss(logits, labels, 0.5, 0.5, smooth / 2, reduction, activation, weight, ignore_index)
 
 
 def tversky_loss(
-    logits: Tensor, labels: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, reduction: str = "macro",
-    activation: str | None = "softmax", weight: Tensor | None = None, ignore_index: int = -100,
-) -> Tensor:  # fmt: skip
-    """Tversky loss over the batch, one minus equation (3); alpha = beta = 0.5 is Dice with twice the ``smooth``.
+    logits: Tensor,
+    labels: Tensor,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    reduction: str = "macro",
+    activation: str | None = "softmax",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Tversky loss over the batch, one minus equation (3); alpha = beta = 0.5 is Dice with twice the
+    ``smooth``.
 
     Args:
         alpha: price of a false positive, at least 0.
         beta: price of a false negative, at least 0; not both are 0.
-        logits, labels, smooth, reduction, activation, weight, ignore_index: as in :func:`dice_loss`, like what is returned and raised.
+        logits, labels, smooth, reduction, activation, weight, ignore_index: as in :func:`dice_loss`, like
+        what is returned and raised.
 
     Example:
         >>> probabilities = torch.tensor([[0.5], [1.0]])
-        >>> tversky_loss(probabilities, torch.tensor([[1], [1]]), smooth=0.0, activation=None)  # 1 - 1.5 / (1.5 + 0.7 * 0.5)
-        tensor(0.1892)
+        >>> tversky_loss(probabilities, torch.tensor([[1], [1]]), smooth=0.0, activation=None)  # 1 - 1.5 /
+        (1.5 + 0.7 * 0.5) tensor(0.1892)
     """
-    check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
+    check_parameters(
+        reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth
+    )
     return _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index)
 
 
@@ -95,11 +125,12 @@ def self_adjusting_dice_loss(
 ) -> Tensor:  # fmt: skip
     """The self-adjusting Dice loss of Li et al., equation (4), example by example.
 
-    Where classes exclude each other ("softmax", or class indices), an example is one term, that of its true class with y = 1:
-    its row must be one-hot. Else each element of (..., C) is a term with its own y.
+    Where classes exclude each other ("softmax", or class indices), an example is one term, that of its true
+    class with y = 1: its row must be one-hot. Else each element of (..., C) is a term with its own y.
 
     Args:
-        alpha: at least 0; a positive example is pulled to p = 1 / (1 + alpha), not to 1: 0.99 with the default, 0.5 with alpha = 1.
+        alpha: at least 0; a positive example is pulled to p = 1 / (1 + alpha), not to 1: 0.99 with the
+            default, 0.5 with alpha = 1.
         reduction: "mean" over the terms that are not ignored (0 if all are), "sum" or "none".
         logits, labels, smooth, activation, ignore_index: as in :func:`dice_loss`.
 
@@ -111,8 +142,8 @@ def self_adjusting_dice_loss(
 
     Example:
         >>> probabilities = torch.tensor([[0.5], [1.0]])
-        >>> self_adjusting_dice_loss(probabilities, torch.tensor([[1], [1]]), alpha=1.0, activation=None, reduction="none")
-        tensor([[0.3333],
+        >>> self_adjusting_dice_loss(probabilities, torch.tensor([[1], [1]]), alpha=1.0, activation=None,
+        reduction="none") tensor([[0.3333],
                 [0.5000]])
     """
     check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
@@ -122,9 +153,15 @@ def self_adjusting_dice_loss(
         true, keep = one_hot(y, x) if y.ndim == 1 else y, None if keep is None else keep.all(dim=1)
         y = true.sum(dim=1)  # (N,)
         one = y == 1 if keep is None else (y == 1) | ~keep
-        require(one.all(), "labels: rows with {} ones given, with activation='softmax' one-hot rows are accepted", y)
+        require(
+            one.all(),
+            "labels: rows with {} ones given, with activation='softmax' one-hot rows are accepted",
+            y,
+        )
         rest = x.masked_fill(true == 1, float("-inf")).logsumexp(dim=1) if activation == "softmax" else 0
-        x = x.masked_fill(true == 0, 0).sum(dim=1) - rest  # of a softmax, the true class against the rest is one logit
+        x = (
+            x.masked_fill(true == 0, 0).sum(dim=1) - rest
+        )  # of a softmax, the true class against the rest is one logit
     if activation is not None:
         f = torch.exp(alpha * F.logsigmoid(-x) + F.logsigmoid(x))  # without the cancellation in 1 - p
     else:
@@ -135,32 +172,52 @@ def self_adjusting_dice_loss(
         loss = loss.masked_fill(~keep, 0)
     if reduction == "none":
         return loss.view(logits.shape[:-1] if exclusive else logits.shape)
-    return loss.sum() if reduction == "sum" else loss.mean() if keep is None else loss.sum() / keep.sum().clamp(min=1)
+    return (
+        loss.sum()
+        if reduction == "sum"
+        else loss.mean()
+        if keep is None
+        else loss.sum() / keep.sum().clamp(min=1)
+    )
 
 
 class DiceLoss(nn.Module):
-    """:func:`dice_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it moves with the module.
+    """:func:`dice_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it
+    moves with the module.
 
     Example:
         >>> loss = DiceLoss(reduction="micro", activation="sigmoid")
-        >>> loss(torch.tensor([[0.0, -99.0]]), torch.tensor([[1.0, 0.0]]))  # 1 - (2 * 0.5 + 1) / (0.5 + 1 + 1)
-        tensor(0.2000)
+        >>> loss(torch.tensor([[0.0, -99.0]]), torch.tensor([[1.0, 0.0]]))  # 1 - (2 * 0.5 + 1) / (0.5 + 1 +
+        1) tensor(0.2000)
     """
 
     def __init__(
-        self, smooth: float = 1.0, reduction: str = "macro", activation: str | None = "softmax", weight: Tensor | None = None, ignore_index: int = -100
+        self,
+        smooth: float = 1.0,
+        reduction: str = "macro",
+        activation: str | None = "softmax",
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
     ):
         super().__init__()
         check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
-        self.smooth, self.reduction, self.activation, self.ignore_index = smooth, reduction, activation, ignore_index
+        self.smooth, self.reduction, self.activation, self.ignore_index = (
+            smooth,
+            reduction,
+            activation,
+            ignore_index,
+        )
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return dice_loss(logits, labels, self.smooth, self.reduction, self.activation, self.weight, self.ignore_index)
+        return dice_loss(
+            logits, labels, self.smooth, self.reduction, self.activation, self.weight, self.ignore_index
+        )
 
 
 class TverskyLoss(nn.Module):
-    """:func:`tversky_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it moves with the module.
+    """:func:`tversky_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer:
+    it moves with the module.
 
     Example:
         >>> TverskyLoss(alpha=0.5, beta=0.5)(torch.zeros(2, 2), torch.tensor([0, 1]))  # TP = 0.5, P = Y = 1
@@ -168,36 +225,67 @@ class TverskyLoss(nn.Module):
     """
 
     def __init__(
-        self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, reduction: str = "macro", activation: str | None = "softmax",
-        weight: Tensor | None = None, ignore_index: int = -100,
-    ):  # fmt: skip
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        smooth: float = 1.0,
+        reduction: str = "macro",
+        activation: str | None = "softmax",
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+    ):
         super().__init__()
-        check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth)
+        check_parameters(
+            reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth
+        )
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
         self.reduction, self.activation, self.ignore_index = reduction, activation, ignore_index
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return tversky_loss(logits, labels, self.alpha, self.beta, self.smooth, self.reduction, self.activation, self.weight, self.ignore_index)
+        return tversky_loss(
+            logits,
+            labels,
+            self.alpha,
+            self.beta,
+            self.smooth,
+            self.reduction,
+            self.activation,
+            self.weight,
+            self.ignore_index,
+        )
 
 
 class SelfAdjustingDiceLoss(nn.Module):
     """:func:`self_adjusting_dice_loss` as a module; its parameters are attributes of the same name.
 
     Example:
-        >>> SelfAdjustingDiceLoss(alpha=1.0)(torch.tensor([[99.0, 0.0]]), torch.tensor([0]))  # perfect, and not 0
-        tensor(0.5000)
+        >>> SelfAdjustingDiceLoss(alpha=1.0)(torch.tensor([[99.0, 0.0]]), torch.tensor([0]))  # perfect, and
+        not 0 tensor(0.5000)
     """
 
     def __init__(
-        self, alpha: float = 0.01, smooth: float = 1.0, reduction: str = "mean", activation: str | None = "softmax", ignore_index: int = -100
+        self,
+        alpha: float = 0.01,
+        smooth: float = 1.0,
+        reduction: str = "mean",
+        activation: str | None = "softmax",
+        ignore_index: int = -100,
     ):
         super().__init__()
         check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
-        self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index = alpha, smooth, reduction, activation, ignore_index
+        self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index = (
+            alpha,
+            smooth,
+            reduction,
+            activation,
+            ignore_index,
+        )
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self_adjusting_dice_loss(logits, labels, self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index)
+        return self_adjusting_dice_loss(
+            logits, labels, self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index
+        )
 
 
 def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index):
@@ -205,7 +293,9 @@ def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, we
     if weight is not None:
         same_shape("weight", weight, logits.shape[-1:], logits)
         weight = weight.to(x.dtype)
-    if reduction == "micro" and weight is None and activation != "softmax" and y.ndim == 2:  # all classes are one
+    if (
+        reduction == "micro" and weight is None and activation != "softmax" and y.ndim == 2
+    ):  # all classes are one
         x, y, keep = (v if v is None else v.reshape(-1, 1) for v in (x, y, keep))
     TP, P, Y = _counts(x, y, keep, activation)
     if reduction == "micro":
@@ -214,7 +304,9 @@ def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, we
     denominator = numerator.add(P - TP, alpha=alpha).add(Y - TP, alpha=beta)
     loss = 1 - _ratio(numerator, denominator, smooth)  # (3); scalar if micro, else (C,)
     if reduction == "macro":
-        return loss.mean() if weight is None else (loss * (weight / weight.sum())).sum()  # not @: autocast would do it in half precision
+        return (
+            loss.mean() if weight is None else (loss * (weight / weight.sum())).sum()
+        )  # not @: autocast would do it in half precision
     return loss if weight is None or reduction == "micro" else loss * weight
 
 
@@ -228,7 +320,9 @@ def _ratio(numerator, denominator, smooth):
 
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
-    fast = keep is None and x.device.type == "cpu" and not y.requires_grad and not torch.compiler.is_compiling()
+    fast = (
+        keep is None and x.device.type == "cpu" and not y.requires_grad and not torch.compiler.is_compiling()
+    )
     if fast and activation == "softmax" and y.ndim == 1:
         TP, P, _ = CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)

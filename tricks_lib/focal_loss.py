@@ -1,12 +1,13 @@
 """Focal loss: cross-entropy that turns its attention from the easy examples to the hard ones.
 
-With p_t the probability that the model gives to the true label, cross-entropy is -log p_t. Focal loss multiplies it
-by a factor that vanishes as the example becomes easy:
+With p_t the probability that the model gives to the true label, cross-entropy is -log p_t. Focal loss
+multiplies it by a factor that vanishes as the example becomes easy:
 
     FL(p_t) = -alpha_t (1 - p_t)^gamma log p_t                                                  (1)
 
 gamma = 0 is (weighted) cross-entropy; gamma = 2 gives an example with p_t = 0.9 a hundredth of its weight.
-Binary, with logit x and label y, everything follows from one number, z = (1 - 2y) x: how far the logit is on the wrong side:
+Binary, with logit x and label y, everything follows from one number, z = (1 - 2y) x: how far the logit is on
+the wrong side:
 
     p_t = sigmoid(-z),   FL = alpha_t sigmoid(z)^gamma softplus(z)                              (2)
     dFL/dz = alpha_t sigmoid(z)^gamma (gamma (1 - sigmoid(z)) softplus(z) + sigmoid(z))         (3)
@@ -15,8 +16,8 @@ Several classes, with the cross-entropy ce = -log p_t and the weight w_y of the 
 
     FL = w_y q^gamma ce,   dFL/dce = w_y q^gamma (gamma p_t ce / q + 1),   q = 1 - p_t          (4)
 
-Nothing here is the logarithm or the negative power of a number that can round to 0, so value and gradient are finite at any
-finite logit.
+Nothing here is the logarithm or the negative power of a number that can round to 0, so value and gradient are
+finite at any finite logit.
 
 Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equations (4) and (5), our (1).
 Shapes: B batch, T tokens, C classes.
@@ -35,15 +36,22 @@ __all__ = ["binary_focal_loss", "focal_loss", "BinaryFocalLoss", "FocalLoss"]
 
 
 def binary_focal_loss(
-    logits: Tensor, labels: Tensor, gamma: float = 2.0, alpha: float | Tensor | None = 0.25, reduction: str = "mean", ignore_index: int = -100
+    logits: Tensor,
+    labels: Tensor,
+    gamma: float = 2.0,
+    alpha: float | Tensor | None = 0.25,
+    reduction: str = "mean",
+    ignore_index: int = -100,
 ) -> Tensor:
     """Focal loss of independent yes/no labels (binary and multi-label), equation (2).
 
     Args:
-        logits: (B,), (B, C), (B, T, C) or any other shape, floating point; half precision is computed in float32.
+        logits: (B,), (B, C), (B, T, C) or any other shape, floating point; half precision is computed in
+            float32.
         labels: same shape and device; 0, 1 or ``ignore_index``, in a bool, integer or floating point dtype.
         gamma: focusing parameter, at least 0.
-        alpha: weight of the positives in [0, 1], the negatives weigh 1 - alpha; a number, a tensor (C,), or None: no weights.
+        alpha: weight of the positives in [0, 1], the negatives weigh 1 - alpha; a number, a tensor (C,), or
+            None: no weights.
         reduction: "mean" over the labels that are not ignored (0 if all are), "sum", or "none".
         ignore_index: a label with this value counts for nothing, whatever its logit, be it NaN.
 
@@ -73,26 +81,36 @@ def binary_focal_loss(
     if keep is not None:
         x, labels = x.masked_fill(~keep, 0), labels.masked_fill(~keep, 0)
     eager = x.requires_grad and not torch.compiler.is_compiling()
-    loss = WithSlope.apply(_binary, binary_with_slope, x, labels, gamma, alpha)[0] if eager else _binary(x, labels, gamma, alpha)
+    loss = (
+        WithSlope.apply(_binary, binary_with_slope, x, labels, gamma, alpha)[0]
+        if eager
+        else _binary(x, labels, gamma, alpha)
+    )
     return _reduce(loss, keep, keep, reduction)
 
 
 def focal_loss(
-    logits: Tensor, labels: Tensor, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = -100,
-    label_smoothing: float = 0.0, reduction: str = "mean",
-) -> Tensor:  # fmt: skip
+    logits: Tensor,
+    labels: Tensor,
+    gamma: float = 2.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
     """Focal loss of one class among several, equation (4); with ``gamma=0`` it is ``F.cross_entropy``.
 
     Args:
-        logits: (..., C), e.g. (B, C) or (B, T, C), C at least 2, floating point; half precision is computed in float32.
+        logits: (..., C), e.g. (B, C) or (B, T, C), C at least 2, floating point; half precision is computed
+            in float32.
         labels: (...), integer, class indices in 0..C-1 or ``ignore_index``, on the same device.
         gamma: focusing parameter, at least 0.
         weight: (C,), floating point, at least 0; the weight of each class.
         ignore_index: an example with this label counts for nothing, whatever its logits, be they NaN.
-        label_smoothing: e in [0, 1]; the loss is (1 - e) times that of the true class plus e/C times the sum of (4)
-            over all classes, each with its own p, q and weight.
-        reduction: "mean" over the examples kept (with ``weight`` divided by the sum of their weights, as ``F.cross_entropy``;
-            0 if all are ignored), "sum", or "none".
+        label_smoothing: e in [0, 1]; the loss is (1 - e) times that of the true class plus e/C times the sum
+            of (4) over all classes, each with its own p, q and weight.
+        reduction: "mean" over the examples kept (with ``weight`` divided by the sum of their weights, as
+            ``F.cross_entropy``; 0 if all are ignored), "sum", or "none".
 
     Returns:
         scalar, or the shape of ``labels`` with "none"; float32 (float64 for float64 logits).
@@ -110,7 +128,10 @@ def focal_loss(
     tensor("logits", logits, floating=True)
     tensor("labels", labels, floating=False)
     if logits.ndim < 2 or 0 in logits.shape or logits.shape[-1] == 1:
-        raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., C) with C > 1 and no zero is accepted (one logit: BinaryFocalLoss)")
+        raise ValueError(
+            f"logits: shape {tuple(logits.shape)} given, (..., C) with C > 1 and no zero is accepted (one "
+            f"logit: BinaryFocalLoss)"
+        )
     C = logits.shape[-1]
     same_shape("labels", labels, logits.shape[:-1], logits)
     x, t = logits.to(torch.promote_types(logits.dtype, torch.float32)), labels.long()
@@ -126,20 +147,31 @@ def focal_loss(
         loss = (1 - label_smoothing) * pick(each, t) + label_smoothing / C * each.sum(dim=-1)
     else:
         eager = x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        loss = WithSlope.apply(_of_class, of_class_with_slope, x, t, gamma)[0] if eager else _of_class(x, t, gamma)  # (...)
+        loss = (
+            WithSlope.apply(_of_class, of_class_with_slope, x, t, gamma)[0]
+            if eager
+            else _of_class(x, t, gamma)
+        )  # (...)
         loss = loss if weight is None else loss * weight[t]
     return _reduce(loss, keep, divisor, reduction)
 
 
 class BinaryFocalLoss(nn.Module):
-    """:func:`binary_focal_loss` as a module; its parameters are attributes of the same name, a tensor ``alpha`` a buffer.
+    """:func:`binary_focal_loss` as a module; its parameters are attributes of the same name, a tensor
+    ``alpha`` a buffer.
 
     Example:
         >>> BinaryFocalLoss(gamma=0.0, alpha=None)(torch.tensor([0.0]), torch.tensor([1.0]))  # log 2
         tensor(0.6931)
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float | Tensor | None = 0.25, reduction: str = "mean", ignore_index: int = -100):
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | Tensor | None = 0.25,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
         super().__init__()
         _check_parameters(gamma, reduction, ignore_index, alpha=alpha)
         self.gamma, self.reduction, self.ignore_index = gamma, reduction, ignore_index
@@ -153,7 +185,8 @@ class BinaryFocalLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """:func:`focal_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it moves with the module.
+    """:func:`focal_loss` as a module; its parameters are attributes of the same name, ``weight`` a buffer: it
+    moves with the module.
 
     Example:
         >>> loss = FocalLoss(weight=torch.tensor([1.0, 3.0]))
@@ -162,22 +195,36 @@ class FocalLoss(nn.Module):
     """
 
     def __init__(
-        self, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+        self,
+        gamma: float = 2.0,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
     ):
         super().__init__()
         _check_parameters(gamma, reduction, ignore_index, label_smoothing=label_smoothing, weight=weight)
-        self.gamma, self.ignore_index, self.label_smoothing, self.reduction = gamma, ignore_index, label_smoothing, reduction
+        self.gamma, self.ignore_index, self.label_smoothing, self.reduction = (
+            gamma,
+            ignore_index,
+            label_smoothing,
+            reduction,
+        )
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return focal_loss(logits, labels, self.gamma, self.weight, self.ignore_index, self.label_smoothing, self.reduction)
+        return focal_loss(
+            logits, labels, self.gamma, self.weight, self.ignore_index, self.label_smoothing, self.reduction
+        )
 
 
 # The formulas, whose gradient by autograd is right and finite.
 
 
 def _focal(ce, gamma):
-    q = -torch.expm1(-ce.clamp(1e-30, 80))  # 1 - p_t; at 0 the slope of q^gamma is infinite for gamma < 1, beyond 80 it is 0
+    q = -torch.expm1(
+        -ce.clamp(1e-30, 80)
+    )  # 1 - p_t; at 0 the slope of q^gamma is infinite for gamma < 1, beyond 80 it is 0
     return q**gamma * ce  # (4)
 
 
@@ -206,7 +253,14 @@ def _reduce(loss, keep, divisor, reduction):
 def _check_parameters(gamma, reduction, ignore_index, alpha=None, label_smoothing=0.0, weight=None):
     number("gamma", gamma, 0.0)
     number("label_smoothing", label_smoothing, 0.0, 1.0)
-    number("ignore_index", ignore_index, -sys.maxsize, sys.maxsize, accepted="an integer of 64 bits", integer=True)
+    number(
+        "ignore_index",
+        ignore_index,
+        -sys.maxsize,
+        sys.maxsize,
+        accepted="an integer of 64 bits",
+        integer=True,
+    )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction: {reduction!r} given, 'mean', 'sum' or 'none' is accepted")
     if alpha is not None and not isinstance(alpha, Tensor):
@@ -217,4 +271,6 @@ def _check_parameters(gamma, reduction, ignore_index, alpha=None, label_smoothin
             tensor(name, values, floating=True)
             if not values.is_meta:  # a module may be built on the meta device
                 valid = (values >= 0) & (values <= high) & values.isfinite()
-                require(valid.all(), f"{name}: {{}} given, finite numbers in [0, {high}] are accepted", values)
+                require(
+                    valid.all(), f"{name}: {{}} given, finite numbers in [0, {high}] are accepted", values
+                )

@@ -1,7 +1,7 @@
 """Last four layers: let the head read several layers of the encoder, not only its last.
 
-An encoder of n layers gives, with ``output_hidden_states=True``, the states h^(0) (embeddings) to h^(n) (last layer).
-The token t is described by the last k of them side by side, lower layer first:
+An encoder of n layers gives, with ``output_hidden_states=True``, the states h^(0) (embeddings) to h^(n) (last
+layer). The token t is described by the last k of them side by side, lower layer first:
 
     z_t = [h_t^(n-k+1); ...; h_t^(n)]                                                           (1)
 
@@ -36,14 +36,16 @@ def concat_last_layers(hidden_states: Sequence[Tensor], num_layers: int = 4) -> 
     because a tuple of tensors does not say where it comes from (:class:`LastFourClassifier` refuses it).
 
     Args:
-        hidden_states: tuple or list of (B, T, H), floating point, lowest layer first: ``model(..., output_hidden_states=True).hidden_states``.
+        hidden_states: tuple or list of (B, T, H), floating point, lowest layer first: ``model(...,
+            output_hidden_states=True).hidden_states``.
         num_layers: k, how many of them, counted from the end.
 
     Returns:
         (B, T, num_layers * H), the lower layer first, ``torch.cat(hidden_states[-num_layers:], dim=-1)``.
 
     Raises:
-        TypeError: ``hidden_states`` is not a tuple or list of floating point tensors, ``num_layers`` is not an integer.
+        TypeError: ``hidden_states`` is not a tuple or list of floating point tensors, ``num_layers`` is not
+            an integer.
         ValueError: fewer hidden states than ``num_layers``; they differ in shape or device, or are empty.
 
     Example:
@@ -89,7 +91,8 @@ class WeightedLayerPool(nn.Module):
             (B, T, H) in the dtype of the hidden states.
 
         Raises:
-            TypeError, ValueError: as :func:`concat_last_layers`; the hidden states are on another device than the weights.
+            TypeError, ValueError: as :func:`concat_last_layers`; the hidden states are on another device than
+                the weights.
         """
         layers = _last(hidden_states, len(self.weights))
         same_device("hidden_states", layers[0], "weights", self.weights)
@@ -102,21 +105,32 @@ class LastFourClassifier(nn.Module):
     """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
 
     Args:
-        encoder: a Hugging Face encoder; its sizes are read from ``config.hidden_size`` and ``config.num_hidden_layers``.
+        encoder: a Hugging Face encoder; its sizes are read from ``config.hidden_size`` and
+            ``config.num_hidden_layers``.
         num_labels: C; with 1 the task is regression.
-        pool: ``"cls"``, the first token that the mask keeps, or ``"mean"``, the mean over the tokens that it keeps.
+        pool: ``"cls"``, the first token that the mask keeps, or ``"mean"``, the mean over the tokens that it
+            keeps.
         num_layers: k; the embedding's output does not count.
         dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
 
     Raises:
         TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
-        ValueError: the encoder has fewer layers than ``num_layers``; ``pool`` is another word; ``num_labels`` is not
-            positive; ``dropout`` is outside [0, 1].
+        ValueError: the encoder has fewer layers than ``num_layers``; ``pool`` is another word; ``num_labels``
+            is not positive; ``dropout`` is outside [0, 1].
     """
 
-    accepts_loss_kwargs = False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+    accepts_loss_kwargs = (
+        False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+    )
 
-    def __init__(self, encoder: nn.Module, num_labels: int, pool: str = "cls", num_layers: int = 4, dropout: float | None = None):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_labels: int,
+        pool: str = "cls",
+        num_layers: int = 4,
+        dropout: float | None = None,
+    ):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
@@ -124,11 +138,20 @@ class LastFourClassifier(nn.Module):
         self.encoder = encoder
         self.dropout, self.classifier = classification_head(encoder, num_labels, dropout, vectors=num_layers)
         depth = encoder.config.num_hidden_layers
-        number("num_layers", num_layers, 1, depth, accepted=f"an integer from 1 to the encoder's {depth} layers", integer=True)
+        number(
+            "num_layers",
+            num_layers,
+            1,
+            depth,
+            accepted=f"an integer from 1 to the encoder's {depth} layers",
+            integer=True,
+        )
         self.pool = pool
         self.num_layers = num_layers
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs
+    ):
         """Logits and, with labels, the loss.
 
         Args:
@@ -141,15 +164,20 @@ class LastFourClassifier(nn.Module):
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
-            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside 0..C-1.
+            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
+                0..C-1.
         """
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **inputs).hidden_states
+        hidden_states = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **inputs
+        ).hidden_states
         # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors of a text, not k of each token
-        pooled = torch.cat([POOLS[self.pool](h, attention_mask) for h in _last(hidden_states, self.num_layers)], dim=-1)  # (B, k*H)
+        pooled = torch.cat(
+            [POOLS[self.pool](h, attention_mask) for h in _last(hidden_states, self.num_layers)], dim=-1
+        )  # (B, k*H)
         logits = self.classifier(self.dropout(pooled))  # (B, C)
         loss = None if labels is None else classification_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -158,12 +186,21 @@ class LastFourClassifier(nn.Module):
 def _last(hidden_states, num_layers) -> list[Tensor]:
     number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
     if not isinstance(hidden_states, (tuple, list)):
-        raise TypeError(f"hidden_states: {type(hidden_states).__name__} given, a tuple or list of (B, T, H) is accepted (output_hidden_states=True)")
+        raise TypeError(
+            f"hidden_states: {type(hidden_states).__name__} given, a tuple or list of (B, T, H) is accepted "
+            f"(output_hidden_states=True)"
+        )
     if len(hidden_states) < num_layers:
-        raise ValueError(f"num_layers: {num_layers} given with {len(hidden_states)} layers in hidden_states; at most that many are accepted")
+        raise ValueError(
+            f"num_layers: {num_layers} given with {len(hidden_states)} layers in hidden_states; at most "
+            f"that many are accepted"
+        )
     layers = [tensor("hidden_states", h, floating=True) for h in hidden_states[-num_layers:]]
     for h in layers:
         if h.ndim != 3 or 0 in h.shape or h.shape != layers[0].shape:
-            raise ValueError(f"hidden_states: shapes {[tuple(h.shape) for h in layers]} given, one shape (B, T, H) without a zero is accepted")
+            raise ValueError(
+                f"hidden_states: shapes {[tuple(h.shape) for h in layers]} given, one shape (B, T, H) "
+                f"without a zero is accepted"
+            )
         same_device("hidden_states", h, "another of them", layers[0])
     return layers

@@ -44,7 +44,11 @@ def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
     wide = torch.promote_types(hidden_states.dtype, torch.float32)
     count = keep.sum(dim=1, keepdim=True).clamp(min=1).to(wide)  # (B, 1)
     total = None
-    if hidden_states.dtype == wide and hidden_states.device.type == "cpu" and not torch.compiler.is_compiling():
+    if (
+        hidden_states.dtype == wide
+        and hidden_states.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    ):
         # One read of the states, no copy of them: m (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so a sum
         # that is not finite is done again below, where padding cannot meet the sum.
         total = torch.bmm(keep.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
@@ -116,14 +120,18 @@ class MeanPoolingClassifier(nn.Module):
         ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1].
     """
 
-    accepts_loss_kwargs = False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+    accepts_loss_kwargs = (
+        False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
+    )
 
     def __init__(self, encoder: nn.Module, num_labels: int, dropout: float | None = None):
         super().__init__()
         self.encoder = encoder
         self.dropout, self.classifier = classification_head(encoder, num_labels, dropout)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs):
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs
+    ):
         """Logits and, with labels, the loss.
 
         Args:
@@ -143,25 +151,34 @@ class MeanPoolingClassifier(nn.Module):
 
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state  # (B, T, H)
+        hidden_states = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, **inputs
+        ).last_hidden_state  # (B, T, H)
         logits = self.classifier(self.dropout(mean_pool(hidden_states, attention_mask)))  # (B, C)
         loss = None if labels is None else classification_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-def classification_head(encoder: nn.Module, num_labels: int, dropout: float | None, vectors: int = 1) -> tuple[nn.Dropout, nn.Linear]:
-    """Dropout and a linear layer over ``vectors`` vectors of the encoder's size, started as a Hugging Face head is.
+def classification_head(
+    encoder: nn.Module, num_labels: int, dropout: float | None, vectors: int = 1
+) -> tuple[nn.Dropout, nn.Linear]:
+    """Dropout and a linear layer over ``vectors`` vectors of the encoder's size, started as a Hugging Face
+    head is.
 
     Raises:
         TypeError, ValueError: as :class:`MeanPoolingClassifier`.
     """
     config = getattr(encoder, "config", None)
     if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
-        raise TypeError(f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted")
+        raise TypeError(
+            f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted"
+        )
     number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
     dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
     number("dropout", dropout, 0.0, 1.0)
-    dtype = next((p.dtype for p in encoder.parameters()), None)  # a checkpoint stored in half precision may be loaded as such
+    dtype = next(
+        (p.dtype for p in encoder.parameters()), None
+    )  # a checkpoint stored in half precision may be loaded as such
     linear = nn.Linear(vectors * config.hidden_size, num_labels, dtype=dtype)
     nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", 0.02))
     nn.init.zeros_(linear.bias)
@@ -187,19 +204,35 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.shape == (B, C) and labels.is_floating_point():
         return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
     if labels.shape == (B,) and not labels.is_floating_point():
-        require(((labels >= 0) & (labels < C)).all(), f"labels: class indices in 0..{C - 1} are accepted, {{}} given", labels)
+        require(
+            ((labels >= 0) & (labels < C)).all(),
+            f"labels: class indices in 0..{C - 1} are accepted, {{}} given",
+            labels,
+        )
         return F.cross_entropy(logits.float(), labels.long())
-    raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype} given with logits {(B, C)}; accepted are class indices (B,), floating (B, C), numbers (B,) if C = 1")
+    raise ValueError(
+        f"labels: shape {tuple(labels.shape)} of {labels.dtype} given with logits {(B, C)}; accepted are "
+        f"class indices (B,), floating (B, C), numbers (B,) if C = 1"
+    )
 
 
 def _check(hidden_states, attention_mask) -> Tensor:
     tensor("hidden_states", hidden_states, floating=True)
     tensor("attention_mask", attention_mask)
     if hidden_states.ndim != 3 or 0 in hidden_states.shape:
-        raise ValueError(f"hidden_states: shape {tuple(hidden_states.shape)} given, (B, T, H) without a zero is accepted")
+        raise ValueError(
+            f"hidden_states: shape {tuple(hidden_states.shape)} given, (B, T, H) without a zero is accepted"
+        )
     if attention_mask.shape != hidden_states.shape[:2]:
-        raise ValueError(f"attention_mask: shape {tuple(attention_mask.shape)} given, {tuple(hidden_states.shape[:2])} (B, T) is accepted")
+        raise ValueError(
+            f"attention_mask: shape {tuple(attention_mask.shape)} given, {tuple(hidden_states.shape[:2])} "
+            f"(B, T) is accepted"
+        )
     same_device("attention_mask", attention_mask, "hidden_states", hidden_states)
     if attention_mask.dtype != torch.bool:
-        require(((attention_mask == 0) | (attention_mask == 1)).all(), "attention_mask: values 0 and 1 are accepted, {} given", attention_mask)
+        require(
+            ((attention_mask == 0) | (attention_mask == 1)).all(),
+            "attention_mask: values 0 and 1 are accepted, {} given",
+            attention_mask,
+        )
     return attention_mask.bool()

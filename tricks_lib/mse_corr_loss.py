@@ -2,19 +2,20 @@
 
     loss = mean (x - y)^2 + p (1 - r(x, y)),   r = sum dx dy / sqrt(sum dx^2 sum dy^2)          (1)
 
-with x the predictions, y the targets and dx, dy their differences from their means, over the examples of the batch.
-The squared error fixes scale and offset, to which r is blind; r asks for the order and shape that the error alone learns late.
-All three sums of r have the same number of terms, so no n or n - 1 enters, and a perfect prediction has r = 1.
+with x the predictions, y the targets and dx, dy their differences from their means, over the examples of the
+batch. The squared error fixes scale and offset, to which r is blind; r asks for the order and shape that the
+error alone learns late. All three sums of r have the same number of terms, so no n or n - 1 enters, and a
+perfect prediction has r = 1.
 
 The concordance correlation coefficient asks for both in one number, 1 only where x = y:
 
     CCC = 2 s_xy / (s_xx + s_yy + (mean x - mean y)^2),   with covariances over n               (2)
 
-r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of 1e4 loses no digits,
-a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
+r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of
+1e4 loses no digits, a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
 
-Source of our (2): Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989. The sum (1)
-circulates without a paper.
+Source of our (2): Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989.
+The sum (1) circulates without a paper.
 Shapes: B batch, T tokens, C targets.
 """
 
@@ -35,7 +36,8 @@ def pearson_corr(x: Tensor, y: Tensor, dim: int = 0) -> Tensor:
         dim: the axis of the examples.
 
     Returns:
-        the shape without ``dim``, in [-1, 1]; 0, with gradient 0, where x or y is constant along ``dim``, as with a single example.
+        the shape without ``dim``, in [-1, 1]; 0, with gradient 0, where x or y is constant along ``dim``, as
+        with a single example.
 
     Raises:
         TypeError: x or y is not a real tensor, ``dim`` not an integer.
@@ -56,18 +58,22 @@ def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Te
     """Mean squared error plus p (1 - r), equation (1).
 
     Args:
-        predictions: (B,), (B, C) or (B, T, C), floating point: C targets in the last axis, each with its own r over all examples.
+        predictions: (B,), (B, C) or (B, T, C), floating point: C targets in the last axis, each with its own
+            r over all examples.
         targets: same shape and device, real and finite where they count.
         p: weight of the correlation, at least 0.
-        mask: the shape of ``targets``, or without its last axis; 1 for what counts, 0 for missing targets and padding, be they NaN.
+        mask: the shape of ``targets``, or without its last axis; 1 for what counts, 0 for missing targets and
+            padding, be they NaN.
 
     Returns:
-        scalar, float32 (float64 if an argument is); the mean over the targets. A column whose targets are all equal (a batch of
-        one) says nothing about order, so there (1 - r) is left out; constant predictions of targets that differ have r = 0.
+        scalar, float32 (float64 if an argument is); the mean over the targets. A column whose targets are all
+        equal (a batch of one) says nothing about order, so there (1 - r) is left out; constant predictions of
+        targets that differ have r = 0.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: wrong shape or device, an empty batch, targets that are not finite, mask values other than 0 and 1, negative ``p``.
+        ValueError: wrong shape or device, an empty batch, targets that are not finite, mask values other than
+            0 and 1, negative ``p``.
 
     Example:
         >>> mse_corr_loss(torch.tensor([0.1, 0.2, 0.2, 0.8, 0.4]), torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0]))
@@ -93,15 +99,17 @@ def ccc_loss(predictions: Tensor, targets: Tensor, mask: Tensor | None = None) -
         TypeError, ValueError: as :func:`mse_corr_loss`.
 
     Example:
-        >>> ccc_loss(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 3.0, 4.0]))  # r = 1, off by 1: 1 - (4 / 3) / (4 / 3 + 1)
-        tensor(0.4286)
+        >>> ccc_loss(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 3.0, 4.0]))  # r = 1, off by 1: 1 - (4
+        / 3) / (4 / 3 + 1) tensor(0.4286)
     """
     x, y, keep, count = _prepare(predictions, targets, mask)
     origin = _first(y, keep)
     dx, mean_x = _centred(x - origin, keep, count)
     dy, mean_y = _centred(y - origin, keep, count)
     gap = mean_x - mean_y
-    scale = torch.stack([dx.abs().amax(dim=0), dy.abs().amax(dim=0), gap.abs().squeeze(0)]).amax(dim=0).detach()  # (C,)
+    scale = (
+        torch.stack([dx.abs().amax(dim=0), dy.abs().amax(dim=0), gap.abs().squeeze(0)]).amax(dim=0).detach()
+    )  # (C,)
     same = scale == 0
     scale = scale.masked_fill(same, 1)  # CCC does not change with a common scale; squares of 1e-30 would
     dx, dy, gap = dx / scale, dy / scale, gap.squeeze(0) / scale
@@ -150,7 +158,9 @@ def _pearson(x, y, keep):
 
 
 def _scaled(d):
-    """``d`` scaled in place to a largest absolute value of 1 over axis 0, and where it is all 0; r does not change with it, so it needs no gradient."""
+    """``d`` scaled in place to a largest absolute value of 1 over axis 0, and where it is all 0; r does not
+    change with it, so it needs no gradient.
+    """
     scale = d.detach().abs().amax(dim=0)
     flat = scale == 0
     return d.div_(scale.masked_fill(flat, 1)), flat
@@ -171,7 +181,9 @@ def _centred(z, keep, count):
 
 
 def _prepare(predictions, targets, mask):
-    """Checked predictions and targets (N, C), 0 where masked; the mask (N, C) or None; the number that counts, (C,) or N."""
+    """Checked predictions and targets (N, C), 0 where masked; the mask (N, C) or None; the number that
+    counts, (C,) or N.
+    """
     tensor("predictions", predictions, floating=True)
     _check("predictions", predictions, "targets", targets)
     C, wide = predictions.shape[-1] if predictions.ndim > 1 else 1, _wide(predictions, targets)
@@ -180,12 +192,19 @@ def _prepare(predictions, targets, mask):
         tensor("mask", mask)
         same_device("mask", mask, "predictions", predictions)
         if mask.shape not in (predictions.shape, predictions.shape[:-1] if predictions.ndim > 1 else None):
-            raise ValueError(f"mask: shape {tuple(mask.shape)} given, {tuple(predictions.shape)} or the same without its last axis is accepted")
+            raise ValueError(
+                f"mask: shape {tuple(mask.shape)} given, {tuple(predictions.shape)} or the same without its "
+                f"last axis is accepted"
+            )
         require(((mask == 0) | (mask == 1)).all(), "mask: {} given, only 0 and 1 are accepted", mask)
         keep = mask.bool().reshape(x.shape[0], -1).expand(x.shape)
         x, y = x.masked_fill(~keep, 0), y.masked_fill(~keep, 0)
     ends = torch.stack(y.detach().aminmax())  # one pass: a NaN is both
-    require(torch.isfinite(ends).all(), "targets: {} given, finite numbers are accepted where the mask is not 0", y)
+    require(
+        torch.isfinite(ends).all(),
+        "targets: {} given, finite numbers are accepted where the mask is not 0",
+        y,
+    )
     return x, y, keep, x.shape[0] if keep is None else keep.sum(dim=0).clamp(min=1)
 
 
@@ -197,7 +216,10 @@ def _check(name_x, x, name_y, y):
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"{name_x}: shape {tuple(x.shape)} given, at least one axis and no zero is accepted")
     if y.shape != x.shape:
-        raise ValueError(f"{name_y}: shape {tuple(y.shape)} given with {name_x} {tuple(x.shape)}, the same shape is accepted")
+        raise ValueError(
+            f"{name_y}: shape {tuple(y.shape)} given with {name_x} {tuple(x.shape)}, the same shape is "
+            f"accepted"
+        )
     same_device(name_y, y, name_x, x)
 
 

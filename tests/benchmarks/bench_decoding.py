@@ -8,7 +8,9 @@ T, NEW, BEAMS, V = 16, 64, 4, 50257
 # What "every distribution" means for the filters: from all mass on one token to all tokens alike.
 DISTRIBUTIONS = {
     "peaked": lambda rows: torch.randn(rows, V) + 20 * (torch.arange(V) == 7),
-    "zipf": lambda rows: -1.1 * torch.arange(1, V + 1).float().log()[torch.stack([torch.randperm(V) for _ in range(rows)])],
+    "zipf": lambda rows: (
+        -1.1 * torch.arange(1, V + 1).float().log()[torch.stack([torch.randperm(V) for _ in range(rows)])]
+    ),
     "normal": lambda rows: 3 * torch.randn(rows, V),
     "flat": lambda rows: 0.1 * torch.randn(rows, V),
     "two values": lambda rows: (torch.rand(rows, V) < 0.3).float(),
@@ -17,7 +19,9 @@ DISTRIBUTIONS = {
 
 
 def snippet(model, input_ids, steps=NEW):
-    """The circulating loop (Tunstall et al., chapter 5): every step runs the model on the whole prefix, without a cache."""
+    """The circulating loop (Tunstall et al., chapter 5): every step runs the model on the whole prefix,
+    without a cache.
+    """
     with torch.no_grad():
         for _ in range(steps):
             next_token_logits = model(input_ids=input_ids, use_cache=False).logits[:, -1, :]
@@ -30,7 +34,15 @@ def mini_gpt2(device, batch):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=8192, n_embd=192, n_layer=4, n_head=3, n_positions=512, bos_token_id=None, eos_token_id=None)
+    config = GPT2Config(
+        vocab_size=8192,
+        n_embd=192,
+        n_layer=4,
+        n_head=3,
+        n_positions=512,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     return GPT2LMHeadModel(config).eval().to(device), torch.randint(8192, (batch, T), device=device)
 
 
@@ -49,9 +61,15 @@ def greedy(batch):
         sequences = greedy_search(model, input_ids, NEW, attention_mask=mask)
         peers = {
             "snippet without cache": lambda: snippet(model, input_ids),
-            "transformers generate": lambda: model.generate(input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False),
+            "transformers generate": lambda: model.generate(
+                input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False
+            ),
         }
-        return lambda: greedy_search(model, input_ids, NEW, attention_mask=mask), peers, {"the model's passes alone": lambda: passes(model, sequences)}
+        return (
+            lambda: greedy_search(model, input_ids, NEW, attention_mask=mask),
+            peers,
+            {"the model's passes alone": lambda: passes(model, sequences)},
+        )
 
     return make
 
@@ -60,8 +78,16 @@ def beams(device):
     model, input_ids = mini_gpt2(device, 1)
     mask = torch.ones_like(input_ids)
     sequences = torch.randint(8192, (BEAMS, T + NEW), device=device)
-    peers = {"transformers generate": lambda: model.generate(input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, num_beams=BEAMS)}
-    return lambda: beam_search(model, input_ids, NEW, num_beams=BEAMS, attention_mask=mask), peers, {"the model's passes alone": lambda: passes(model, sequences)}
+    peers = {
+        "transformers generate": lambda: model.generate(
+            input_ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, num_beams=BEAMS
+        )
+    }
+    return (
+        lambda: beam_search(model, input_ids, NEW, num_beams=BEAMS, attention_mask=mask),
+        peers,
+        {"the model's passes alone": lambda: passes(model, sequences)},
+    )
 
 
 def a_filter(ours, warper, value, name):
@@ -70,7 +96,11 @@ def a_filter(ours, warper, value, name):
 
         torch.manual_seed(0)
         logits, theirs = DISTRIBUTIONS[name](1).to(device), getattr(logits_process, warper)(value)
-        return lambda: ours(logits, value), {f"transformers {warper}": lambda: theirs(None, logits)}, {"one copy of the logits": logits.clone}
+        return (
+            lambda: ours(logits, value),
+            {f"transformers {warper}": lambda: theirs(None, logits)},
+            {"one copy of the logits": logits.clone},
+        )
 
     return make
 
@@ -81,11 +111,37 @@ def in_order(left):
 
 
 ROWS = [
-    Row("greedy batch 1", f"{NEW} new, 4 layers of 192", greedy(1), {"snippet without cache": 0.40, "transformers generate": 1.0}),
-    Row("greedy batch 8", f"{NEW} new, 4 layers of 192", greedy(8), {"snippet without cache": 0.20, "transformers generate": 1.0}),
+    Row(
+        "greedy batch 1",
+        f"{NEW} new, 4 layers of 192",
+        greedy(1),
+        {"snippet without cache": 0.40, "transformers generate": 1.0},
+    ),
+    Row(
+        "greedy batch 8",
+        f"{NEW} new, 4 layers of 192",
+        greedy(8),
+        {"snippet without cache": 0.20, "transformers generate": 1.0},
+    ),
     Row("beam search, 4 beams", f"{NEW} new, 4 layers of 192", beams),
-    *(Row(f"top_p {name}", f"1x{V}", a_filter(top_p_filter, "TopPLogitsWarper", 0.9, name), {"transformers TopPLogitsWarper": 1.0}, same=in_order)
-      for name in DISTRIBUTIONS),
-    *(Row(f"min_p {name}", f"1x{V}", a_filter(min_p_filter, "MinPLogitsWarper", 0.05, name), {"transformers MinPLogitsWarper": 0.5}, same=in_order)
-      for name in DISTRIBUTIONS),
+    *(
+        Row(
+            f"top_p {name}",
+            f"1x{V}",
+            a_filter(top_p_filter, "TopPLogitsWarper", 0.9, name),
+            {"transformers TopPLogitsWarper": 1.0},
+            same=in_order,
+        )
+        for name in DISTRIBUTIONS
+    ),
+    *(
+        Row(
+            f"min_p {name}",
+            f"1x{V}",
+            a_filter(min_p_filter, "MinPLogitsWarper", 0.05, name),
+            {"transformers MinPLogitsWarper": 0.5},
+            same=in_order,
+        )
+        for name in DISTRIBUTIONS
+    ),
 ]

@@ -29,12 +29,38 @@ def make(device, ours, name, one_hot, N=8192):
     def limit():
         logits.exp(), torch.ones_like(logits)
 
-    return step(ours, logits, labels), {name: step(theirs, logits, labels)}, {"exp of the logits, one gradient": limit}
+    return (
+        step(ours, logits, labels),
+        {name: step(theirs, logits, labels)},
+        {"exp of the logits, one gradient": limit},
+    )
 
 
 ROWS = [
-    Row("dice_loss", "8192x20, fwd+bwd", lambda d: make(d, DiceLoss(), "MONAI", one_hot=False), {"MONAI": 0.80}, {"MONAI": "monai"}),
-    Row("dice_loss, 131072 rows", "131072x20, fwd+bwd", lambda d: make(d, DiceLoss(), "MONAI", one_hot=False, N=131072), packages={"MONAI": "monai"}),
-    Row("dice_loss, one-hot", "8192x20, fwd+bwd", lambda d: make(d, DiceLoss(), "MONAI", one_hot=True), packages={"MONAI": "monai"}),
-    Row("dice_loss, micro", "8192x20, fwd+bwd", lambda d: make(d, DiceLoss(reduction="micro", activation="sigmoid"), "flattened snippet", one_hot=True)),
+    Row(
+        "dice_loss",
+        "8192x20, fwd+bwd",
+        lambda d: make(d, DiceLoss(), "MONAI", one_hot=False),
+        {"MONAI": 0.80},
+        {"MONAI": "monai"},
+    ),
+    Row(
+        "dice_loss, 131072 rows",
+        "131072x20, fwd+bwd",
+        lambda d: make(d, DiceLoss(), "MONAI", one_hot=False, N=131072),
+        packages={"MONAI": "monai"},
+    ),
+    Row(
+        "dice_loss, one-hot",
+        "8192x20, fwd+bwd",
+        lambda d: make(d, DiceLoss(), "MONAI", one_hot=True),
+        packages={"MONAI": "monai"},
+    ),
+    Row(
+        "dice_loss, micro",
+        "8192x20, fwd+bwd",
+        lambda d: make(
+            d, DiceLoss(reduction="micro", activation="sigmoid"), "flattened snippet", one_hot=True
+        ),
+    ),
 ]

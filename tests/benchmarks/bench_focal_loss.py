@@ -20,7 +20,11 @@ def make_binary(device):
     def limit():
         logits + labels, logits * labels
 
-    return step(BinaryFocalLoss(), logits, labels), {"torchvision": step(theirs, logits, labels)}, {"x + y and x * y": limit}
+    return (
+        step(BinaryFocalLoss(), logits, labels),
+        {"torchvision": step(theirs, logits, labels)},
+        {"x + y and x * y": limit},
+    )
 
 
 def make_classes(device):
@@ -32,18 +36,39 @@ def make_classes(device):
     labels = torch.randint(128, (8192,), device=device)
 
     def kornia(logits, labels):
-        return 128 * focal_loss_of_kornia(logits, labels, alpha=None, gamma=2.0, reduction="mean")  # its mean divides by the classes too
+        return 128 * focal_loss_of_kornia(
+            logits, labels, alpha=None, gamma=2.0, reduction="mean"
+        )  # its mean divides by the classes too
 
     plain = step(F.cross_entropy, logits, labels)
 
     def cross_entropy():
         plain()  # another loss: only its time is compared
 
-    peers = {"kornia": step(kornia, logits, labels), "bert4torch": step(FocalLossOfBert4torch(gamma=2), logits, labels)}
-    return step(FocalLoss(), logits, labels), {**peers, "F.cross_entropy": cross_entropy}, {"F.cross_entropy": cross_entropy}
+    peers = {
+        "kornia": step(kornia, logits, labels),
+        "bert4torch": step(FocalLossOfBert4torch(gamma=2), logits, labels),
+    }
+    return (
+        step(FocalLoss(), logits, labels),
+        {**peers, "F.cross_entropy": cross_entropy},
+        {"F.cross_entropy": cross_entropy},
+    )
 
 
 ROWS = [
-    Row("binary_focal_loss", "4096x256, fwd+bwd", make_binary, {"torchvision": 0.5}, {"torchvision": "torchvision"}),
-    Row("focal_loss", "8192x128, fwd+bwd", make_classes, {"kornia": 0.6, "bert4torch": 0.25}, {"kornia": "kornia", "bert4torch": "bert4torch"}),
+    Row(
+        "binary_focal_loss",
+        "4096x256, fwd+bwd",
+        make_binary,
+        {"torchvision": 0.5},
+        {"torchvision": "torchvision"},
+    ),
+    Row(
+        "focal_loss",
+        "8192x128, fwd+bwd",
+        make_classes,
+        {"kornia": 0.6, "bert4torch": 0.25},
+        {"kornia": "kornia", "bert4torch": "bert4torch"},
+    ),
 ]

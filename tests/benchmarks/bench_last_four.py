@@ -12,7 +12,9 @@ class Layers(nn.Module):
 
     def __init__(self, hidden_states):
         super().__init__()
-        self.config = SimpleNamespace(hidden_size=hidden_states[0].shape[-1], num_hidden_layers=len(hidden_states) - 1)
+        self.config = SimpleNamespace(
+            hidden_size=hidden_states[0].shape[-1], num_hidden_layers=len(hidden_states) - 1
+        )
         self.hidden_states = hidden_states
         self.weight = nn.Parameter(torch.zeros(()))
 
@@ -29,7 +31,9 @@ def make(device):
     linear = nn.Linear(4 * 768, 2).to(device)
 
     def snippet():
-        """The circulating LastFourModel: all 13 layers stacked, the last four concatenated, then the first token taken."""
+        """The circulating LastFourModel: all 13 layers stacked, the last four concatenated, then the first
+        token taken.
+        """
         stacked = torch.stack(hidden_states)
         states = torch.cat((stacked[-1], stacked[-2], stacked[-3], stacked[-4]), dim=-1)
         return linear(states[:, 0, :])
@@ -49,7 +53,10 @@ def make(device):
         for gradient in gradients:
             gradient.zero_()
 
-    peers = {"the circulating snippet": lambda: step(snippet), "concatenate, then pool": lambda: step(concatenate)}
+    peers = {
+        "the circulating snippet": lambda: step(snippet),
+        "concatenate, then pool": lambda: step(concatenate),
+    }
     return lambda: step(lambda: ours(ids, mask).logits), peers, {"four gradients, written once": limit}
 
 

@@ -20,14 +20,28 @@ def make(device):
         return pooled
 
     def theirs(hidden_states, attention_mask):
-        return pooling({"token_embeddings": hidden_states, "attention_mask": attention_mask})["sentence_embedding"]
+        return pooling({"token_embeddings": hidden_states, "attention_mask": attention_mask})[
+            "sentence_embedding"
+        ]
 
     @torch.no_grad()
     def limit():
         hidden_states.sum(), torch.ones_like(hidden_states)
 
-    return lambda: step(mean_pool), {"sentence-transformers": lambda: step(theirs)}, {"one read, one gradient": limit}
+    return (
+        lambda: step(mean_pool),
+        {"sentence-transformers": lambda: step(theirs)},
+        {"one read, one gradient": limit},
+    )
 
 
 BARS = {"sentence-transformers": 0.60}
-ROWS = [Row("mean_pool", "32x512x768, fwd+bwd", make, BARS, packages={"sentence-transformers": "sentence-transformers"})]
+ROWS = [
+    Row(
+        "mean_pool",
+        "32x512x768, fwd+bwd",
+        make,
+        BARS,
+        packages={"sentence-transformers": "sentence-transformers"},
+    )
+]

@@ -25,7 +25,11 @@ def make(device):
 
         return once
 
-    return step(MSECorrLoss()), {"circulating snippet": step(circulating_snippet)}, {"F.mse_loss": step(nn.functional.mse_loss)}
+    return (
+        step(MSECorrLoss()),
+        {"circulating snippet": step(circulating_snippet)},
+        {"F.mse_loss": step(nn.functional.mse_loss)},
+    )
 
 
 ROWS = [Row("mse_corr_loss", "65536, fwd+bwd", make)]

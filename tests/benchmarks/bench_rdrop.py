@@ -22,7 +22,11 @@ def make_kl(device):
     def limit():
         p.exp(), q.exp(), torch.ones_like(p), torch.ones_like(q)
 
-    return step(symmetric_kl, p, q), {"official R-Drop": step(official_formula, p, q)}, {"exp of the logits, two gradients": limit}
+    return (
+        step(symmetric_kl, p, q),
+        {"official R-Drop": step(official_formula, p, q)},
+        {"exp of the logits, two gradients": limit},
+    )
 
 
 def make_step(device):
@@ -41,7 +45,10 @@ def make_step(device):
         optimizer.step()
 
     doubled = {name: torch.cat([value, value]) for name, value in batch.items()}
-    peers, limit = {"two passes": lambda: train(two_passes)}, {"the doubled batch alone": lambda: train(lambda: model(**doubled).loss)}
+    peers, limit = (
+        {"two passes": lambda: train(two_passes)},
+        {"the doubled batch alone": lambda: train(lambda: model(**doubled).loss)},
+    )
     return lambda: train(lambda: rdrop_forward(model, batch, 1.0).loss), peers, limit
 
 

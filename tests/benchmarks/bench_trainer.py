@@ -15,11 +15,22 @@ def trainer(kind, arguments, device, **more):
     from transformers import PrinterCallback
 
     torch.manual_seed(0)
-    rows = [{"input_ids": torch.randint(8192, (32,)), "labels": torch.randint(8, ())} for _ in range(16 * STEPS)]
-    args = arguments(tempfile.gettempdir(), max_steps=STEPS, per_device_train_batch_size=16, learning_rate=1e-5, use_cpu=device.type == "cpu", **QUIET, **more)
+    rows = [
+        {"input_ids": torch.randint(8192, (32,)), "labels": torch.randint(8, ())} for _ in range(16 * STEPS)
+    ]
+    args = arguments(
+        tempfile.gettempdir(),
+        max_steps=STEPS,
+        per_device_train_batch_size=16,
+        learning_rate=1e-5,
+        use_cpu=device.type == "cpu",
+        **QUIET,
+        **more,
+    )
     made = kind(model=mini_bert(device), args=args, train_dataset=rows)
     made.pop_callback(PrinterCallback)
-    gc.freeze()  # each train() calls gc.collect(), which on both sides would walk over all that the imports have made
+    # each train() calls gc.collect(), which on both sides would walk over all that the imports have made
+    gc.freeze()
     return made.train
 
 

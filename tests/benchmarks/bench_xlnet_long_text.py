@@ -11,7 +11,9 @@ def make(device):
 
     torch.manual_seed(0)
     # the shape of the book's mini_xlnet
-    encoder = XLNetModel(XLNetConfig(vocab_size=8192, d_model=192, n_layer=4, n_head=3, d_inner=768, mem_len=L))
+    encoder = XLNetModel(
+        XLNetConfig(vocab_size=8192, d_model=192, n_layer=4, n_head=3, d_inner=768, mem_len=L)
+    )
     with_memory, without = (XLNetLongClassifier(encoder, 2, L, mem_len=M).eval().to(device) for M in (L, 0))
     input_ids = torch.randint(8192, (1, T), device=device)
 
@@ -29,6 +31,7 @@ def make(device):
         "segments without memory": lambda: read(without, input_ids),
         "head and tail, one segment": lambda: read(without, truncate_head_tail(input_ids, L)),
     }
+
     @torch.no_grad()
     def limit():
         mems = None

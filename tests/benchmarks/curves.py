@@ -1,7 +1,9 @@
-"""``python -m tests.benchmarks.curves``: time and memory of each trick as its work grows, and the exponent between neighbours.
+"""``python -m tests.benchmarks.curves``: time and memory of each trick as its work grows, and the exponent
+between neighbours.
 
-Forward and backward where there is a backward, one thread. Memory is what one call allocates (:func:`tricks_lib.lab.show.allocated`).
-An exponent of 1 is work in proportion. Results go to ``chapters/evidence/bench_curves_<device>.json``.
+Forward and backward where there is a backward, one thread. Memory is what one call allocates
+(:func:`tricks_lib.lab.show.allocated`). An exponent of 1 is work in proportion. Results go to
+``chapters/evidence/bench_curves_<device>.json``.
 """
 
 import argparse
@@ -48,21 +50,31 @@ class Curve:
 
 def pooling(device, T):
     hidden_states = torch.randn(4, T, 768, device=device, requires_grad=True)
-    mask = (torch.arange(T, device=device) < torch.tensor([[T // 4], [T // 2], [3 * T // 4], [T]], device=device)).long()
+    mask = (
+        torch.arange(T, device=device) < torch.tensor([[T // 4], [T // 2], [3 * T // 4], [T]], device=device)
+    ).long()
     return step(lambda h: mean_pool(h, mask).sum(), hidden_states)
 
 
 def long_text(device, T):
     from transformers import XLNetConfig, XLNetModel
 
-    encoder = XLNetModel(XLNetConfig(vocab_size=8192, d_model=192, n_layer=4, n_head=3, d_inner=768, mem_len=256))  # mini_xlnet's shape
-    model, input_ids = XLNetLongClassifier(encoder, 2, 256, mem_len=256).eval().to(device), torch.randint(8192, (1, T), device=device)
+    encoder = XLNetModel(
+        XLNetConfig(vocab_size=8192, d_model=192, n_layer=4, n_head=3, d_inner=768, mem_len=256)
+    )  # mini_xlnet's shape
+    model, input_ids = (
+        XLNetLongClassifier(encoder, 2, 256, mem_len=256).eval().to(device),
+        torch.randint(8192, (1, T), device=device),
+    )
     return torch.no_grad()(lambda: model(input_ids))
 
 
 def of_classes(loss):
     def make(device, C):
-        logits, labels = torch.randn(128, C, device=device, requires_grad=True), torch.randint(C, (128,), device=device)
+        logits, labels = (
+            torch.randn(128, C, device=device, requires_grad=True),
+            torch.randint(C, (128,), device=device),
+        )
         return step(lambda x: loss(x, labels), logits)
 
     return make
@@ -85,7 +97,9 @@ def two_in_one(device, B):
 
 
 def averages(device, parameters):
-    model = torch.nn.ParameterList(torch.randn(parameters // 200, device=device) for _ in range(200))  # BERT has 199 tensors
+    model = torch.nn.ParameterList(
+        torch.randn(parameters // 200, device=device) for _ in range(200)
+    )  # BERT has 199 tensors
     return EMA(model).update
 
 
@@ -107,7 +121,14 @@ def last_layers(device, B):
 
 
 def groups(device, layers):
-    model = mini_bert(device, vocab_size=64, hidden_size=8, num_attention_heads=1, intermediate_size=8, num_hidden_layers=layers)
+    model = mini_bert(
+        device,
+        vocab_size=64,
+        hidden_size=8,
+        num_attention_heads=1,
+        intermediate_size=8,
+        num_hidden_layers=layers,
+    )
     return lambda: layer_decay_groups(model, 1e-4)
 
 
@@ -141,8 +162,16 @@ CURVES = [
     Curve("symmetric_kl", "classes", CLASSES, "128 rows", divergence),
     Curve("concat_last_layers", "batch", BATCHES, "4 layers, 32 tokens of 256 numbers", last_layers),
     Curve("layer_decay_groups", "layers", [4, 8, 16, 32, 64, 128], "BERT", groups),
-    Curve("XLNetLongClassifier", "tokens", LENGTHS, "mini_xlnet's shape, segments of 256, forward", long_text),
-    Curve("EMA.update", "parameters", [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 100_000_000], "200 tensors", averages),
+    Curve(
+        "XLNetLongClassifier", "tokens", LENGTHS, "mini_xlnet's shape, segments of 256, forward", long_text
+    ),
+    Curve(
+        "EMA.update",
+        "parameters",
+        [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 100_000_000],
+        "200 tensors",
+        averages,
+    ),
     Curve("DiceLoss", "classes", CLASSES, "128 rows", of_classes(DiceLoss())),
     Curve("FocalLoss", "classes", CLASSES, "128 rows", of_classes(FocalLoss())),
     Curve("FGM attack+restore", "batch", BATCHES, "32 tokens, 30,000 x 256 embedding", attack),
@@ -160,18 +189,33 @@ def measure(curve: Curve, device: torch.device) -> dict:
         torch.manual_seed(0)
         function = curve.make(device, x)
         seconds = fastest_seconds(function)
-        points.append({"x": x, "ms": round(1e3 * seconds, 4), "mb": round(show.allocated(function, device.type == "cuda"), 4)})
+        points.append(
+            {
+                "x": x,
+                "ms": round(1e3 * seconds, 4),
+                "mb": round(show.allocated(function, device.type == "cuda"), 4),
+            }
+        )
         del function
         gc.collect()
     x = [point["x"] for point in points]
-    return {"x": curve.x, "size": curve.size, "points": points, "exponents": {key: exponents(x, [point[key] for point in points]) for key in ("ms", "mb")}}
+    return {
+        "x": curve.x,
+        "size": curve.size,
+        "points": points,
+        "exponents": {key: exponents(x, [point[key] for point in points]) for key in ("ms", "mb")},
+    }
 
 
 def main(argv=None) -> int:
     known = {curve.name: curve for curve in CURVES}
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.curves", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.curves", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("curves", nargs="*", help=f"default: all of {', '.join(known)}")
-    parser.add_argument("--out", type=Path, default=records.folder(), help="folder of bench_curves_<device>.json")
+    parser.add_argument(
+        "--out", type=Path, default=records.folder(), help="folder of bench_curves_<device>.json"
+    )
     args = parser.parse_args(argv)
     if unknown := set(args.curves) - set(known):
         parser.error(f"curves: {', '.join(sorted(unknown))} given; accepted are {', '.join(known)}")
@@ -183,9 +227,22 @@ def main(argv=None) -> int:
     curves = records.read(file)["curves"] if file.is_file() else {}
     for name in args.curves or known:
         curves[name] = measured = measure(known[name], device)
-        print(f"{name:20} {measured['x']:10}", *(f"{p['x']:,}: {p['ms']:.3g} ms, {p['mb']:.3g} MB;" for p in measured["points"]))
-        print(f"{'':20} exponents of time {measured['exponents']['ms']}, of memory {measured['exponents']['mb']}", flush=True)
-        records.write(file, {"curves": {name: curves[name] for name in known if name in curves}, "environment": experiment.environment()})
+        print(
+            f"{name:20} {measured['x']:10}",
+            *(f"{p['x']:,}: {p['ms']:.3g} ms, {p['mb']:.3g} MB;" for p in measured["points"]),
+        )
+        print(
+            f"{'':20} exponents of time {measured['exponents']['ms']}, of memory "
+            f"{measured['exponents']['mb']}",
+            flush=True,
+        )
+        records.write(
+            file,
+            {
+                "curves": {name: curves[name] for name in known if name in curves},
+                "environment": experiment.environment(),
+            },
+        )
     return 0
 
 

@@ -10,9 +10,11 @@ import torch
 class Row:
     """``make(device) -> (ours, {peer: theirs}, {what: limit})``: functions without arguments.
 
-    ``limit`` is one function that does only what every implementation must do: the time that cannot be beaten. It may be one of the peers.
-    ``bars``: peer -> largest allowed ratio. ``packages``: peer -> the distribution it comes from; a peer without one is code of the bench.
-    Where ours and theirs return tensors, ``same`` of them must be equal before anything is timed.
+    ``limit`` is one function that does only what every implementation must do: the time that cannot be
+    beaten. It may be one of the peers.
+    ``bars``: peer -> largest allowed ratio. ``packages``: peer -> the distribution it comes from; a peer
+    without one is code of the bench. Where ours and theirs return tensors, ``same`` of them must be equal
+    before anything is timed.
     """
 
     name: str

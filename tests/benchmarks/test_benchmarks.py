@@ -20,19 +20,27 @@ from tricks_lib.lab import records
 
 def written(path, ratio, memory="rows", **others):
     steady = {"rows": {"a row": {"peers": {"a peer": {"ratio": 1.0}}}}}
-    path.write_text(json.dumps({**steady, memory: {"a row": {"peers": {"a peer": {"ratio": ratio}}}, **others}}))
+    path.write_text(
+        json.dumps({**steady, memory: {"a row": {"peers": {"a peer": {"ratio": ratio}}}, **others}})
+    )
     return path
 
 
 @pytest.mark.parametrize("memory", ["rows", "rows_memory_kept"])
 @pytest.mark.parametrize("ratio, status", [(0.5, 0), (0.57, 0), (0.58, 1), (0.43, 1)])
 def test_two_results_agree_within_15_percent(tmp_path, capsys, memory, ratio, status):
-    assert compare(written(tmp_path / "a.json", 0.5, memory), written(tmp_path / "b.json", ratio, memory)) == status
+    assert (
+        compare(written(tmp_path / "a.json", 0.5, memory), written(tmp_path / "b.json", ratio, memory))
+        == status
+    )
     assert ("a row / a peer" in capsys.readouterr().out) == bool(status)
 
 
 def test_a_row_of_one_result_alone_is_named(tmp_path, capsys):
-    compare(written(tmp_path / "a.json", 1.0), written(tmp_path / "b.json", 1.0, lost={"peers": {"a peer": {"ratio": 1.0}}}))
+    compare(
+        written(tmp_path / "a.json", 1.0),
+        written(tmp_path / "b.json", 1.0, lost={"peers": {"a peer": {"ratio": 1.0}}}),
+    )
     assert "only in one file: rows / lost / a peer" in capsys.readouterr().out
 
 
@@ -66,7 +74,10 @@ def test_the_pairs_of_a_row_are_spread_over_the_run(measured):
     calls = []
     status, content = measured(lambda row, settings: calls.append((row.name, settings)) or TAKEN)
     both = list(bench.MEMORY.values())
-    assert status == 0 and calls == [(name, settings) for name in (FIRST, SECOND) for settings in both] * bench.PASSES
+    assert (
+        status == 0
+        and calls == [(name, settings) for name in (FIRST, SECOND) for settings in both] * bench.PASSES
+    )
     for memory in bench.MEMORY:
         assert list(content[memory]) == [FIRST, SECOND]
         m, limit = content[memory][FIRST]["peers"]["a peer"], content[memory][FIRST]["limit"]
@@ -101,7 +112,9 @@ def test_a_row_in_a_process_of_its_own(capfd):
     row = rows()["min_p uniform"]
     taken = in_new_process(row, bench.MEMORY["rows_memory_kept"])
     assert [len(pairs) for part in taken.values() for pairs in part.values()] == [5, 5]
-    assert list(taken["peers"]) == ["transformers MinPLogitsWarper"] and list(taken["limit"]) == ["one copy of the logits"]
+    assert list(taken["peers"]) == ["transformers MinPLogitsWarper"] and list(taken["limit"]) == [
+        "one copy of the logits"
+    ]
     with pytest.raises(subprocess.CalledProcessError):
         in_new_process(Row("no such row", "", None), {})
     assert "rows: no such row given" in capfd.readouterr().err
@@ -131,8 +144,17 @@ def test_exponents_of_a_square_and_of_nothing():
 def test_the_two_sides_alternate_and_disturbed_samples_do_not_count(monkeypatch):
     times = {"ours": itertools.cycle([2.0, 2.0, 2.2, 9.0]), "theirs": itertools.cycle([1.0])}
     order = []
-    monkeypatch.setattr(timing, "sample", lambda function, calls: (order.append(function()), t := next(times[function()]), t < 9)[1:])
-    assert timing.pairs(lambda: "ours", lambda: "theirs", samples=4) == [(2.0, 1.0), (2.2, 1.0), (2.0, 1.0), (2.0, 1.0)]
+    monkeypatch.setattr(
+        timing,
+        "sample",
+        lambda function, calls: (order.append(function()), t := next(times[function()]), t < 9)[1:],
+    )
+    assert timing.pairs(lambda: "ours", lambda: "theirs", samples=4) == [
+        (2.0, 1.0),
+        (2.2, 1.0),
+        (2.0, 1.0),
+        (2.0, 1.0),
+    ]
     assert order == ["ours", "theirs"] * 6  # the calibration, four that count, one that does not
 
 

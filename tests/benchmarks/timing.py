@@ -25,7 +25,9 @@ def calls_in(about: float, function) -> int:
 
 
 def pairs(ours, theirs, samples: int = 5, about: float = 0.1) -> list[tuple[float, float]]:
-    """Seconds a call of both, ``samples`` times in turn, each over as many calls as take ``about`` seconds."""
+    """Seconds a call of both, ``samples`` times in turn, each over as many calls as take ``about``
+    seconds.
+    """
     calls = [calls_in(about, function) for function in (ours, theirs)]
     counted, tried = [], 0
     while len(counted) < samples:
@@ -53,4 +55,7 @@ def fastest_seconds(function, samples: int = 5, about: float = 0.05) -> float:
 def exponents(x: list[float], y: list[float]) -> list[float | None]:
     """b of y ~ x^b between neighbours; None where nothing is used."""
     pairs = zip(x, x[1:], y, y[1:])
-    return [round(math.log(y2 / y1) / math.log(x2 / x1), 2) if y1 > 0 and y2 > 0 else None for x1, x2, y1, y2 in pairs]
+    return [
+        round(math.log(y2 / y1) / math.log(x2 / x1), 2) if y1 > 0 and y2 > 0 else None
+        for x1, x2, y1, y2 in pairs
+    ]

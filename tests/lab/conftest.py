@@ -9,9 +9,11 @@ import torch
 from tricks_lib.lab import profiles
 
 DECIDED = profiles.profile, profiles.hub_answers  # each once in a process
-FORK = multiprocessing.get_context("forkserver")  # processes that can be killed, and start without importing anew
+FORK = multiprocessing.get_context(
+    "forkserver"
+)  # processes that can be killed, and start without importing anew
 FORK.set_forkserver_preload(["transformers", "tricks_lib.lab.experiment", "tests.lab.test_experiment"])
-WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and we they".split()
+WORDS = ["the", "a", "room", "bed", "soup", "was", "is", "not", "cold", "warm", "good", "bad", "loud", "quiet", "very", "and", "we", "they"]
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +46,22 @@ def tiny_tokenizer(padding_side="right"):
 
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
     wordpiece = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
-    return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=64, padding_side=padding_side)
+    return BertTokenizerFast(
+        tokenizer_object=wordpiece._tokenizer, model_max_length=64, padding_side=padding_side
+    )
 
 
 def tiny_config(**changes):
     from transformers import BertConfig
 
-    sizes = {"vocab_size": 5 + len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "intermediate_size": 32, "max_position_embeddings": 64}  # fmt: skip
+    sizes = {
+        "vocab_size": 5 + len(WORDS),
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
     return BertConfig(**{**sizes, **changes})
 
 

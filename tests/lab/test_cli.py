@@ -26,7 +26,7 @@ MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
 
 
 def rows(n, pair):
-    words = "the a room bed soup was is not cold warm good bad loud quiet".split()
+    words = ["the", "a", "room", "bed", "soup", "was", "is", "not", "cold", "warm", "good", "bad", "loud", "quiet"]
     texts = [" ".join(words[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
     if pair:
         return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
@@ -43,13 +43,19 @@ class Place:
         for name in ("en_trec", "en_stsb"):
             (self.data / name).mkdir(parents=True)
             for split in tasks.SPLITS:
-                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(40, name == "en_stsb")), self.data / name / f"{split}.parquet")
+                pyarrow.parquet.write_table(
+                    pyarrow.Table.from_pylist(rows(40, name == "en_stsb")),
+                    self.data / name / f"{split}.parquet",
+                )
             self.register(monkeypatch, name)
         monkeypatch.setenv("TRICKS_MODELS", str(self.models))
         monkeypatch.setenv("TRICKS_DATA", str(self.data))
 
     def register(self, monkeypatch, name):
-        sums = tuple(hashlib.sha256((self.data / name / f"{split}.parquet").read_bytes()).hexdigest() for split in tasks.SPLITS)
+        sums = tuple(
+            hashlib.sha256((self.data / name / f"{split}.parquet").read_bytes()).hexdigest()
+            for split in tasks.SPLITS
+        )
         monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=sums))
 
 
@@ -82,12 +88,18 @@ def contents(folder):
 
 
 def test_run_show_list_verify(place, capsys, monkeypatch):
-    monkeypatch.setattr(stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50))
+    monkeypatch.setattr(
+        stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50)
+    )
     folder = ["--folder", place.records]
     assert call("run", "mean_pooling/en_stsb", *folder, "--quiet") == 0
     printed = capsys.readouterr()
     file = place.records / "mean_pooling__en_stsb.json"
-    assert printed.out.splitlines()[-1] == f"wrote {file}" and printed.out.startswith(f"{MODEL}: ") and printed.err == ""
+    assert (
+        printed.out.splitlines()[-1] == f"wrote {file}"
+        and printed.out.startswith(f"{MODEL}: ")
+        and printed.err == ""
+    )
     assert [f.name for f in place.records.iterdir()] == [file.name]
 
     assert call("verify", *folder) == 0
@@ -98,19 +110,30 @@ def test_run_show_list_verify(place, capsys, monkeypatch):
     assert call("show", "mean_pooling/en_stsb", *folder) == 0
     shown = capsys.readouterr().out
     record = json.loads(file.read_text())
-    assert shown.startswith(f"mean_pooling/en_stsb: {record['setting']}\n{MODEL} on en_stsb {{'train': 40, 'validation': 40, 'test': 40}}, examples\n")
+    assert shown.startswith(
+        f"mean_pooling/en_stsb: {record['setting']}\n{MODEL} on en_stsb "
+        f"{{'train': 40, 'validation': 40, 'test': 40}}, examples\n"
+    )
     for arm, own in record["statistics"].items():
-        assert f"{100 * own['mean']:.1f}" in next(line for line in shown.splitlines() if line.startswith(f"{arm} "))
+        assert f"{100 * own['mean']:.1f}" in next(
+            line for line in shown.splitlines() if line.startswith(f"{arm} ")
+        )
     assert shown.splitlines()[-1].endswith("python -m tricks_lib.lab run mean_pooling/en_stsb")
 
     assert call("list", *folder) == 0
     listed = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert listed["mean_pooling/en_stsb"] == "recorded" and listed["mean_pooling/en_trec"] == "-" and set(listed) == set(experiment.registry())
+    assert (
+        listed["mean_pooling/en_stsb"] == "recorded"
+        and listed["mean_pooling/en_trec"] == "-"
+        and set(listed) == set(experiment.registry())
+    )
 
 
 def test_a_probe_is_run_with_two_seeds(place, capsys, monkeypatch):
     """The registered experiment, with fewer seeds: features, scikit-learn and the grid are the real ones."""
-    small = dataclasses.replace(experiment.registry()["mean_pooling/en_trec"], seeds=(0, 1), tuning_seeds=(101,))
+    small = dataclasses.replace(
+        experiment.registry()["mean_pooling/en_trec"], seeds=(0, 1), tuning_seeds=(101,)
+    )
     monkeypatch.setattr(experiment, "registry", lambda: {"mean_pooling/en_trec": small})
     assert call("run", "mean_pooling/en_trec", "--folder", place.records) == 0
     assert "mean_pooling/en_trec test: 100%" in capsys.readouterr().err
@@ -126,7 +149,9 @@ def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
     (tmp_path / "toy__seeds.json").write_text(json.dumps(RECORDS["seeds"]))
     assert call("verify") == 0 and capsys.readouterr().out == "ok    toy/seeds\n"
     assert call("list") == 0 and re.search(r"^toy/seeds +recorded$", capsys.readouterr().out, re.MULTILINE)
-    assert call("show", "toy/seeds") == 0 and "CPU, torch 2.13, 2026-01-31, 3 s: run" in capsys.readouterr().out
+    assert (
+        call("show", "toy/seeds") == 0 and "CPU, torch 2.13, 2026-01-31, 3 s: run" in capsys.readouterr().out
+    )
 
 
 def test_the_records_of_the_book_are_true():
@@ -135,16 +160,35 @@ def test_the_records_of_the_book_are_true():
 
 
 def others(monkeypatch, **runs):
-    """Experiments ``toy/<name>`` with these run functions, in this order; one with the name ``absent`` is of data that are not here."""
-    toy = {"trick": "toy", "setting": "a toy", "model": MODEL, "metric": "accuracy", "baseline": "a", "arms": {"a": {}, "b": {}}, "seeds": (0, 1)}
+    """Experiments ``toy/<name>`` with these run functions, in this order; one with the name ``absent`` is of
+    data that are not here.
+    """
+    toy = {
+        "trick": "toy",
+        "setting": "a toy",
+        "model": MODEL,
+        "metric": "accuracy",
+        "baseline": "a",
+        "arms": {"a": {}, "b": {}},
+        "seeds": (0, 1),
+    }
     data, describe = {"absent": "en_cola"}, tasks.describe
-    known = {f"toy/{name}": experiment.Experiment(task=name, run=run, data=data.get(name, "own"), **toy) for name, run in runs.items()}
+    known = {
+        f"toy/{name}": experiment.Experiment(task=name, run=run, data=data.get(name, "own"), **toy)
+        for name, run in runs.items()
+    }
     monkeypatch.setattr(experiment, "registry", lambda: known)
-    monkeypatch.setattr(tasks, "describe", lambda name: {"name": name, "sha256": {}, "sizes": {}} if name == "own" else describe(name))
+    monkeypatch.setattr(
+        tasks,
+        "describe",
+        lambda name: {"name": name, "sha256": {}, "sizes": {}} if name == "own" else describe(name),
+    )
 
 
 def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeypatch, capsys):
-    """One fails for its data, one in a run, one is recorded, one was interrupted: each is said in a line, and the next call does what is left."""
+    """One fails for its data, one in a run, one is recorded, one was interrupted: each is said in a line, and
+    the next call does what is left.
+    """
     monkeypatch.delenv("TRICKS_DATA")
     made, broken = [], True
 
@@ -173,18 +217,31 @@ def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeyp
     wrote = [f"wrote {place.records / f'toy__{name}.json'}" for name in ("z", "a")]
     assert printed.out.splitlines() == [*wrote, "2 of 5 experiments without a record have one now"]
     absent, *errors = printed.err.splitlines()
-    assert re.fullmatch(r"error: toy/absent: name: 'en_cola' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA", absent)
+    assert re.fullmatch(
+        r"error: toy/absent: name: 'en_cola' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA",
+        absent,
+    )
     assert errors == ["error: toy/bad: out of memory", "error: toy/stopped: ValueError"]
     assert made == ["z"] * 4 + ["stopped"] * 2 + ["a"] * 4
     assert call("list", *folder) == 0
     listed = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
-    states = {"recorded": "recorded", "z": "recorded", "absent": "-", "bad": "-", "stopped": "-, interrupted run", "a": "recorded"}
+    states = {
+        "recorded": "recorded",
+        "z": "recorded",
+        "absent": "-",
+        "bad": "-",
+        "stopped": "-, interrupted run",
+        "a": "recorded",
+    }
     assert listed == [[f"toy/{name}", state] for name, state in states.items()]
 
     broken = False
     made.clear()
     assert call("run", "--all", *folder, "--quiet") == 2, "the data are still not here"
-    assert made == ["bad"] * 4 + ["stopped"] * 2 and capsys.readouterr().out.splitlines()[-1] == "2 of 3 experiments without a record have one now"
+    assert (
+        made == ["bad"] * 4 + ["stopped"] * 2
+        and capsys.readouterr().out.splitlines()[-1] == "2 of 3 experiments without a record have one now"
+    )
     assert contents(place.records).items() > old.items()
     assert call("verify", *folder) == 0
 
@@ -216,26 +273,47 @@ def test_help_is_printed(arguments, capsys):
 # --- arguments
 
 ARGUMENTS = {
-    "nothing": ([], "the following arguments are required: run|list|show|verify"), "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
-    "run without a name": (["run", "--jobs", "1"], "name: none given, the name of an experiment or --all is accepted"), "show without a name": (["show"], "required: name"),
-    "run a name and all": (["run", "mean_pooling/en_stsb", "--all"], "name: 'mean_pooling/en_stsb' and --all given, the name of an experiment or --all is accepted"),
-    "unknown option": (["list", "--frob"], "unrecognized arguments: --frob"), "two names": (["show", "a", "b"], "unrecognized arguments: b"),
-    "no jobs": (["run", "mean_pooling/en_stsb", "--jobs", "0"], "--jobs: 0 given, a positive number is accepted"),
-    "negative jobs": (["run", "mean_pooling/en_stsb", "--jobs", "-2"], "--jobs: -2 given, a positive number is accepted"),
+    "nothing": ([], "the following arguments are required: run|list|show|verify"),
+    "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
+    "run without a name": (
+        ["run", "--jobs", "1"],
+        "name: none given, the name of an experiment or --all is accepted",
+    ),
+    "show without a name": (["show"], "required: name"),
+    "run a name and all": (
+        ["run", "mean_pooling/en_stsb", "--all"],
+        "name: 'mean_pooling/en_stsb' and --all given, the name of an experiment or --all is accepted",
+    ),
+    "unknown option": (["list", "--frob"], "unrecognized arguments: --frob"),
+    "two names": (["show", "a", "b"], "unrecognized arguments: b"),
+    "no jobs": (
+        ["run", "mean_pooling/en_stsb", "--jobs", "0"],
+        "--jobs: 0 given, a positive number is accepted",
+    ),
+    "negative jobs": (
+        ["run", "mean_pooling/en_stsb", "--jobs", "-2"],
+        "--jobs: -2 given, a positive number is accepted",
+    ),
     "jobs a word": (["run", "mean_pooling/en_stsb", "--jobs", "two"], "--jobs: invalid int value: 'two'"),
     "jobs a fraction": (["run", "mean_pooling/en_stsb", "--jobs", "1.5"], "--jobs: invalid int value: '1.5'"),
     "jobs without a value": (["run", "mean_pooling/en_stsb", "--jobs"], "--jobs: expected one argument"),
-    "unknown experiment": (["run", "nope"], "name: 'nope' given; accepted are "), "no experiment": (["run", ""], "name: '' given; accepted are "),
-    "a path": (["run", "../../x"], "name: '../../x' given; accepted are "), "half a name": (["run", "mean_pooling"], "name: 'mean_pooling' given; accepted are "),
-    "show unknown": (["show", "nope/x"], "name: no record 'nope/x' in "), "show nothing": (["show", ""], "name: no record '' in "),
-    "show a path": (["show", "../../../etc/passwd"], "name: no record '../../../etc/passwd' in "), "show a long name": (["show", "x" * 300], "x" * 300),
+    "unknown experiment": (["run", "nope"], "name: 'nope' given; accepted are "),
+    "no experiment": (["run", ""], "name: '' given; accepted are "),
+    "a path": (["run", "../../x"], "name: '../../x' given; accepted are "),
+    "half a name": (["run", "mean_pooling"], "name: 'mean_pooling' given; accepted are "),
+    "show unknown": (["show", "nope/x"], "name: no record 'nope/x' in "),
+    "show nothing": (["show", ""], "name: no record '' in "),
+    "show a path": (["show", "../../../etc/passwd"], "name: no record '../../../etc/passwd' in "),
+    "show a long name": (["show", "x" * 300], "x" * 300),
     "verify nothing": (["verify"], "--folder: no record in "),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments, message", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_bad_arguments_are_one_line_and_exit_code_2(place, capsys, arguments, message):
-    arguments = arguments if not arguments or arguments[0] == "frob" else [*arguments, "--folder", place.records]
+    arguments = (
+        arguments if not arguments or arguments[0] == "frob" else [*arguments, "--folder", place.records]
+    )
     if arguments[-3:-2] == ["--jobs"]:
         arguments = arguments[:-2]
     before = contents(place.records)
@@ -293,7 +371,9 @@ def damaged_partial(place, patch):
 
 
 def partial_of_another(place, patch):
-    (place.records / "mean_pooling__en_stsb.partial.json").write_text('{"definition": {}, "results": {}, "seconds": 0}')
+    (place.records / "mean_pooling__en_stsb.partial.json").write_text(
+        '{"definition": {}, "results": {}, "seconds": 0}'
+    )
 
 
 def no_scikit_learn(place, patch):
@@ -301,25 +381,63 @@ def no_scikit_learn(place, patch):
 
 
 INPUT = {
-    "no folder of data": (no_folder("TRICKS_DATA"), "TRICKS_DATA: .*nowhere' given, an existing folder is accepted"),
-    "data not in the folder": (lambda p, _: shutil.rmtree(p.data / "en_stsb"), r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is .*data\)"),
-    "data nowhere": (lambda p, patch: patch.delenv("TRICKS_DATA"), r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is not set\)"),
-    "a split missing": (lambda p, _: (p.data / "en_stsb" / "test.parquet").unlink(), "'en_stsb' has no file .*test.parquet"),
-    "another sha256": (lambda p, _: cut(p.data / "en_stsb" / "test.parquet"), "test.parquet has sha256 [0-9a-f]{64}, [0-9a-f]{64} is accepted"),
+    "no folder of data": (
+        no_folder("TRICKS_DATA"),
+        "TRICKS_DATA: .*nowhere' given, an existing folder is accepted",
+    ),
+    "data not in the folder": (
+        lambda p, _: shutil.rmtree(p.data / "en_stsb"),
+        r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is .*data\)",
+    ),
+    "data nowhere": (
+        lambda p, patch: patch.delenv("TRICKS_DATA"),
+        r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is not set\)",
+    ),
+    "a split missing": (
+        lambda p, _: (p.data / "en_stsb" / "test.parquet").unlink(),
+        "'en_stsb' has no file .*test.parquet",
+    ),
+    "another sha256": (
+        lambda p, _: cut(p.data / "en_stsb" / "test.parquet"),
+        "test.parquet has sha256 [0-9a-f]{64}, [0-9a-f]{64} is accepted",
+    ),
     "corrupt parquet": (corrupt_data, "test.parquet cannot be read as parquet: "),
-    "no folder of models": (no_folder("TRICKS_MODELS"), "TRICKS_MODELS: .*nowhere' given, an existing folder is accepted"),
-    "corrupt checkpoint": (lambda p, _: cut(p.models / MODEL / "model.safetensors"), f"the checkpoint .*{MODEL} cannot be read: "),
-    "corrupt tokenizer": (lambda p, _: cut(p.models / MODEL / "tokenizer.json"), f"the checkpoint .*{MODEL} cannot be read: "),
-    "pickled checkpoint": (no_safetensors, f"{MODEL} holds no model.safetensors, the only format that is read"),
-    "hub out of reach": (hub_only, rf"'{MODEL}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS"),
-    "damaged partial": (damaged_partial, r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start anew"),
-    "partial of another definition": (partial_of_another, r"partial.json: belongs to another definition \(.*\); move it away to start anew"),
-}  # fmt: skip
+    "no folder of models": (
+        no_folder("TRICKS_MODELS"),
+        "TRICKS_MODELS: .*nowhere' given, an existing folder is accepted",
+    ),
+    "corrupt checkpoint": (
+        lambda p, _: cut(p.models / MODEL / "model.safetensors"),
+        f"the checkpoint .*{MODEL} cannot be read: ",
+    ),
+    "corrupt tokenizer": (
+        lambda p, _: cut(p.models / MODEL / "tokenizer.json"),
+        f"the checkpoint .*{MODEL} cannot be read: ",
+    ),
+    "pickled checkpoint": (
+        no_safetensors,
+        f"{MODEL} holds no model.safetensors, the only format that is read",
+    ),
+    "hub out of reach": (
+        hub_only,
+        rf"'{MODEL}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS",
+    ),
+    "damaged partial": (
+        damaged_partial,
+        r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start anew",
+    ),
+    "partial of another definition": (
+        partial_of_another,
+        r"partial.json: belongs to another definition \(.*\); move it away to start anew",
+    ),
+}
 
 
 @pytest.mark.parametrize("prepare, message", INPUT.values(), ids=INPUT)
 @pytest.mark.filterwarnings("ignore")  # what libraries say about a damaged file before they give up
-def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_overwritten(place, monkeypatch, capsys, prepare, message):
+def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_overwritten(
+    place, monkeypatch, capsys, prepare, message
+):
     prepare(place, monkeypatch)
     record = place.records / "mean_pooling__en_stsb.json"
     record.write_text("an older record")
@@ -345,8 +463,14 @@ def test_a_run_that_diverges_is_one_line(place, monkeypatch, capsys):
     assert one_line(capsys.readouterr().err) == "loss is nan at step 3; lr is 9"
 
 
-PARTIALS = {"empty": "", "half": '{"definition": {}, "res', "a list": "[]", "no results": '{"definition": {}, "seconds": 1}', "results a list": '{"definition": {}, "results": [], "seconds": 1}',
-            "nan": '{"definition": {}, "results": {}, "seconds": NaN}'}  # fmt: skip
+PARTIALS = {
+    "empty": "",
+    "half": '{"definition": {}, "res',
+    "a list": "[]",
+    "no results": '{"definition": {}, "seconds": 1}',
+    "results a list": '{"definition": {}, "results": [], "seconds": 1}',
+    "nan": '{"definition": {}, "results": {}, "seconds": NaN}',
+}
 
 
 @pytest.mark.parametrize("text", PARTIALS.values(), ids=PARTIALS)
@@ -355,15 +479,27 @@ def test_show_refuses_a_damaged_partial_by_name(place, capsys, text):
     file.write_text(text)
     assert call("show", "toy/seeds", "--folder", place.records) == 2
     line = one_line(capsys.readouterr().err)
-    assert line.startswith(f"{file}: not a readable interrupted run (") and line.endswith("; move it away to start anew")
+    assert line.startswith(f"{file}: not a readable interrupted run (") and line.endswith(
+        "; move it away to start anew"
+    )
     assert file.read_text() == text
 
 
 DAMAGED_RECORDS = {
-    "not JSON": ("{", "toy__seeds.json: cannot be read as JSON: "), "nan": (json.dumps(RECORDS["seeds"]).replace('"wall_seconds": 3', '"wall_seconds": NaN'), "NaN given, a finite number"),
-    "a field missing": (json.dumps({k: v for k, v in RECORDS["seeds"].items() if k != "model"}), "toy__seeds.json: field 'model' is missing"),
-    "a number changed": (json.dumps(RECORDS["seeds"]).replace('"seed": 3, "accuracy": 0.', '"seed": 3, "accuracy": 0.1'), "toy__seeds.json: statistics of .* do not follow from the raw numbers"),
-}  # fmt: skip
+    "not JSON": ("{", "toy__seeds.json: cannot be read as JSON: "),
+    "nan": (
+        json.dumps(RECORDS["seeds"]).replace('"wall_seconds": 3', '"wall_seconds": NaN'),
+        "NaN given, a finite number",
+    ),
+    "a field missing": (
+        json.dumps({k: v for k, v in RECORDS["seeds"].items() if k != "model"}),
+        "toy__seeds.json: field 'model' is missing",
+    ),
+    "a number changed": (
+        json.dumps(RECORDS["seeds"]).replace('"seed": 3, "accuracy": 0.', '"seed": 3, "accuracy": 0.1'),
+        "toy__seeds.json: statistics of .* do not follow from the raw numbers",
+    ),
+}
 
 
 @pytest.mark.parametrize("text, message", DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
@@ -392,21 +528,43 @@ def test_ctrl_c_outside_of_a_run_promises_nothing(monkeypatch, capsys):
 
 
 def program(*arguments, **settings):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | settings
-    return subprocess.run([sys.executable, "-m", "tricks_lib.lab", *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")}
+        | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        | settings
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "tricks_lib.lab", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_the_program_ends_with_one_line_and_exit_code_2_when_the_hub_is_out_of_reach(place):
     """Real data of the book are not here, so the program runs on guest_notes, through a study of its own."""
     code = (
-        "import dataclasses, sys; from tricks_lib.lab import experiment as e, __main__ as m; own = e.registry()['mean_pooling/en_trec'];"
-        "e.registry = lambda: {'mean_pooling/own': dataclasses.replace(own, task='own', data='guest_notes/topic')};"
+        "import dataclasses, sys; from tricks_lib.lab import experiment as e, __main__ as m; own = "
+        "e.registry()['mean_pooling/en_trec'];"
+        "e.registry = lambda: {'mean_pooling/own': dataclasses.replace(own, task='own', "
+        "data='guest_notes/topic')};"
         f"sys.exit(m.main(['run', 'mean_pooling/own', '--folder', {str(place.records)!r}]))"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 2 and done.stdout == ""
-    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip() and "it/s]" not in line and "?it" not in line]
+    lines = [
+        line
+        for line in done.stderr.replace("\r", "\n").splitlines()
+        if line.strip() and "it/s]" not in line and "?it" not in line
+    ]
     assert len(lines) == 1 and lines[0].startswith(f"error: name: '{MODEL}' could not be had from the hub (")
     assert list(place.records.iterdir()) == []
 

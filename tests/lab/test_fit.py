@@ -1,4 +1,6 @@
-"""The training loop: it learns, it repeats itself, it does what its arguments say, and it refuses what makes no sense."""
+"""The training loop: it learns, it repeats itself, it does what its arguments say, and it refuses what makes
+no sense.
+"""
 
 import math
 from types import SimpleNamespace
@@ -14,7 +16,10 @@ from tricks_lib.mean_pooling import MeanPoolingClassifier
 
 from .conftest import tiny_config, tiny_tokenizer
 
-TEXTS = {0: ["bad room", "the bed was cold", "loud", "we was not warm and the soup cold"], 1: ["good soup", "very warm bed", "quiet and good room", "good"]}
+TEXTS = {
+    0: ["bad room", "the bed was cold", "loud", "we was not warm and the soup cold"],
+    1: ["good soup", "very warm bed", "quiet and good room", "good"],
+}
 
 
 def notes(copies=8):
@@ -26,7 +31,10 @@ def classifier(seed=0, dropout=0.0, num_labels=2):
     from transformers import BertModel
 
     torch.manual_seed(seed)
-    encoder = BertModel(tiny_config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout), add_pooling_layer=False)
+    encoder = BertModel(
+        tiny_config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout),
+        add_pooling_layer=False,
+    )
     return MeanPoolingClassifier(encoder, num_labels)
 
 
@@ -55,7 +63,10 @@ def line_rows(n=8):
 
 
 def plain(rows):
-    return {"input_ids": torch.tensor([r["input_ids"] for r in rows]), "labels": torch.tensor([r["labels"] for r in rows])}
+    return {
+        "input_ids": torch.tensor([r["input_ids"] for r in rows]),
+        "labels": torch.tensor([r["labels"] for r in rows]),
+    }
 
 
 # --- learning
@@ -77,7 +88,12 @@ def test_same_seed_same_losses_and_weights_whatever_was_drawn_before(rows):
     for disturbance, seed in [(0, 5), (3, 5), (0, 6)]:
         model = classifier(dropout=0.1)
         torch.rand(disturbance), np.random.rand(disturbance)
-        runs.append((fit.fit(model, rows, COLLATE, steps=8, lr=1e-3, batch_size=16, seed=seed), [p.tolist() for p in model.parameters()]))
+        runs.append(
+            (
+                fit.fit(model, rows, COLLATE, steps=8, lr=1e-3, batch_size=16, seed=seed),
+                [p.tolist() for p in model.parameters()],
+            )
+        )
     assert runs[0] == runs[1]
     assert runs[0][0] != runs[2][0]
 
@@ -92,7 +108,14 @@ def test_seed_everything_seeds_all_three_sources():
 
 def test_each_epoch_reads_every_row_once_in_a_new_order():
     seen = []
-    fit.fit(Line(), line_rows(8), lambda batch: (seen.append([r["input_ids"][0] for r in batch]), plain(batch))[1], steps=6, lr=1e-4, batch_size=4)
+    fit.fit(
+        Line(),
+        line_rows(8),
+        lambda batch: (seen.append([r["input_ids"][0] for r in batch]), plain(batch))[1],
+        steps=6,
+        lr=1e-4,
+        batch_size=4,
+    )
     epochs = [sum(seen[i : i + 2], []) for i in (0, 2, 4)]
     assert all(sorted(e) == sorted(r["input_ids"][0] for r in line_rows(8)) for e in epochs)
     assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
@@ -101,19 +124,38 @@ def test_each_epoch_reads_every_row_once_in_a_new_order():
 @pytest.mark.parametrize("n, batch_size, expected", [(10, 4, {4}), (3, 4, {3}), (4, 4, {4}), (1, 32, {1})])
 def test_batches_are_full_unless_there_are_fewer_rows(n, batch_size, expected):
     sizes = []
-    losses = fit.fit(Line(), line_rows(n), lambda batch: (sizes.append(len(batch)), plain(batch))[1], steps=7, lr=1e-4, batch_size=batch_size)
+    losses = fit.fit(
+        Line(),
+        line_rows(n),
+        lambda batch: (sizes.append(len(batch)), plain(batch))[1],
+        steps=7,
+        lr=1e-4,
+        batch_size=batch_size,
+    )
     assert set(sizes) == expected and len(losses) == 7
 
 
 @pytest.mark.parametrize("steps, warmup", [(10, 0.1), (10, 0.5), (20, 0.25), (7, 0.0), (4, 1.0), (1, 0.1)])
 def test_learning_rate_rises_linearly_then_falls_linearly(steps, warmup):
-    """AdamW on a constant gradient moves by the learning rate: each step of the weight is the rate of that step."""
+    """AdamW on a constant gradient moves by the learning rate: each step of the weight is the rate of that
+    step.
+    """
     model, places = Line(), [1.0]
 
     def loss_fn(model, batch):
         return -100 * model.w.sum()
 
-    fit.fit(model, line_rows(), plain, steps=steps, lr=0.01, warmup=warmup, weight_decay=0.0, loss_fn=loss_fn, after_step=lambda m: places.append(m.w.item()))
+    fit.fit(
+        model,
+        line_rows(),
+        plain,
+        steps=steps,
+        lr=0.01,
+        warmup=warmup,
+        weight_decay=0.0,
+        loss_fn=loss_fn,
+        after_step=lambda m: places.append(m.w.item()),
+    )
     rise = max(1, round(warmup * steps))
     expected = [0.01 * min((s + 1) / rise, (steps - s) / max(1, steps - rise)) for s in range(steps)]
     assert np.diff(places) == pytest.approx(expected, rel=1e-3)
@@ -134,7 +176,15 @@ def test_clipping_bounds_the_norm_of_the_gradient(rows):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.optim.AdamW, "step", watched)
-            fit.fit(model, rows, COLLATE, steps=3, lr=1e-3, max_grad_norm=limit, after_backward=lambda m, *_: before.append(norm(m)))
+            fit.fit(
+                model,
+                rows,
+                COLLATE,
+                steps=3,
+                lr=1e-3,
+                max_grad_norm=limit,
+                after_backward=lambda m, *_: before.append(norm(m)),
+            )
         assert after == pytest.approx([limit] * 3 if clipped else before, rel=1e-3)
 
 
@@ -153,7 +203,10 @@ def test_weight_decay_pulls_to_zero():
 def test_param_groups_train_what_they_hold_at_their_rate(rows):
     model = classifier()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    groups = [{"params": model.classifier.parameters(), "lr": 1e-2}, {"params": model.encoder.encoder.layer[1].parameters(), "lr": 1e-4}]
+    groups = [
+        {"params": model.classifier.parameters(), "lr": 1e-2},
+        {"params": model.encoder.encoder.layer[1].parameters(), "lr": 1e-4},
+    ]
     fit.fit(model, rows, COLLATE, steps=1, lr=1.0, weight_decay=0.0, param_groups=groups)
     moved = {n: (p.detach() - before[n]).abs().max().item() for n, p in model.named_parameters()}
     assert moved["classifier.weight"] == pytest.approx(1e-2, rel=0.05)
@@ -163,7 +216,9 @@ def test_param_groups_train_what_they_hold_at_their_rate(rows):
 
 def test_loss_fn_takes_the_place_of_the_models_loss():
     model = Line(1.0)
-    losses = fit.fit(model, line_rows(), plain, steps=2, lr=1e-9, loss_fn=lambda model, batch: 7 * model.w.sum())
+    losses = fit.fit(
+        model, line_rows(), plain, steps=2, lr=1e-9, loss_fn=lambda model, batch: 7 * model.w.sum()
+    )
     assert losses == pytest.approx([7.0, 7.0], abs=1e-6)
 
 
@@ -182,7 +237,14 @@ def test_after_backward_sees_the_gradient_and_can_change_it():
 def test_after_step_comes_after_each_step_and_without_a_gradient():
     seen = []
     model = Line()
-    fit.fit(model, line_rows(), plain, steps=4, lr=0.1, after_step=lambda m: seen.append((m.w.item(), m.w.grad, m.training)))
+    fit.fit(
+        model,
+        line_rows(),
+        plain,
+        steps=4,
+        lr=0.1,
+        after_step=lambda m: seen.append((m.w.item(), m.w.grad, m.training)),
+    )
     weights = [w for w, *_ in seen]
     assert len(set(weights)) == 4 and weights[-1] == model.w.item() and 1.0 not in weights
     assert all(grad is None and training for _, grad, training in seen)
@@ -190,7 +252,15 @@ def test_after_step_comes_after_each_step_and_without_a_gradient():
 
 def test_after_backward_comes_once_a_step_before_after_step():
     order = []
-    fit.fit(Line(), line_rows(), plain, steps=2, lr=0.1, after_backward=lambda *_: order.append("backward"), after_step=lambda *_: order.append("step"))
+    fit.fit(
+        Line(),
+        line_rows(),
+        plain,
+        steps=2,
+        lr=0.1,
+        after_backward=lambda *_: order.append("backward"),
+        after_step=lambda *_: order.append("step"),
+    )
     assert order == ["backward", "step"] * 2
 
 
@@ -207,19 +277,36 @@ GOOD = {"steps": 2, "lr": 1e-3, "batch_size": 4}
 NAN, INF = float("nan"), float("inf")
 REFUSED = {
     "no steps": ({"steps": 0}, ValueError, "steps: 0 given, a positive integer is accepted"),
-    "negative steps": ({"steps": -3}, ValueError, "steps: -3 given"), "half a step": ({"steps": 2.5}, TypeError, "steps: 2.5 given, a positive integer"),
-    "steps a string": ({"steps": "9"}, TypeError, "steps: '9' given"), "steps true": ({"steps": True}, TypeError, "steps: True given"),
-    "no rate": ({"lr": 0}, ValueError, "lr: 0 given, a positive number is accepted"), "negative rate": ({"lr": -1e-3}, ValueError, "lr: -0.001 given"),
-    "rate nan": ({"lr": NAN}, ValueError, "lr: nan given"), "rate infinite": ({"lr": INF}, ValueError, "lr: inf given"), "rate a string": ({"lr": "1e-3"}, TypeError, "lr: '1e-3' given"),
-    "no batch": ({"batch_size": 0}, ValueError, "batch_size: 0 given, a positive integer"), "batch of halves": ({"batch_size": 1.5}, TypeError, "batch_size: 1.5 given"),
-    "warm-up above 1": ({"warmup": 10}, ValueError, r"warmup: 10 given, a number in \[0.0, 1.0\]"), "negative warm-up": ({"warmup": -0.1}, ValueError, "warmup: -0.1 given"),
-    "warm-up nan": ({"warmup": NAN}, ValueError, "warmup: nan given"), "negative decay": ({"weight_decay": -1}, ValueError, "weight_decay: -1 given"),
-    "decay nan": ({"weight_decay": NAN}, ValueError, "weight_decay: nan given"), "negative norm": ({"max_grad_norm": -1.0}, ValueError, "max_grad_norm: -1.0 given"),
+    "negative steps": ({"steps": -3}, ValueError, "steps: -3 given"),
+    "half a step": ({"steps": 2.5}, TypeError, "steps: 2.5 given, a positive integer"),
+    "steps a string": ({"steps": "9"}, TypeError, "steps: '9' given"),
+    "steps true": ({"steps": True}, TypeError, "steps: True given"),
+    "no rate": ({"lr": 0}, ValueError, "lr: 0 given, a positive number is accepted"),
+    "negative rate": ({"lr": -1e-3}, ValueError, "lr: -0.001 given"),
+    "rate nan": ({"lr": NAN}, ValueError, "lr: nan given"),
+    "rate infinite": ({"lr": INF}, ValueError, "lr: inf given"),
+    "rate a string": ({"lr": "1e-3"}, TypeError, "lr: '1e-3' given"),
+    "no batch": ({"batch_size": 0}, ValueError, "batch_size: 0 given, a positive integer"),
+    "batch of halves": ({"batch_size": 1.5}, TypeError, "batch_size: 1.5 given"),
+    "warm-up above 1": ({"warmup": 10}, ValueError, r"warmup: 10 given, a number in \[0.0, 1.0\]"),
+    "negative warm-up": ({"warmup": -0.1}, ValueError, "warmup: -0.1 given"),
+    "warm-up nan": ({"warmup": NAN}, ValueError, "warmup: nan given"),
+    "negative decay": ({"weight_decay": -1}, ValueError, "weight_decay: -1 given"),
+    "decay nan": ({"weight_decay": NAN}, ValueError, "weight_decay: nan given"),
+    "negative norm": ({"max_grad_norm": -1.0}, ValueError, "max_grad_norm: -1.0 given"),
     "norm nan": ({"max_grad_norm": NAN}, ValueError, "max_grad_norm: nan given"),
-    "loss a number": ({"loss_fn": lambda m, b: 0.5}, ValueError, "loss: 0.5 given by loss_fn, a scalar tensor"),
-    "loss of each example": ({"loss_fn": lambda m, b: m.w * torch.ones(4)}, ValueError, r"loss: \(4,\) given by loss_fn, a scalar tensor"),
+    "loss a number": (
+        {"loss_fn": lambda m, b: 0.5},
+        ValueError,
+        "loss: 0.5 given by loss_fn, a scalar tensor",
+    ),
+    "loss of each example": (
+        {"loss_fn": lambda m, b: m.w * torch.ones(4)},
+        ValueError,
+        r"loss: \(4,\) given by loss_fn, a scalar tensor",
+    ),
     "no loss": ({"loss_fn": lambda m, b: None}, ValueError, "loss: None given by loss_fn"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments, error, message", REFUSED.values(), ids=REFUSED)
@@ -257,7 +344,16 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(value, st
 
     places = []
     with pytest.raises(FloatingPointError, match=f"loss is {value} at step {step}; lr is 0.001"):
-        fit.fit(model, line_rows(), plain, steps=5, lr=1e-3, batch_size=4, loss_fn=loss_fn, after_step=lambda m: places.append(m.w.item()))
+        fit.fit(
+            model,
+            line_rows(),
+            plain,
+            steps=5,
+            lr=1e-3,
+            batch_size=4,
+            loss_fn=loss_fn,
+            after_step=lambda m: places.append(m.w.item()),
+        )
     assert len(places) == step and math.isfinite(model.w.item())
 
 
@@ -269,7 +365,9 @@ def test_tokenize_gives_ids_mask_and_label_of_each_row():
     rows = fit.tokenize(tokenizer, notes(1))
     assert [tokenizer.decode(r["input_ids"], skip_special_tokens=True) for r in rows] == notes(1)["text"][:]
     assert [r["labels"] for r in rows] == [0] * 4 + [1] * 4
-    assert all(len(r["attention_mask"]) == len(r["input_ids"]) and set(r["attention_mask"]) == {1} for r in rows)
+    assert all(
+        len(r["attention_mask"]) == len(r["input_ids"]) and set(r["attention_mask"]) == {1} for r in rows
+    )
 
 
 def test_tokenize_cuts_at_max_length_special_tokens_included():
@@ -282,22 +380,44 @@ def test_tokenize_cuts_at_max_length_special_tokens_included():
 
 def test_tokenize_joins_pairs_with_their_types():
     tokenizer = tiny_tokenizer()
-    pairs = datasets.Dataset.from_dict({"text": ["a room", "soup"], "text_b": ["bed", "the bed was"], "label": [0.5, 1.0]})
+    pairs = datasets.Dataset.from_dict(
+        {"text": ["a room", "soup"], "text_b": ["bed", "the bed was"], "label": [0.5, 1.0]}
+    )
     rows = fit.tokenize(tokenizer, pairs)
-    assert [tokenizer.decode(r["input_ids"]) for r in rows] == ["[CLS] a room [SEP] bed [SEP]", "[CLS] soup [SEP] the bed was [SEP]"]
+    assert [tokenizer.decode(r["input_ids"]) for r in rows] == [
+        "[CLS] a room [SEP] bed [SEP]",
+        "[CLS] soup [SEP] the bed was [SEP]",
+    ]
     assert rows[0]["token_type_ids"] == [0, 0, 0, 0, 1, 1] and [r["labels"] for r in rows] == [0.5, 1.0]
 
 
 TOKENIZE_REFUSED = {
-    "no rows": (datasets.Dataset.from_dict({"text": [], "label": []}), {}, ValueError, "dataset: no rows given, at least one is accepted"),
-    "no text": (datasets.Dataset.from_dict({"x": ["a"], "label": [1]}), {}, ValueError, r"dataset: columns \['x', 'label'\] given, text, label"),
-    "no label": (datasets.Dataset.from_dict({"text": ["a"]}), {}, ValueError, r"dataset: columns \['text'\] given"),
+    "no rows": (
+        datasets.Dataset.from_dict({"text": [], "label": []}),
+        {},
+        ValueError,
+        "dataset: no rows given, at least one is accepted",
+    ),
+    "no text": (
+        datasets.Dataset.from_dict({"x": ["a"], "label": [1]}),
+        {},
+        ValueError,
+        r"dataset: columns \['x', 'label'\] given, text, label",
+    ),
+    "no label": (
+        datasets.Dataset.from_dict({"text": ["a"]}),
+        {},
+        ValueError,
+        r"dataset: columns \['text'\] given",
+    ),
     "no room": (notes(1), {"max_length": 2}, ValueError, "max_length: 2 given, an integer of at least 3"),
     "length of halves": (notes(1), {"max_length": 7.5}, TypeError, "max_length: 7.5 given"),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("dataset, arguments, error, message", TOKENIZE_REFUSED.values(), ids=TOKENIZE_REFUSED)
+@pytest.mark.parametrize(
+    "dataset, arguments, error, message", TOKENIZE_REFUSED.values(), ids=TOKENIZE_REFUSED
+)
 def test_tokenize_refuses(dataset, arguments, error, message):
     with pytest.raises(error, match=message):
         fit.tokenize(tiny_tokenizer(), dataset, **arguments)
@@ -313,14 +433,29 @@ def test_padding_stands_on_the_tokenizers_side(side):
     for row, ids, mask in zip(rows, batch["input_ids"].tolist(), batch["attention_mask"].tolist()):
         padding = [0] * (T - len(row["input_ids"]))
         assert ids == (row["input_ids"] + padding if side == "right" else padding + row["input_ids"])
-        assert mask == ([1] * len(row["input_ids"]) + padding if side == "right" else padding + [1] * len(row["input_ids"]))
+        assert mask == (
+            [1] * len(row["input_ids"]) + padding
+            if side == "right"
+            else padding + [1] * len(row["input_ids"])
+        )
     assert "labels" in rows[0], "collate changes no row"
 
 
-@pytest.mark.parametrize("labels, dtype, shape", [([1, 0], torch.int64, (2,)), ([0.5, 4.0], torch.float32, (2,)), ([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]], torch.float32, (2, 3))])
+@pytest.mark.parametrize(
+    "labels, dtype, shape",
+    [
+        ([1, 0], torch.int64, (2,)),
+        ([0.5, 4.0], torch.float32, (2,)),
+        ([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]], torch.float32, (2, 3)),
+    ],
+)
 def test_collate_stacks_every_kind_of_label(labels, dtype, shape):
     batch = COLLATE([{"input_ids": [2, 3], "attention_mask": [1, 1], "labels": y} for y in labels])
-    assert batch["labels"].dtype == dtype and batch["labels"].shape == shape and batch["labels"].tolist() == labels
+    assert (
+        batch["labels"].dtype == dtype
+        and batch["labels"].shape == shape
+        and batch["labels"].tolist() == labels
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -330,7 +465,12 @@ def test_predictions_stand_in_the_order_of_the_rows_and_ignore_their_neighbours(
         row["labels"] = i
     model.train()
     logits, labels = fit.predict(model, rows, COLLATE, batch_size)
-    assert logits.shape == (8, 8) and logits.dtype == np.float32 and labels.tolist() == list(range(8)) and not model.training
+    assert (
+        logits.shape == (8, 8)
+        and logits.dtype == np.float32
+        and labels.tolist() == list(range(8))
+        and not model.training
+    )
     for row, found in zip(rows, logits):
         with torch.no_grad():
             alone = model(torch.tensor([row["input_ids"]]), torch.tensor([row["attention_mask"]])).logits[0]
@@ -340,7 +480,10 @@ def test_predictions_stand_in_the_order_of_the_rows_and_ignore_their_neighbours(
 
 def test_predictions_of_several_labels_and_of_numbers():
     for labels, num_labels in [([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]], 2), ([0.5, 2.0, 5.0], 1)]:
-        rows = [{"input_ids": [2, 7 + i, 3], "attention_mask": [1, 1, 1], "labels": y} for i, y in enumerate(labels)]
+        rows = [
+            {"input_ids": [2, 7 + i, 3], "attention_mask": [1, 1, 1], "labels": y}
+            for i, y in enumerate(labels)
+        ]
         logits, found = fit.predict(classifier(num_labels=num_labels), rows, COLLATE, 2)
         assert logits.shape == (3, num_labels) and found.tolist() == labels
 
@@ -354,7 +497,11 @@ def test_predict_refuses_an_empty_batch(rows):
 def test_hidden_states_are_those_of_each_text_alone(batch_size):
     model, tokenizer = classifier().encoder.eval(), tiny_tokenizer()
     texts = notes(1)["text"][:]
-    found = [(h, m) for hidden, mask in fit.hidden_states(model, tokenizer, texts, batch_size) for h, m in zip(hidden, mask)]
+    found = [
+        (h, m)
+        for hidden, mask in fit.hidden_states(model, tokenizer, texts, batch_size)
+        for h, m in zip(hidden, mask)
+    ]
     assert len(found) == len(texts)
     for text, (hidden, mask) in zip(texts, found):
         with torch.no_grad():
@@ -364,9 +511,11 @@ def test_hidden_states_are_those_of_each_text_alone(batch_size):
 
 
 HIDDEN_REFUSED = {
-    "one string": ("a room", {}, TypeError, "texts: one string given, a list of strings"), "none": ([], {}, ValueError, "texts: 0 given, a list of at least one"),
-    "no batch": (["a"], {"batch_size": 0}, ValueError, "batch_size: 0 given"), "negative batch": (["a"], {"batch_size": -2}, ValueError, "batch_size: -2 given"),
-}  # fmt: skip
+    "one string": ("a room", {}, TypeError, "texts: one string given, a list of strings"),
+    "none": ([], {}, ValueError, "texts: 0 given, a list of at least one"),
+    "no batch": (["a"], {"batch_size": 0}, ValueError, "batch_size: 0 given"),
+    "negative batch": (["a"], {"batch_size": -2}, ValueError, "batch_size: -2 given"),
+}
 
 
 @pytest.mark.parametrize("texts, arguments, error, message", HIDDEN_REFUSED.values(), ids=HIDDEN_REFUSED)

@@ -38,7 +38,10 @@ def put(checkpoint, folder, seed):
     """A copy of the checkpoint with other weights."""
     shutil.copytree(checkpoint, folder)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {k: torch.randn(v.shape, generator=generator) for k, v in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        k: torch.randn(v.shape, generator=generator)
+        for k, v in load_file(folder / "model.safetensors").items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return tensors
 
@@ -46,9 +49,19 @@ def put(checkpoint, folder, seed):
 def test_a_local_checkpoint_is_loaded_whole(folder, capsys):
     model, tokenizer = models.load_encoder("tiny")
     saved = load_file(folder / "tiny" / "model.safetensors")
-    assert {k: v.tolist() for k, v in model.state_dict().items() if k in saved} == {k: v.tolist() for k, v in saved.items()}
-    assert not model.training and {p.dtype for p in model.parameters()} == {torch.float32} and {p.device.type for p in model.parameters()} == {"cpu"}
-    assert tokenizer("a warm room")["input_ids"] == [2, *tokenizer.convert_tokens_to_ids(["a", "warm", "room"]), 3]
+    assert {k: v.tolist() for k, v in model.state_dict().items() if k in saved} == {
+        k: v.tolist() for k, v in saved.items()
+    }
+    assert (
+        not model.training
+        and {p.dtype for p in model.parameters()} == {torch.float32}
+        and {p.device.type for p in model.parameters()} == {"cpu"}
+    )
+    assert tokenizer("a warm room")["input_ids"] == [
+        2,
+        *tokenizer.convert_tokens_to_ids(["a", "warm", "room"]),
+        3,
+    ]
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert capsys.readouterr().out == f"tiny: {millions:.1f} M parameters, pretrained, local folder\n"
 
@@ -60,7 +73,10 @@ def test_half_precision_weights_are_read_in_float32(folder):
     for pretrained in (True, False):
         model, _ = models.load_encoder("tiny", pretrained=pretrained)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert torch.equal(models.load_encoder("tiny")[0].embeddings.word_embeddings.weight, saved["embeddings.word_embeddings.weight"].float())
+    assert torch.equal(
+        models.load_encoder("tiny")[0].embeddings.word_embeddings.weight,
+        saved["embeddings.word_embeddings.weight"].float(),
+    )
 
 
 def test_random_weights_are_the_same_network_and_follow_the_seed(folder, capsys):
@@ -71,7 +87,9 @@ def test_random_weights_are_the_same_network_and_follow_the_seed(folder, capsys)
         drawn.append(models.load_encoder("tiny", pretrained=False)[0])
     assert [p.shape for p in drawn[0].parameters()] == [p.shape for p in pretrained.parameters()]
     assert torch.equal(weights(drawn[0]), weights(drawn[1]))
-    assert not torch.equal(weights(drawn[0]), weights(drawn[2])) and not torch.equal(weights(drawn[0]), weights(pretrained))
+    assert not torch.equal(weights(drawn[0]), weights(drawn[2])) and not torch.equal(
+        weights(drawn[0]), weights(pretrained)
+    )
     assert not drawn[0].training
     assert "random weights, local folder" in capsys.readouterr().out
 
@@ -112,16 +130,22 @@ def test_the_default_follows_the_profile(folder, assets, checkpoint, monkeypatch
 
 @pytest.fixture
 def kinds(tmp_path, checkpoint, monkeypatch):
-    """A folder with a tiny XLNet and a tiny GPT-2 under the hub's names, read with the tiny BERT's tokenizer."""
+    """A folder with a tiny XLNet and a tiny GPT-2 under the hub's names, read with the tiny BERT's
+    tokenizer.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel, XLNetConfig, XLNetLMHeadModel
 
     folder = tmp_path / "kinds"
     networks = {
-        "xlnet-base-cased": XLNetLMHeadModel(XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=2, d_inner=8)),
+        "xlnet-base-cased": XLNetLMHeadModel(
+            XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=2, d_inner=8)
+        ),
         "gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2, n_positions=16)),
     }
     for name, network in networks.items():
-        shutil.copytree(checkpoint, folder / name, ignore=shutil.ignore_patterns("config.json", "model.safetensors"))
+        shutil.copytree(
+            checkpoint, folder / name, ignore=shutil.ignore_patterns("config.json", "model.safetensors")
+        )
         network.save_pretrained(folder / name)
     shutil.copytree(checkpoint, folder / "bert")
     monkeypatch.setenv("TRICKS_MODELS", str(folder))
@@ -137,39 +161,70 @@ def test_each_loader_gives_its_kind(kinds, pretrained, monkeypatch, capsys):
     ids = torch.tensor([[5, 6, 7]])
     xlnet, _ = models.load_xlnet(pretrained=pretrained)
     gpt2, _ = models.load_gpt2(pretrained=pretrained)
-    assert type(xlnet) is XLNetModel and type(gpt2) is GPT2LMHeadModel and not xlnet.training and not gpt2.training
+    assert (
+        type(xlnet) is XLNetModel
+        and type(gpt2) is GPT2LMHeadModel
+        and not xlnet.training
+        and not gpt2.training
+    )
     saved = kinds["xlnet-base-cased"].transformer.eval(), kinds["gpt2"].eval()
-    assert torch.equal(xlnet(ids)[0], saved[0](ids)[0]) == torch.equal(gpt2(ids).logits, saved[1](ids).logits) == pretrained
+    assert (
+        torch.equal(xlnet(ids)[0], saved[0](ids)[0])
+        == torch.equal(gpt2(ids).logits, saved[1](ids).logits)
+        == pretrained
+    )
     assert torch.equal(gpt2.lm_head.weight, gpt2.transformer.wte.weight)
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["xlnet-base-cased", "gpt2"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "xlnet-base-cased",
+        "gpt2",
+    ]
 
 
 @pytest.mark.parametrize("function, accepted", [(models.load_xlnet, "xlnet"), (models.load_gpt2, "gpt2")])
 def test_a_checkpoint_of_another_kind_is_refused(kinds, function, accepted):
-    with pytest.raises(ValueError, match=f"^name: the checkpoint .*bert cannot be read: a bert given, {accepted} is accepted$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^name: the checkpoint .*bert cannot be read: a bert given, {accepted} is accepted$",
+    ):
         function("bert")
 
 
 def test_the_names_of_the_hub_are_full_addresses():
     assert all(address.count("/") == 1 for address in models.HUB.values())
-    assert {"google-bert/bert-base-uncased", "xlnet/xlnet-base-cased", "openai-community/gpt2", "uer/gpt2-chinese-cluecorpussmall"} <= {*models.HUB.values()}
+    assert {
+        "google-bert/bert-base-uncased",
+        "xlnet/xlnet-base-cased",
+        "openai-community/gpt2",
+        "uer/gpt2-chinese-cluecorpussmall",
+    } <= {*models.HUB.values()}
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "nobody/nothing"])
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_a_hub_out_of_reach_says_what_to_do(name, pretrained, capsys):
-    with pytest.raises(ConnectionError, match=rf"^name: '{name}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS$"):
+    with pytest.raises(
+        ConnectionError,
+        match=rf"^name: '{name}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS$",
+    ):
         models.load_encoder(name, pretrained)
     assert capsys.readouterr().out == ""
 
 
 BAD_NAMES = {
-    "unknown": ("nope", ValueError, "name: 'nope' given; accepted are .*tiny.*bert-base-uncased.*or an address owner/name"),
-    "empty": ("", ValueError, "name: '' given"), "dot": (".", ValueError, "name: '.' given"), "parent": ("..", ValueError, "name: '..' given"),
-    "no model": ("owner/", ValueError, "name: 'owner/' given"), "no owner": ("/name", ValueError, "name: '/name' given"),
-    "too many parts": ("a/b/c", ValueError, "name: 'a/b/c' given"), "a number": (5, TypeError, "name: 5 given, a string is accepted"),
+    "unknown": (
+        "nope",
+        ValueError,
+        "name: 'nope' given; accepted are .*tiny.*bert-base-uncased.*or an address owner/name",
+    ),
+    "empty": ("", ValueError, "name: '' given"),
+    "dot": (".", ValueError, "name: '.' given"),
+    "parent": ("..", ValueError, "name: '..' given"),
+    "no model": ("owner/", ValueError, "name: 'owner/' given"),
+    "no owner": ("/name", ValueError, "name: '/name' given"),
+    "too many parts": ("a/b/c", ValueError, "name: 'a/b/c' given"),
+    "a number": (5, TypeError, "name: 5 given, a string is accepted"),
     "a path": (Path("tiny"), TypeError, "a string is accepted"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name, error, message", BAD_NAMES.values(), ids=BAD_NAMES)
@@ -199,7 +254,9 @@ class Touch:
 def test_pickled_checkpoints_are_refused_unread(folder, tmp_path, name):
     (folder / "tiny" / "model.safetensors").unlink()
     torch.save(Touch(tmp_path / "touched"), folder / "tiny" / name)
-    with pytest.raises(ValueError, match="^name: .*tiny holds no model.safetensors, the only format that is read$"):
+    with pytest.raises(
+        ValueError, match="^name: .*tiny holds no model.safetensors, the only format that is read$"
+    ):
         models.load_encoder("tiny")
     assert not (tmp_path / "touched").exists()
 
@@ -221,7 +278,9 @@ def test_code_that_comes_with_a_checkpoint_is_not_run(folder, tmp_path):
     config = json.loads((folder / "tiny" / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
     (folder / "tiny" / "config.json").write_text(json.dumps(config))
-    (folder / "tiny" / "own.py").write_text(f"open({str(tmp_path / 'touched')!r}, 'w')\nclass OwnConfig: pass\nclass OwnModel: pass\n")
+    (folder / "tiny" / "own.py").write_text(
+        f"open({str(tmp_path / 'touched')!r}, 'w')\nclass OwnConfig: pass\nclass OwnModel: pass\n"
+    )
     with pytest.raises(ValueError, match="^name: the checkpoint .*tiny cannot be read: "):
         models.load_encoder("tiny")
     assert not (tmp_path / "touched").exists()
@@ -235,17 +294,31 @@ def rewrite(file, change):
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 CORRUPT = {  # file -> what happens to it
-    "empty weights": (WEIGHTS, lambda f: f.write_bytes(b"")), "half the weights": (WEIGHTS, lambda f: f.write_bytes(f.read_bytes()[: f.stat().st_size // 2])),
-    "one byte less": (WEIGHTS, lambda f: f.write_bytes(f.read_bytes()[:-1])), "weights of noise": (WEIGHTS, lambda f: f.write_bytes(bytes(range(256)) * 40)),
-    "damaged header": (WEIGHTS, lambda f: f.write_bytes(f.read_bytes()[:8] + b"x" * 40 + f.read_bytes()[48:])),
-    "a tensor missing": (WEIGHTS, lambda f: rewrite(f, lambda t: t.pop("encoder.layer.1.output.dense.weight"))),
+    "empty weights": (WEIGHTS, lambda f: f.write_bytes(b"")),
+    "half the weights": (WEIGHTS, lambda f: f.write_bytes(f.read_bytes()[: f.stat().st_size // 2])),
+    "one byte less": (WEIGHTS, lambda f: f.write_bytes(f.read_bytes()[:-1])),
+    "weights of noise": (WEIGHTS, lambda f: f.write_bytes(bytes(range(256)) * 40)),
+    "damaged header": (
+        WEIGHTS,
+        lambda f: f.write_bytes(f.read_bytes()[:8] + b"x" * 40 + f.read_bytes()[48:]),
+    ),
+    "a tensor missing": (
+        WEIGHTS,
+        lambda f: rewrite(f, lambda t: t.pop("encoder.layer.1.output.dense.weight")),
+    ),
     "no tensor at all": (WEIGHTS, lambda f: save_file({"x": torch.zeros(1)}, f, metadata={"format": "pt"})),
-    "a tensor of another shape": (WEIGHTS, lambda f: rewrite(f, lambda t: t.update({"embeddings.word_embeddings.weight": torch.zeros(3, 3)}))),
-    "no config": (CONFIG, lambda f: f.unlink()), "config no JSON": (CONFIG, lambda f: f.write_text("{")), "config empty": (CONFIG, lambda f: f.write_text("{}")),
+    "a tensor of another shape": (
+        WEIGHTS,
+        lambda f: rewrite(f, lambda t: t.update({"embeddings.word_embeddings.weight": torch.zeros(3, 3)})),
+    ),
+    "no config": (CONFIG, lambda f: f.unlink()),
+    "config no JSON": (CONFIG, lambda f: f.write_text("{")),
+    "config empty": (CONFIG, lambda f: f.write_text("{}")),
     "unknown model type": (CONFIG, lambda f: f.write_text('{"model_type": "nope"}')),
     "another size": (CONFIG, lambda f: f.write_text(json.dumps(tiny_config(hidden_size=32).to_dict()))),
-    "tokenizer no JSON": (TOKENIZER, lambda f: f.write_text("{")), "tokenizer empty": (TOKENIZER, lambda f: f.write_text("")),
-}  # fmt: skip
+    "tokenizer no JSON": (TOKENIZER, lambda f: f.write_text("{")),
+    "tokenizer empty": (TOKENIZER, lambda f: f.write_text("")),
+}
 
 
 @pytest.mark.parametrize("file, damage", CORRUPT.values(), ids=CORRUPT)
@@ -255,15 +328,30 @@ def test_a_corrupt_checkpoint_is_refused_with_its_name(folder, file, damage, cap
     with pytest.raises(ValueError) as caught:
         models.load_encoder("tiny")
     message = str(caught.value)
-    assert message.startswith(f"name: the checkpoint {folder / 'tiny'} cannot be read: ") and "\n" not in message and len(message) > len(str(folder)) + 50
+    assert (
+        message.startswith(f"name: the checkpoint {folder / 'tiny'} cannot be read: ")
+        and "\n" not in message
+        and len(message) > len(str(folder)) + 50
+    )
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage, count", [("a tensor missing", 1), ("a tensor of another shape", 1), ("another size", 37), ("no tensor at all", 37)])
+@pytest.mark.parametrize(
+    "damage, count",
+    [
+        ("a tensor missing", 1),
+        ("a tensor of another shape", 1),
+        ("another size", 37),
+        ("no tensor at all", 37),
+    ],
+)
 def test_weights_that_would_stay_random_are_counted_and_named(folder, damage, count):
     file, change = CORRUPT[damage]
     change(folder / "tiny" / file)
-    with pytest.raises(ValueError, match=rf"{count} tensors are missing or of another shape, (embeddings|encoder)[\w.]+ among them$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{count} tensors are missing or of another shape, (embeddings|encoder)[\w.]+ among them$",
+    ):
         models.load_encoder("tiny")
 
 
@@ -275,12 +363,26 @@ def test_a_missing_pooler_is_no_defect(folder):
 
 def test_describe_names_source_and_sha256(folder, assets, checkpoint):
     put(checkpoint, assets / "own", seed=1)
-    digest = {f: hashlib.sha256((f / WEIGHTS).read_bytes()).hexdigest() for f in (folder / "tiny", assets / "own")}
-    assert models.describe("tiny") == {"name": "tiny", "source": "local folder", "sha256": digest[folder / "tiny"]}
+    digest = {
+        f: hashlib.sha256((f / WEIGHTS).read_bytes()).hexdigest() for f in (folder / "tiny", assets / "own")
+    }
+    assert models.describe("tiny") == {
+        "name": "tiny",
+        "source": "local folder",
+        "sha256": digest[folder / "tiny"],
+    }
     assert models.describe("own") == {"name": "own", "source": "embedded", "sha256": digest[assets / "own"]}
     assert models.describe("gpt2") == {"name": "gpt2", "source": "hub", "sha256": None}
 
 
-@pytest.mark.parametrize("error, line", [(ValueError("one\ntwo"), "one"), (ValueError("\n one "), "one"), (KeyError(), "KeyError"), (OSError(2, "no file"), "[Errno 2] no file")])
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n one "), "one"),
+        (KeyError(), "KeyError"),
+        (OSError(2, "no file"), "[Errno 2] no file"),
+    ],
+)
 def test_first_line_of_an_error(error, line):
     assert models.first_line(error) == line

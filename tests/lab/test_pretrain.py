@@ -1,4 +1,6 @@
-"""Pretraining in miniature: the corruption follows BERT's, a run that is interrupted ends as one that is not."""
+"""Pretraining in miniature: the corruption follows BERT's, a run that is interrupted ends as one that is
+not.
+"""
 
 import json
 import shutil
@@ -15,7 +17,17 @@ from tricks_lib.lab import pretrain
 from tricks_lib.lab.objectives import OBJECTIVES, Bert, XLNet
 
 TINY = pretrain.Recipe(
-    vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_positions=128, tokens=16, long_tokens=32, long_every=3, batch_tokens=128, steps=6, warmup=2
+    vocab_size=300,
+    hidden_size=32,
+    num_layers=2,
+    num_heads=2,
+    max_positions=128,
+    tokens=16,
+    long_tokens=32,
+    long_every=3,
+    batch_tokens=128,
+    steps=6,
+    warmup=2,
 )
 CPU = torch.device("cpu")
 NAMES = list(OBJECTIVES)
@@ -25,12 +37,18 @@ MUON = 0.02 if hasattr(torch.optim, "Muon") else None  # from torch 2.9 on; Adam
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    words = "the cat sat on a mat and saw one more dog run after its own long red tail".split()
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "more", "dog", "run", "after", "its", "own", "long", "red", "tail"]
     generator = torch.Generator().manual_seed(0)
-    texts = [" ".join(words[i] for i in torch.randint(len(words), (30,), generator=generator)) + f" {n}" for n in range(400)]
+    texts = [
+        " ".join(words[i] for i in torch.randint(len(words), (30,), generator=generator)) + f" {n}"
+        for n in range(400)
+    ]
     (folder / "corpus_en").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), folder / "corpus_en" / "train.parquet")
-    lines = ["".join("天下雨了山水人来去大小" [i] for i in torch.randint(11, (12,), generator=generator)) for _ in range(40_000)]
+    lines = [
+        "".join("天下雨了山水人来去大小"[i] for i in torch.randint(11, (12,), generator=generator))
+        for _ in range(40_000)
+    ]
     (folder / "zh_modern_prose").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"text": lines}), folder / "zh_modern_prose" / "train.parquet")
     return folder
@@ -55,7 +73,9 @@ class Ids:
 
 def test_corruption_is_berts():
     body = torch.randint(5, 1000, (400, 50), generator=torch.Generator().manual_seed(1))
-    corrupted, positions, labels = Bert.batch(body, Ids(), replace(TINY, share=0.2), torch.Generator().manual_seed(2))
+    corrupted, positions, labels = Bert.batch(
+        body, Ids(), replace(TINY, share=0.2), torch.Generator().manual_seed(2)
+    )
     assert corrupted.shape == (400, 52) and (corrupted[:, 0] == 2).all() and (corrupted[:, -1] == 3).all()
     assert positions.shape == (400, 10) and (positions >= 1).all() and (positions <= 50).all()
     assert all(len(set(row.tolist())) == 10 for row in positions)
@@ -69,7 +89,9 @@ def test_corruption_is_berts():
 
 def test_bert_loss_is_transformers_loss_with_ignored_others():
     model = Bert.build(TINY, Ids()).eval()
-    ids, positions, labels = Bert.batch(torch.randint(5, 1000, (4, 14)), Ids(), TINY, torch.Generator().manual_seed(0))
+    ids, positions, labels = Bert.batch(
+        torch.randint(5, 1000, (4, 14)), Ids(), TINY, torch.Generator().manual_seed(0)
+    )
     everywhere = torch.full_like(ids, -100).scatter(1, positions, labels)
     torch.testing.assert_close(Bert.loss(model, ids, positions, labels), model(ids, labels=everywhere).loss)
 
@@ -87,7 +109,9 @@ def test_shipped_encoder_computes_what_was_trained_from_smaller_embeddings():
 
 def test_permutation_mask_is_that_of_transformers_collator():
     """For each order of prediction: row i sees column j if j is not predicted, or is predicted before i."""
-    _, rows, perm_mask, target_mapping, labels = XLNet.batch(torch.randint(5, 300, (5, 14)), Ids(), TINY, torch.Generator().manual_seed(0))
+    _, rows, perm_mask, target_mapping, labels = XLNet.batch(
+        torch.randint(5, 300, (5, 14)), Ids(), TINY, torch.Generator().manual_seed(0)
+    )
     targets = target_mapping.argmax(-1)
     assert torch.equal(labels, rows.gather(1, targets)) and (targets < 14).all()
     for b in range(5):
@@ -110,7 +134,9 @@ def xlnet(finished):
 
 def test_xlnet_loss_is_transformers_loss(xlnet):
     model, tokenizer = xlnet
-    memory, ids, perm_mask, target_mapping, labels = XLNet.batch(torch.randint(9, len(tokenizer), (4, 14)), tokenizer, TINY, torch.Generator().manual_seed(0))
+    memory, ids, perm_mask, target_mapping, labels = XLNet.batch(
+        torch.randint(9, len(tokenizer), (4, 14)), tokenizer, TINY, torch.Generator().manual_seed(0)
+    )
     assert memory.shape == (4, 0)
     expected = model(ids, perm_mask=perm_mask, target_mapping=target_mapping, labels=labels).loss
     torch.testing.assert_close(XLNet.loss(model, memory, ids, perm_mask, target_mapping, labels), expected)
@@ -118,11 +144,15 @@ def test_xlnet_loss_is_transformers_loss(xlnet):
 
 def test_xlnet_cannot_see_what_it_predicts_and_uses_its_memory(xlnet):
     model, tokenizer = xlnet
-    memory, ids, perm_mask, target_mapping, labels = XLNet.batch(torch.randint(9, len(tokenizer), (2, 200)), tokenizer, TINY, torch.Generator().manual_seed(0))
+    memory, ids, perm_mask, target_mapping, labels = XLNet.batch(
+        torch.randint(9, len(tokenizer), (2, 200)), tokenizer, TINY, torch.Generator().manual_seed(0)
+    )
     assert memory.shape == (2, 74) and ids.shape == (2, 128)
     loss = XLNet.loss(model, memory, ids, perm_mask, target_mapping, labels)
     last = target_mapping.argmax(-1)[:, -1:]  # predicted after all others: no one may see it
-    torch.testing.assert_close(XLNet.loss(model, memory, ids.scatter(1, last, 9), perm_mask, target_mapping, labels), loss)
+    torch.testing.assert_close(
+        XLNet.loss(model, memory, ids.scatter(1, last, 9), perm_mask, target_mapping, labels), loss
+    )
     assert (XLNet.loss(model, memory.flip(1), ids, perm_mask, target_mapping, labels) - loss).abs() > 1e-5
 
 
@@ -142,17 +172,25 @@ def test_rate_rises_and_falls_linearly():
 
 def test_every_third_batch_is_long_and_a_batch_depends_on_its_step_alone(finished):
     for name in NAMES:
-        tokenizer, stream = AutoTokenizer.from_pretrained(finished / name), torch.load(finished / name / "stream.pt")["train"]
+        tokenizer, stream = (
+            AutoTokenizer.from_pretrained(finished / name),
+            torch.load(finished / name / "stream.pt")["train"],
+        )
         lengths = []
         for step in range(6):
-            batch, again = (pretrain.batch_of(stream, tokenizer, OBJECTIVES[name], TINY, step) for _ in range(2))
+            batch, again = (
+                pretrain.batch_of(stream, tokenizer, OBJECTIVES[name], TINY, step) for _ in range(2)
+            )
             assert all(torch.equal(x, y) for x, y in zip(batch, again))
             lengths.append(batch[1 if name == "xlnet" else 0].shape[1])
         assert lengths == [16, 16, 32] * 2
 
 
 def test_chinese_rows_begin_a_line(finished):
-    tokenizer, stream = AutoTokenizer.from_pretrained(finished / "gpt2_zh"), torch.load(finished / "gpt2_zh" / "stream.pt")["train"]
+    tokenizer, stream = (
+        AutoTokenizer.from_pretrained(finished / "gpt2_zh"),
+        torch.load(finished / "gpt2_zh" / "stream.pt")["train"],
+    )
     (rows,) = pretrain.batch_of(stream, tokenizer, OBJECTIVES["gpt2_zh"], TINY, 0)
     assert (rows[:, 0] == tokenizer.cls_token_id).all()
     lines = {tuple(stream["ids"][s : s + 12].tolist()) for s in stream["starts"].tolist()}
@@ -162,17 +200,36 @@ def test_chinese_rows_begin_a_line(finished):
 @pytest.mark.parametrize("name", NAMES)
 def test_result_loads_with_plain_transformers_and_has_a_card(name, finished):
     folder = finished / name / f"mini_{name}"
-    model, tokenizer = AutoModel.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
-    assert sum(p.numel() for p in model.parameters()) == (card := json.loads((folder / "card.json").read_text("utf-8")))["parameters"]
-    assert card["steps"] == 6 and card["tokens_seen"] == 6 * 128 and card["held_out_loss"] > 0 and card["held_out_loss_long"] > 0
+    model, tokenizer = (
+        AutoModel.from_pretrained(folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    assert (
+        sum(p.numel() for p in model.parameters())
+        == (card := json.loads((folder / "card.json").read_text("utf-8")))["parameters"]
+    )
+    assert (
+        card["steps"] == 6
+        and card["tokens_seen"] == 6 * 128
+        and card["held_out_loss"] > 0
+        and card["held_out_loss_long"] > 0
+    )
     assert f"# mini_{name}" in (folder / "README.md").read_text("utf-8")
     ids = tokenizer("the cat sat" if name != "gpt2_zh" else "天下", return_tensors="pt")
-    assert model(**ids)[0].isfinite().all() and (tokenizer.model_max_length > 1e20 if name == "xlnet" else tokenizer.model_max_length == 128)
+    assert model(**ids)[0].isfinite().all() and (
+        tokenizer.model_max_length > 1e20 if name == "xlnet" else tokenizer.model_max_length == 128
+    )
     if name == "gpt2_zh":
         chinese = BertTokenizer.from_pretrained(folder)
-        assert chinese("天下")["input_ids"] == [chinese.cls_token_id, *chinese.convert_tokens_to_ids(["天", "下"]), chinese.sep_token_id]
+        assert chinese("天下")["input_ids"] == [
+            chinese.cls_token_id,
+            *chinese.convert_tokens_to_ids(["天", "下"]),
+            chinese.sep_token_id,
+        ]
     if "gpt2" in name:
-        assert len(card["samples"]) == 10 and 0 < card["trigram"]["perplexity"] and card["trigram"]["tokens"] > 0
+        assert (
+            len(card["samples"]) == 10 and card["trigram"]["perplexity"] > 0 and card["trigram"]["tokens"] > 0
+        )
 
 
 def test_trigram_is_a_distribution_and_equals_counting_by_hand():
@@ -208,7 +265,9 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(name, data, finished, tmp_
         pretrain.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
     monkeypatch.setattr(objective, "loss", real)
     pretrain.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
-    weights = [(folder / f"mini_{name}" / "model.safetensors").read_bytes() for folder in (finished / name, tmp_path)]
+    weights = [
+        (folder / f"mini_{name}" / "model.safetensors").read_bytes() for folder in (finished / name, tmp_path)
+    ]
     assert weights[0] == weights[1]
 
 

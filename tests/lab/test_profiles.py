@@ -19,7 +19,9 @@ from tricks_lib.lab import profiles
 
 @pytest.fixture
 def hub(monkeypatch):
-    """``hub(outcome)``: what a request to the hub gives, an answer or an error; returns the list of requests."""
+    """``hub(outcome)``: what a request to the hub gives, an answer or an error; returns the list of
+    requests.
+    """
     requests = []
 
     def answers(outcome):
@@ -85,10 +87,15 @@ def test_mini_asks_nobody(monkeypatch, hub):
 
 
 NO_ANSWER = {
-    "no network": urllib.error.URLError("no route"), "no name": OSError("no address"), "too late": TimeoutError(),
-    "an error": urllib.error.HTTPError("x", 503, "busy", {}, io.BytesIO()), "no HTTP": http.client.BadStatusLine("x"),
-    "hung up": http.client.RemoteDisconnected(), "no URL": ValueError("unknown url type"), "half an answer": http.client.IncompleteRead(b""),
-}  # fmt: skip
+    "no network": urllib.error.URLError("no route"),
+    "no name": OSError("no address"),
+    "too late": TimeoutError(),
+    "an error": urllib.error.HTTPError("x", 503, "busy", {}, io.BytesIO()),
+    "no HTTP": http.client.BadStatusLine("x"),
+    "hung up": http.client.RemoteDisconnected(),
+    "no URL": ValueError("unknown url type"),
+    "half an answer": http.client.IncompleteRead(b""),
+}
 
 
 @pytest.mark.parametrize("error", NO_ANSWER.values(), ids=NO_ANSWER)
@@ -130,7 +137,10 @@ def test_setup_prints_one_line_seeds_and_takes_one_thread(capsys, threads):
     torch.set_num_threads(2)
     lab.setup(seed=3)
     drawn = torch.rand(4)
-    assert capsys.readouterr().out == f"profile mini on CPU; Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}\n"
+    assert (
+        capsys.readouterr().out
+        == f"profile mini on CPU; Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}\n"
+    )
     assert torch.get_num_threads() == 1
     assert torch.equal(drawn, torch.rand(4, generator=torch.Generator().manual_seed(3)))
     assert transformers.utils.logging.get_verbosity() == transformers.logging.ERROR
@@ -149,4 +159,7 @@ def test_full_keeps_the_threads(monkeypatch, threads):
 
 def test_the_package_itself_imports_neither_the_lab_nor_torch():
     code = "import tricks_lib, sys; print(sorted({'torch', 'transformers', 'tricks_lib.lab'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )

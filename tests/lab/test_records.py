@@ -21,20 +21,37 @@ from .conftest import FORK
 
 SEEDS, TUNING_SEEDS, C = list(range(10)), [101, 102], [0.1, 1.0, 10.0]
 COMMON = {
-    "schema": 1, "trick": "toy", "setting": "a toy", "data": {"name": "d", "sha256": {}, "sizes": {"test": 500}},
-    "model": {"name": "m", "source": "embedded", "sha256": None}, "git_commit": None, "command": "run", "wall_seconds": 3, "date": "2026-01-31",
+    "schema": 1,
+    "trick": "toy",
+    "setting": "a toy",
+    "data": {"name": "d", "sha256": {}, "sizes": {"test": 500}},
+    "model": {"name": "m", "source": "embedded", "sha256": None},
+    "git_commit": None,
+    "command": "run",
+    "wall_seconds": 3,
+    "date": "2026-01-31",
     "environment": {"device": "CPU", "cuda": None, "python": "3.11", "torch": "2.13", "transformers": "5"},
-}  # fmt: skip
+}
 
 
 def seeds_record():
     rng = np.random.default_rng(0)
     arms = {}
     for arm, best in [("plain", 1), ("trick", 2), ("ablation", 0)]:
-        tuning = [{"point": {"C": c}, "accuracy": [0.7 + 0.05 * (i == best) + 0.001 * s for s in range(2)]} for i, c in enumerate(C)]
+        tuning = [
+            {"point": {"C": c}, "accuracy": [0.7 + 0.05 * (i == best) + 0.001 * s for s in range(2)]}
+            for i, c in enumerate(C)
+        ]
         runs = [{"seed": s, "accuracy": int(rng.integers(400, 440)) / 500, "seconds": 1.5} for s in SEEDS]
         arms[arm] = {"settings": {}, "chosen": {"C": C[best]}, "tuning": tuning, "runs": runs}
-    record = {**COMMON, "task": "seeds", "kind": "seeds", "metric": "accuracy", "baseline": "plain", "arms": arms}
+    record = {
+        **COMMON,
+        "task": "seeds",
+        "kind": "seeds",
+        "metric": "accuracy",
+        "baseline": "plain",
+        "arms": arms,
+    }
     record |= {"grid": {"C": C}, "tuning_seeds": TUNING_SEEDS, "seeds": SEEDS}
     return {**record, "statistics": records.summarize(record)}
 
@@ -42,8 +59,19 @@ def seeds_record():
 def examples_record():
     rng = np.random.default_rng(0)
     labels = rng.normal(size=40)
-    arms = {arm: {"settings": {}, "chosen": {}, "predictions": (labels + noise * rng.normal(size=40)).tolist()} for arm, noise in [("plain", 2), ("trick", 0.5)]}
-    record = {**COMMON, "task": "examples", "kind": "examples", "metric": "spearman", "baseline": "plain", "arms": arms, "labels": labels.tolist()}
+    arms = {
+        arm: {"settings": {}, "chosen": {}, "predictions": (labels + noise * rng.normal(size=40)).tolist()}
+        for arm, noise in [("plain", 2), ("trick", 0.5)]
+    }
+    record = {
+        **COMMON,
+        "task": "examples",
+        "kind": "examples",
+        "metric": "spearman",
+        "baseline": "plain",
+        "arms": arms,
+        "labels": labels.tolist(),
+    }
     record |= {"grid": {}, "tuning_seeds": [101], "seeds": [0, 1]}
     return {**record, "statistics": records.summarize(record)}
 
@@ -98,14 +126,21 @@ def test_statistics_are_those_of_other_libraries(fresh):
             assert own["difference"] is None
         else:
             base = [run["accuracy"] for run in record["arms"]["plain"]["runs"]]
-            p = scipy.stats.permutation_test((scores, base), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf).pvalue
+            p = scipy.stats.permutation_test(
+                (scores, base),
+                lambda x, y, axis: np.mean(x - y, axis=axis),
+                permutation_type="samples",
+                n_resamples=np.inf,
+            ).pvalue
             assert own["difference"]["p"] == pytest.approx(p, abs=2e-6)
             assert own["difference"]["mean"] == pytest.approx(np.mean(scores) - np.mean(base), abs=1e-6)
             assert own["difference"]["low"] <= own["difference"]["mean"] <= own["difference"]["high"]
             assert own["difference"]["n"] == 10
     record = fresh["examples"]
     for arm, content in record["arms"].items():
-        assert record["statistics"][arm]["mean"] == pytest.approx(scipy.stats.spearmanr(content["predictions"], record["labels"]).statistic, abs=5e-7)
+        assert record["statistics"][arm]["mean"] == pytest.approx(
+            scipy.stats.spearmanr(content["predictions"], record["labels"]).statistic, abs=5e-7
+        )
         assert record["statistics"][arm]["sd"] is None
     assert record["statistics"]["trick"]["difference"]["n"] == 40
 
@@ -126,10 +161,18 @@ def elsewhere(x):
 
 
 def test_one_changed_raw_number_is_found(tmp_path, fresh, monkeypatch):
-    """Every score in turn, changed by one test example (of 500); a prediction or label, changed to another rank."""
-    monkeypatch.setattr(stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50))
+    """Every score in turn, changed by one test example (of 500); a prediction or label, changed to another
+    rank.
+    """
+    monkeypatch.setattr(
+        stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50)
+    )
     fresh["examples"]["statistics"] = records.summarize(fresh["examples"])
-    cases = [(RECORDS["seeds"], ("arms", arm, "runs", i, "accuracy"), lambda x: x + 1 / 500) for arm in RECORDS["seeds"]["arms"] for i in range(10)]
+    cases = [
+        (RECORDS["seeds"], ("arms", arm, "runs", i, "accuracy"), lambda x: x + 1 / 500)
+        for arm in RECORDS["seeds"]["arms"]
+        for i in range(10)
+    ]
     for arm in RECORDS["examples"]["arms"]:
         cases += [(fresh["examples"], ("arms", arm, "predictions", i), elsewhere) for i in range(40)]
     cases += [(fresh["examples"], ("labels", i), elsewhere) for i in range(40)]
@@ -137,7 +180,10 @@ def test_one_changed_raw_number_is_found(tmp_path, fresh, monkeypatch):
         record = copy.deepcopy(original)
         change(record, at, value)
         put(tmp_path, record)
-        with pytest.raises(ValueError, match=rf"^toy__{record['kind']}\.json: statistics of .* do not follow from the raw numbers$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^toy__{record['kind']}\.json: statistics of .* do not follow from the raw numbers$",
+        ):
             records.load(f"toy/{record['kind']}", tmp_path)
 
 
@@ -169,7 +215,15 @@ DROP = object()
 TRICK = ("arms", "trick")
 REFUSED = {  # kind, place, value there, cause
     **{f"no {field}": ("seeds", (field,), DROP, f"field '{field}' is missing") for field in records.FIELDS},
-    **{f"{field} of another type": ("seeds", (field,), [] if kind is not list else {}, f"field '{field}' is (list|dict)") for field, kind in records.FIELDS.items()},
+    **{
+        f"{field} of another type": (
+            "seeds",
+            (field,),
+            [] if kind is not list else {},
+            f"field '{field}' is (list|dict)",
+        )
+        for field, kind in records.FIELDS.items()
+    },
     "schema true": ("seeds", ("schema",), True, "field 'schema' is bool"),
     "schema of the future": ("seeds", ("schema",), 2, "schema 2 given, 1 is accepted"),
     "wall_seconds true": ("seeds", ("wall_seconds",), True, "field 'wall_seconds' is bool"),
@@ -186,13 +240,48 @@ REFUSED = {  # kind, place, value there, cause
     "arm without runs": ("seeds", (*TRICK, "runs"), DROP, "arm 'trick' has no list 'runs'"),
     "runs are numbers": ("seeds", (*TRICK, "runs"), [0.5] * 10, "arm 'trick' has no list 'runs' of objects"),
     "a run is missing": ("seeds", (*TRICK, "runs", 3), DROP, "arm 'trick' has not one run for each seed"),
-    "a run of another seed": ("seeds", (*TRICK, "runs", 3, "seed"), 77, "arm 'trick' has not one run for each seed"),
-    "two runs in other order": ("seeds", (*TRICK, "runs"), lambda runs: runs[::-1], "arm 'trick' has not one run for each seed"),
-    "score missing": ("seeds", (*TRICK, "runs", 3, "accuracy"), DROP, "arm 'trick' has a accuracy that is not a number"),
-    "score a string": ("seeds", (*TRICK, "runs", 3, "accuracy"), "0.8", "arm 'trick' has a accuracy that is not a number"),
-    "score true": ("seeds", (*TRICK, "runs", 3, "accuracy"), True, "arm 'trick' has a accuracy that is not a number"),
-    "score null": ("seeds", (*TRICK, "runs", 3, "accuracy"), None, "arm 'trick' has a accuracy that is not a number"),
-    "score too large for a float": ("seeds", (*TRICK, "runs", 3, "accuracy"), 10**400, "arm 'trick' has a accuracy that is not a number"),
+    "a run of another seed": (
+        "seeds",
+        (*TRICK, "runs", 3, "seed"),
+        77,
+        "arm 'trick' has not one run for each seed",
+    ),
+    "two runs in other order": (
+        "seeds",
+        (*TRICK, "runs"),
+        lambda runs: runs[::-1],
+        "arm 'trick' has not one run for each seed",
+    ),
+    "score missing": (
+        "seeds",
+        (*TRICK, "runs", 3, "accuracy"),
+        DROP,
+        "arm 'trick' has a accuracy that is not a number",
+    ),
+    "score a string": (
+        "seeds",
+        (*TRICK, "runs", 3, "accuracy"),
+        "0.8",
+        "arm 'trick' has a accuracy that is not a number",
+    ),
+    "score true": (
+        "seeds",
+        (*TRICK, "runs", 3, "accuracy"),
+        True,
+        "arm 'trick' has a accuracy that is not a number",
+    ),
+    "score null": (
+        "seeds",
+        (*TRICK, "runs", 3, "accuracy"),
+        None,
+        "arm 'trick' has a accuracy that is not a number",
+    ),
+    "score too large for a float": (
+        "seeds",
+        (*TRICK, "runs", 3, "accuracy"),
+        10**400,
+        "arm 'trick' has a accuracy that is not a number",
+    ),
     "another metric": ("seeds", ("metric",), "f1", "arm 'plain' has not one f1 for each tuning seed"),
     "a seed twice": ("seeds", ("seeds", 1), 0, "seeds: at least two integers are accepted, each once"),
     "a seed a string": ("seeds", ("seeds", 1), "1", "seeds: at least two integers"),
@@ -200,22 +289,67 @@ REFUSED = {  # kind, place, value there, cause
     "a tuning seed tested": ("seeds", ("tuning_seeds",), [101, 5], r"seeds \[5\] are tuning seeds too"),
     "arm without tuning": ("seeds", (*TRICK, "tuning"), DROP, "arm 'trick' has no list 'tuning'"),
     "arm tuned on less": ("seeds", (*TRICK, "tuning", 2), DROP, "arm 'trick' was not tuned on the grid"),
-    "arm tuned elsewhere": ("seeds", (*TRICK, "tuning", 2, "point"), {"C": 99}, "arm 'trick' was not tuned on the grid"),
-    "arm tuned with fewer seeds": ("seeds", (*TRICK, "tuning", 2, "accuracy", 1), DROP, "arm 'trick' has not one accuracy for each tuning seed"),
-    "arm tuned with a string": ("seeds", (*TRICK, "tuning", 2, "accuracy", 1), "x", "arm 'trick' has a accuracy that is not a number"),
+    "arm tuned elsewhere": (
+        "seeds",
+        (*TRICK, "tuning", 2, "point"),
+        {"C": 99},
+        "arm 'trick' was not tuned on the grid",
+    ),
+    "arm tuned with fewer seeds": (
+        "seeds",
+        (*TRICK, "tuning", 2, "accuracy", 1),
+        DROP,
+        "arm 'trick' has not one accuracy for each tuning seed",
+    ),
+    "arm tuned with a string": (
+        "seeds",
+        (*TRICK, "tuning", 2, "accuracy", 1),
+        "x",
+        "arm 'trick' has a accuracy that is not a number",
+    ),
     "grid of numbers": ("seeds", ("grid",), {"C": 3}, "grid: a list of values for each name"),
     "grid empty": ("seeds", ("grid",), {"C": []}, "grid: a list of values for each name"),
-    "statistics of one arm missing": ("seeds", ("statistics", "trick"), DROP, "statistics of trick do not follow"),
-    "statistics of an arm too many": ("seeds", ("statistics", "ghost"), {}, "statistics of unknown arms do not follow"),
+    "statistics of one arm missing": (
+        "seeds",
+        ("statistics", "trick"),
+        DROP,
+        "statistics of trick do not follow",
+    ),
+    "statistics of an arm too many": (
+        "seeds",
+        ("statistics", "ghost"),
+        {},
+        "statistics of unknown arms do not follow",
+    ),
     "statistics of another type": ("seeds", ("statistics", "trick"), 3, "statistics of trick do not follow"),
-    "unknown score function": ("examples", ("metric",), "itertools", "metric 'itertools' given, spearman or pearson is accepted"),
+    "unknown score function": (
+        "examples",
+        ("metric",),
+        "itertools",
+        "metric 'itertools' given, spearman or pearson is accepted",
+    ),
     "no labels": ("examples", ("labels",), DROP, "field 'labels' is not a list of numbers"),
     "label a string": ("examples", ("labels", 0), "x", "field 'labels' is not a list of numbers"),
-    "no predictions": ("examples", (*TRICK, "predictions"), DROP, "arm 'trick' has no list 'predictions' of numbers"),
-    "prediction null": ("examples", (*TRICK, "predictions", 0), None, "arm 'trick' has no list 'predictions' of numbers"),
-    "a prediction missing": ("examples", (*TRICK, "predictions", 0), DROP, "arm 'trick' has not one prediction for each label"),
+    "no predictions": (
+        "examples",
+        (*TRICK, "predictions"),
+        DROP,
+        "arm 'trick' has no list 'predictions' of numbers",
+    ),
+    "prediction null": (
+        "examples",
+        (*TRICK, "predictions", 0),
+        None,
+        "arm 'trick' has no list 'predictions' of numbers",
+    ),
+    "a prediction missing": (
+        "examples",
+        (*TRICK, "predictions", 0),
+        DROP,
+        "arm 'trick' has not one prediction for each label",
+    ),
     "constant predictions": ("examples", (*TRICK, "predictions"), [1.0] * 40, "the correlation is undefined"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind, at, value, cause", REFUSED.values(), ids=REFUSED)
@@ -236,15 +370,25 @@ def test_a_wrong_record_is_refused_with_file_and_cause(tmp_path, fresh, kind, at
 
 
 NOT_JSON = {
-    "empty": b"", "half": b'{"schema": 1, "tri', "not utf-8": b'{"\xff": 1}', "binary": bytes(range(256)), "two documents": b"{} {}",
-    "too deep": b"[" * 200_000, "a list": b"[]", "a number": b"3", "null": b"null", "a number of 10,000 digits": b"9" * 10_000,
-}  # fmt: skip
+    "empty": b"",
+    "half": b'{"schema": 1, "tri',
+    "not utf-8": b'{"\xff": 1}',
+    "binary": bytes(range(256)),
+    "two documents": b"{} {}",
+    "too deep": b"[" * 200_000,
+    "a list": b"[]",
+    "a number": b"3",
+    "null": b"null",
+    "a number of 10,000 digits": b"9" * 10_000,
+}
 
 
 @pytest.mark.parametrize("content", NOT_JSON.values(), ids=NOT_JSON)
 def test_what_is_not_json_is_refused_with_its_name(tmp_path, content):
     (tmp_path / "toy__seeds.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"^toy__seeds\.json: (cannot be read as JSON: .|.* given, an object is accepted)"):
+    with pytest.raises(
+        ValueError, match=r"^toy__seeds\.json: (cannot be read as JSON: .|.* given, an object is accepted)"
+    ):
         records.load("toy/seeds", tmp_path)
 
 
@@ -257,11 +401,16 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, number, field):
     at = text.index(field) + len(name) + 1
     end = min(text.index(mark, at) for mark in ",}" if mark in text[at:])
     (tmp_path / "toy__seeds.json").write_text(text[:at] + number + text[end:])
-    with pytest.raises(ValueError, match=rf"^toy__seeds\.json: cannot be read as JSON: {number} given, a finite number is accepted"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^toy__seeds\.json: cannot be read as JSON: {number} given, a finite number is accepted",
+    ):
         records.load("toy/seeds", tmp_path)
 
 
-@pytest.mark.parametrize("content", [{"x": math.nan}, {"x": [math.inf]}, {"x": {1, 2}}, {"x": np.float32(1)}, {"x": b"1"}])
+@pytest.mark.parametrize(
+    "content", [{"x": math.nan}, {"x": [math.inf]}, {"x": {1, 2}}, {"x": np.float32(1)}, {"x": b"1"}]
+)
 def test_what_json_cannot_hold_is_not_written(tmp_path, content):
     file = tmp_path / "toy__seeds.json"
     file.write_text("old")
@@ -309,7 +458,11 @@ def test_disk_full_keeps_the_old_record(tmp_path, fresh):
     assert [f.name for f in tmp_path.iterdir()] == [file.name] and file.read_bytes() == before
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"), MemoryError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "stop",
+    [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"), MemoryError()],
+    ids=lambda e: type(e).__name__,
+)
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_an_interrupted_write_keeps_the_old_record(tmp_path, fresh, monkeypatch, moment, stop):
     file = put(tmp_path, fresh["seeds"])
@@ -339,12 +492,16 @@ def write_for_ever(file):
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path):
-    """A process writes without end and is killed at five moments; every read in between, and after, is whole."""
+    """A process writes without end and is killed at five moments; every read in between, and after, is
+    whole.
+    """
     file = tmp_path / "a.json"
     for moment in (0.01, 0.03, 0.05, 0.08, 0.13):
         writer = FORK.Process(target=write_for_ever, args=(file,))
         writer.start()
-        deadline = time.monotonic() + 120  # a first process imports torch, which takes its time on a loaded machine
+        deadline = (
+            time.monotonic() + 120
+        )  # a first process imports torch, which takes its time on a loaded machine
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         end = time.monotonic() + moment
@@ -362,10 +519,15 @@ def test_the_table_says_what_the_statistics_say(fresh):
     assert list(table.index) == ["plain", "trick", "ablation"]
     assert list(table.columns) == ["accuracy", "gain", "95 % interval", "p"]
     own = record["statistics"]["trick"]
-    difference = stats.paired_difference(*([run["accuracy"] for run in record["arms"][arm]["runs"]] for arm in ("trick", "plain")))
+    difference = stats.paired_difference(
+        *([run["accuracy"] for run in record["arms"][arm]["runs"]] for arm in ("trick", "plain"))
+    )
     assert table.loc["trick", "accuracy"] == f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f}"
     assert table.loc["trick", "gain"] == f"{100 * difference['mean']:+.1f}"
-    assert table.loc["trick", "95 % interval"] == f"{100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}"
+    assert (
+        table.loc["trick", "95 % interval"]
+        == f"{100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}"
+    )
     assert difference["p"] >= 0.001 and table.loc["trick", "p"] == f"{difference['p']:.3f}"
     record["statistics"]["trick"]["difference"]["p"] = 0.0004
     assert records.table(record).loc["trick", "p"] == "<0.001"

@@ -6,17 +6,30 @@ import torch
 from tricks_lib.lab import records, show
 
 
-@pytest.mark.parametrize("low, mean, high, follows", [
-    (0.002, 0.015, 0.03, "R-Drop is better than plain:"),
-    (-0.03, -0.015, -0.002, "R-Drop is worse than plain:"),
-    (-0.002, 0.015, 0.03, "no difference between R-Drop and plain is shown:"),
-    (0.0, 0.015, 0.03, "no difference between R-Drop and plain is shown:"),  # an interval that touches zero
-    (-0.03, -0.015, 0.0, "no difference between R-Drop and plain is shown:"),
-])
+@pytest.mark.parametrize(
+    "low, mean, high, follows",
+    [
+        (0.002, 0.015, 0.03, "R-Drop is better than plain:"),
+        (-0.03, -0.015, -0.002, "R-Drop is worse than plain:"),
+        (-0.002, 0.015, 0.03, "no difference between R-Drop and plain is shown:"),
+        (
+            0.0,
+            0.015,
+            0.03,
+            "no difference between R-Drop and plain is shown:",
+        ),  # an interval that touches zero
+        (-0.03, -0.015, 0.0, "no difference between R-Drop and plain is shown:"),
+    ],
+)
 def test_a_verdict_follows_from_the_interval_alone(low, mean, high, follows):
-    first, second = show.verdict("R-Drop", "plain", {"low": low, "mean": mean, "high": high, "n": 10}).split("\n")
+    first, second = show.verdict("R-Drop", "plain", {"low": low, "mean": mean, "high": high, "n": 10}).split(
+        "\n"
+    )
     assert first == follows
-    assert second == f"    {100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} (n = 10)"
+    assert (
+        second
+        == f"    {100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} (n = 10)"
+    )
 
 
 def test_a_verdict_has_no_negative_zero_and_as_many_digits_as_asked():
@@ -37,7 +50,9 @@ class Documented:
 
 
 def test_source_is_the_code_without_docstrings():
-    assert show.source(Documented, Documented.method).data == """```python
+    assert (
+        show.source(Documented, Documented.method).data
+        == """```python
 class Documented:
     def method(self):
         return "kept"  # and this
@@ -46,6 +61,7 @@ class Documented:
 def method(self):
     return "kept"  # and this
 ```"""
+    )
 
 
 def test_allocated_counts_new_tensors_and_no_views():
@@ -73,8 +89,12 @@ def test_ratios_are_those_of_the_bench():
         for peer, m in row["peers"].items():
             line = table.loc[f"{name} / {peer}"]
             assert float(line["time ratio"]) == pytest.approx(m["ratio"], abs=0.005 + 1e-9)
-            assert [float(q) for q in line["quartiles"].split(" to ")] == pytest.approx(m["quartiles"], abs=0.005 + 1e-9)
-            assert float(line["memory kept"]) == pytest.approx(kept[name]["peers"][peer]["ratio"], abs=0.005 + 1e-9)
+            assert [float(q) for q in line["quartiles"].split(" to ")] == pytest.approx(
+                m["quartiles"], abs=0.005 + 1e-9
+            )
+            assert float(line["memory kept"]) == pytest.approx(
+                kept[name]["peers"][peer]["ratio"], abs=0.005 + 1e-9
+            )
             assert line["size"] == row["size"]
 
 

@@ -1,4 +1,6 @@
-"""Oracles: SciPy's correlations, ranks, exact permutation test and bootstrap; sums over all 2^n sign flips in integers."""
+"""Oracles: SciPy's correlations, ranks, exact permutation test and bootstrap; sums over all 2^n sign flips in
+integers.
+"""
 
 import itertools
 
@@ -27,11 +29,17 @@ def test_correlations_and_ranks_are_scipys(n, ties):
     assert stats.spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
 
 
-@pytest.mark.parametrize("scale, offset", [(1e-200, 0), (1e-30, 0), (1e-8, 0), (1.0, 1e6), (1e12, -1e3), (1e200, 0)])
+@pytest.mark.parametrize(
+    "scale, offset", [(1e-200, 0), (1e-30, 0), (1e-8, 0), (1.0, 1e6), (1e12, -1e3), (1e200, 0)]
+)
 def test_correlations_know_no_scale(scale, offset):
     x, y = sample()
-    assert stats.pearson(scale * x + offset, y) == pytest.approx(scipy.stats.pearsonr(x, y).statistic, abs=1e-8)
-    assert stats.spearman(scale * x + offset, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert stats.pearson(scale * x + offset, y) == pytest.approx(
+        scipy.stats.pearsonr(x, y).statistic, abs=1e-8
+    )
+    assert stats.spearman(scale * x + offset, y) == pytest.approx(
+        scipy.stats.spearmanr(x, y).statistic, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -59,7 +67,11 @@ def test_exact_p_value_is_scipys_permutation_test(n):
     rng = np.random.default_rng(n)
     trick, baseline = rng.normal(0.3, 1, n), rng.normal(0, 1, n)
     oracle = scipy.stats.permutation_test(
-        (trick, baseline), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True, n_resamples=np.inf
+        (trick, baseline),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
     )
     found = stats.paired_difference(trick, baseline)
     assert found["mean"] == pytest.approx(oracle.statistic, abs=1e-12)
@@ -102,7 +114,9 @@ def test_the_smallest_drawn_p_value_is_not_zero():
 def test_interval_is_scipys_percentile_bootstrap():
     trick, baseline = sample(20, seed=3)
     found = stats.paired_difference(trick, baseline)
-    oracle = scipy.stats.bootstrap((trick - baseline,), np.mean, n_resamples=100_000, method="percentile", rng=1)
+    oracle = scipy.stats.bootstrap(
+        (trick - baseline,), np.mean, n_resamples=100_000, method="percentile", rng=1
+    )
     low, high = oracle.confidence_interval
     assert [found["low"], found["high"]] == pytest.approx([low, high], abs=0.08 * oracle.standard_error)
     assert found["low"] < found["mean"] < found["high"]
@@ -112,7 +126,9 @@ def test_interval_agrees_with_all_resamples():
     difference = np.array([0.0, 1.0, 2.5, -4.0, 8.0])
     every = [np.mean(rows) for rows in itertools.product(difference, repeat=5)]
     found = stats.paired_difference(difference + 1, np.ones(5))
-    near = np.percentile(every, [1.8, 2.5, 3.2, 96.8, 97.5, 98.2])  # 2.5 and 97.5, give or take 4 standard errors of 10,000 resamples
+    near = np.percentile(
+        every, [1.8, 2.5, 3.2, 96.8, 97.5, 98.2]
+    )  # 2.5 and 97.5, give or take 4 standard errors of 10,000 resamples
     assert near[0] <= found["low"] <= near[2] and near[3] <= found["high"] <= near[5]
 
 
@@ -124,19 +140,33 @@ def test_paired_bootstrap_over_examples_is_scipys():
     def difference(t, b, y):
         return scipy.stats.pearsonr(t, y).statistic - scipy.stats.pearsonr(b, y).statistic
 
-    oracle = scipy.stats.bootstrap((trick, baseline, labels), difference, paired=True, vectorized=False, n_resamples=1500, method="percentile", rng=1)
+    oracle = scipy.stats.bootstrap(
+        (trick, baseline, labels),
+        difference,
+        paired=True,
+        vectorized=False,
+        n_resamples=1500,
+        method="percentile",
+        rng=1,
+    )
     found = stats.bootstrap_difference(stats.pearson, trick, baseline, labels, resamples=4000)
     assert found["mean"] == pytest.approx(difference(trick, baseline, labels), abs=1e-12)
-    assert [found["low"], found["high"]] == pytest.approx([*oracle.confidence_interval], abs=0.25 * oracle.standard_error)
+    assert [found["low"], found["high"]] == pytest.approx(
+        [*oracle.confidence_interval], abs=0.25 * oracle.standard_error
+    )
     share = np.mean(oracle.bootstrap_distribution <= 0)
     assert found["p"] == pytest.approx(max(2 / 4000, 2 * share), abs=0.01)
     assert found["n"] == 80
 
 
 def test_examples_are_drawn_once_for_both_arms():
-    """An arm that is the other one plus a constant differs by nothing in any resample, only if both see the same rows."""
+    """An arm that is the other one plus a constant differs by nothing in any resample, only if both see the
+    same rows.
+    """
     labels, predictions = sample(30)
-    found = stats.bootstrap_difference(lambda p, y: float(np.mean(p - y)), predictions + 1, predictions, labels, resamples=200)
+    found = stats.bootstrap_difference(
+        lambda p, y: float(np.mean(p - y)), predictions + 1, predictions, labels, resamples=200
+    )
     assert [found["mean"], found["low"], found["high"]] == pytest.approx([1, 1, 1])
     assert found["p"] == 2 / 200
 
@@ -153,7 +183,9 @@ def test_equal_arms_differ_by_nothing(n):
 def test_swapped_arms_turn_the_sign_and_keep_p(n):
     a, b = sample(n, seed=n)
     one, other = stats.paired_difference(a, b), stats.paired_difference(b, a)
-    assert [one["mean"], one["low"], one["high"]] == pytest.approx([-other["mean"], -other["high"], -other["low"]])
+    assert [one["mean"], one["low"], one["high"]] == pytest.approx(
+        [-other["mean"], -other["high"], -other["low"]]
+    )
     assert one["p"] == other["p"]
 
 
@@ -168,17 +200,37 @@ def test_same_call_same_numbers_and_plain_types():
 
 NAN, INF = float("nan"), float("inf")
 REFUSED = {
-    "other length": (stats.paired_difference, ([1, 2, 3], [1, 2]), "3 and 2 scores given, .* at least 2 are accepted"),
+    "other length": (
+        stats.paired_difference,
+        ([1, 2, 3], [1, 2]),
+        "3 and 2 scores given, .* at least 2 are accepted",
+    ),
     "one seed": (stats.paired_difference, ([1], [1]), "1 and 1 scores given"),
     "no seed": (stats.paired_difference, ([], []), "0 and 0 scores given"),
     "two dimensions": (stats.paired_difference, ([[1, 2], [3, 4]], [[1, 2], [3, 4]]), "accepted"),
     "nan score": (stats.paired_difference, ([1, NAN], [1, 2]), "trick, baseline: a score is not finite"),
     "infinite score": (stats.paired_difference, ([1, 2], [INF, 2]), "trick, baseline: a score is not finite"),
-    "examples: other length": (stats.bootstrap_difference, (stats.pearson, [1, 2, 3], [1, 2, 3], [1, 2]), r"shapes \(3,\), \(3,\), \(2,\) given"),
-    "examples: two dimensions": (stats.bootstrap_difference, (stats.pearson, *[[[1, 2], [3, 4]]] * 3), r"shapes \(2, 2\).* given"),
+    "examples: other length": (
+        stats.bootstrap_difference,
+        (stats.pearson, [1, 2, 3], [1, 2, 3], [1, 2]),
+        r"shapes \(3,\), \(3,\), \(2,\) given",
+    ),
+    "examples: two dimensions": (
+        stats.bootstrap_difference,
+        (stats.pearson, *[[[1, 2], [3, 4]]] * 3),
+        r"shapes \(2, 2\).* given",
+    ),
     "examples: one": (stats.bootstrap_difference, (stats.pearson, [1], [1], [1]), "at least 2"),
-    "examples: nan": (stats.bootstrap_difference, (stats.spearman, [1, NAN, 3], [1, 2, 3], [1, 2, 3]), "a number is not finite"),
-    "no resamples": (stats.bootstrap_difference, (stats.pearson, [1, 2], [1, 2], [1, 2], 0, 0), "resamples: 0 given, a positive integer"),
+    "examples: nan": (
+        stats.bootstrap_difference,
+        (stats.spearman, [1, NAN, 3], [1, 2, 3], [1, 2, 3]),
+        "a number is not finite",
+    ),
+    "no resamples": (
+        stats.bootstrap_difference,
+        (stats.pearson, [1, 2], [1, 2], [1, 2], 0, 0),
+        "resamples: 0 given, a positive integer",
+    ),
     "pearson: length": (stats.pearson, ([1, 2, 3], [1, 2]), r"shapes \(3,\), \(2,\) given, the same"),
     "pearson: empty": (stats.pearson, ([], []), r"shapes \(0,\), \(0,\) given"),
     "pearson: nan": (stats.pearson, ([1, NAN], [1, 2]), "not finite"),

@@ -1,4 +1,6 @@
-"""The helpers of the decoding study, on a table of probabilities that one can search by hand and on a tiny corpus."""
+"""The helpers of the decoding study, on a table of probabilities that one can search by hand and on a tiny
+corpus.
+"""
 
 import dataclasses
 import itertools
@@ -14,7 +16,9 @@ from tricks_lib.decoding import beam_search, greedy_search, sequence_log_prob
 from tricks_lib.lab import models, tasks
 from tricks_lib.lab.studies import decoding as study
 
-TABLE = torch.tensor([[1e-9, 0.5, 0.4, 0.1], [0.35, 0.25, 0.2, 0.2], [0.05, 0.05, 0.05, 0.85], [0.25, 0.25, 0.25, 0.25]])
+TABLE = torch.tensor(
+    [[1e-9, 0.5, 0.4, 0.1], [0.35, 0.25, 0.2, 0.2], [0.05, 0.05, 0.05, 0.85], [0.25, 0.25, 0.25, 0.25]]
+)
 (EXPERIMENT,) = study.EXPERIMENTS
 
 
@@ -28,7 +32,9 @@ class Letters:
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """Documents of four letters, of which 1 in 100 is held out, and a model of them."""
-    texts = ["".join("abcd"[(i * k + k // 7) % 4] + "abcd"[i >> k & 3] for k in range(30)) for i in range(1200)]
+    texts = [
+        "".join("abcd"[(i * k + k // 7) % 4] + "abcd"[i >> k & 3] for k in range(30)) for i in range(1200)
+    ]
     (tmp_path / "corpus_en").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "corpus_en" / "train.parquet")
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
@@ -52,7 +58,9 @@ def test_table_model_has_the_probabilities_of_its_table_and_greedy_misses_the_be
     model, start = study.Bigrams(TABLE), torch.tensor([[0]])
     every = torch.tensor([[0, a, b] for a, b in itertools.product(range(4), repeat=2)])
     p = sequence_log_prob(model, every, 1).exp()
-    assert p.tolist() == pytest.approx([(TABLE[0, a] * TABLE[a, b]).item() for _, a, b in every.tolist()], rel=1e-5)
+    assert p.tolist() == pytest.approx(
+        [(TABLE[0, a] * TABLE[a, b]).item() for _, a, b in every.tolist()], rel=1e-5
+    )
     best = every[p.argmax()].tolist()
     assert beam_search(model, start, 2, num_beams=2).tolist() == [best] == [[0, 2, 3]]
     assert greedy_search(model, start, 2).tolist() == [[0, 1, 0]]
@@ -61,8 +69,12 @@ def test_table_model_has_the_probabilities_of_its_table_and_greedy_misses_the_be
 def test_measures_agree_with_the_package_and_with_the_table():
     model, rows = study.Bigrams(TABLE), torch.tensor([[0, 1, 0, 1, 0, 1], [0, 2, 3, 3, 1, 1]])
     found = study.measures(model, rows, 2)
-    assert found["log_prob"] == pytest.approx(sequence_log_prob(model, rows, 2, length_penalty=1.0).mean().item(), rel=1e-5)
-    by_hand = -torch.tensor([math.log(TABLE[1, 0]), math.log(TABLE[0, 1]), math.log(TABLE[1, 0]), math.log(TABLE[0, 1])])
+    assert found["log_prob"] == pytest.approx(
+        sequence_log_prob(model, rows, 2, length_penalty=1.0).mean().item(), rel=1e-5
+    )
+    by_hand = -torch.tensor(
+        [math.log(TABLE[1, 0]), math.log(TABLE[0, 1]), math.log(TABLE[1, 0]), math.log(TABLE[0, 1])]
+    )
     assert study.surprise(model, rows[:1], 2).flatten().tolist() == pytest.approx(by_hand.tolist(), rel=1e-5)
     assert found["new_3grams"] == 1 and found["distinct_1"] == 3 / 8 and found["distinct_2"] == 5 / 6
 
@@ -71,8 +83,14 @@ def test_every_arm_writes_as_many_tokens_after_the_same_prompt_and_draws_follow_
     model, rows = study.held_out("", "corpus_en")
     prompts = rows[:3, : study.PROMPT]
     for arm, settings in study.ARMS.items():
-        first, again, other = (study.write(model, prompts, 7, seed, **settings) for seed in (0, 0, 1))  # four letters: a filter may leave one
-        assert first.shape == (3, study.PROMPT + 7) and torch.equal(first[:, : study.PROMPT], prompts) and torch.equal(first, again), arm
+        first, again, other = (
+            study.write(model, prompts, 7, seed, **settings) for seed in (0, 0, 1)
+        )  # four letters: a filter may leave one
+        assert (
+            first.shape == (3, study.PROMPT + 7)
+            and torch.equal(first[:, : study.PROMPT], prompts)
+            and torch.equal(first, again)
+        ), arm
         assert torch.equal(first, other) or settings["mode"] == "sample", arm
     assert not torch.equal(first, other)  # plain sampling, the last
 
@@ -80,8 +98,17 @@ def test_every_arm_writes_as_many_tokens_after_the_same_prompt_and_draws_follow_
 def test_every_mode_of_the_chapter_is_an_arm():
     arms = EXPERIMENT.arms
     modes = {settings["mode"] for settings in arms.values()}
-    assert modes == {"greedy_search", "beam_search", "diverse_beam_search", "contrastive_search", "sample", study.PEOPLE}
-    assert {"temperature", "top_k", "top_p", "min_p", "typical_p"} < {name for settings in arms.values() for name in settings}
+    assert modes == {
+        "greedy_search",
+        "beam_search",
+        "diverse_beam_search",
+        "contrastive_search",
+        "sample",
+        study.PEOPLE,
+    }
+    assert {"temperature", "top_k", "top_p", "min_p", "typical_p"} < {
+        name for settings in arms.values() for name in settings
+    }
     assert len(EXPERIMENT.seeds) * study.TEXTS >= 200 and not EXPERIMENT.grid
 
 
@@ -92,7 +119,9 @@ def test_prompts_are_held_out_and_no_two_seeds_share_one(corpus, monkeypatch):
     starts = {tuple(row) for row in study.beginnings(Letters(), held, study.PROMPT + study.NEW).tolist()}
     assert {tuple(row) for row in rows.tolist()} == starts
     seen = []
-    monkeypatch.setattr(study, "measures", lambda model, sequences, length: seen.extend(map(tuple, sequences.tolist())) or {})
+    monkeypatch.setattr(
+        study, "measures", lambda model, sequences, length: seen.extend(map(tuple, sequences.tolist())) or {}
+    )
     for seed in range(len(rows) // 3):
         study.run(EXPERIMENT, {"mode": study.PEOPLE}, seed, "test")
     assert len(seen) == len({*seen}) == len(rows) // 3 * 3
@@ -109,15 +138,24 @@ def test_a_run_gives_the_measures_and_the_speed(corpus):
 
 def test_the_corpus_is_described_without_labels_and_other_sets_as_before(corpus):
     train, held, sha256 = study.corpus("corpus_en")
-    assert tasks.describe("corpus_en") == {"name": "corpus_en", "sha256": {"train": sha256}, "sizes": {"train": len(train), "test": len(held)}}
+    assert tasks.describe("corpus_en") == {
+        "name": "corpus_en",
+        "sha256": {"train": sha256},
+        "sizes": {"train": len(train), "test": len(held)},
+    }
     assert tasks.describe("guest_notes/topic")["sizes"]["test"] > 100
 
 
 def test_picture_draws_every_arm_in_both_panels():
-    rows = {arm: {"log_prob": [-2.0, -3.0], "new_3grams": [0.5, 0.6], "distinct_2": [0.2, 0.3]} for arm in EXPERIMENT.arms}
+    rows = {
+        arm: {"log_prob": [-2.0, -3.0], "new_3grams": [0.5, 0.6], "distinct_2": [0.2, 0.3]}
+        for arm in EXPERIMENT.arms
+    }
     above, below = study.picture(rows)
     assert len(above.containers) == len(below.containers) == len(EXPERIMENT.arms)
-    assert above.containers[0][0].get_ydata()[0] == pytest.approx(45) and below.containers[0][0].get_ydata()[0] == pytest.approx(25)
+    assert above.containers[0][0].get_ydata()[0] == pytest.approx(45) and below.containers[0][0].get_ydata()[
+        0
+    ] == pytest.approx(25)
     assert len({(c[0].get_marker(), c[0].get_color()) for c in above.containers}) == len(EXPERIMENT.arms)
     plt.close("all")
 
@@ -125,4 +163,6 @@ def test_picture_draws_every_arm_in_both_panels():
 def test_without_the_corpus_the_error_says_what_to_set(monkeypatch):
     study.corpus.cache_clear()
     with pytest.raises(FileNotFoundError, match="TRICKS_DATA"):
-        dataclasses.replace(EXPERIMENT, model="mini_gpt2").run(EXPERIMENT, EXPERIMENT.arms["greedy"], 0, "test")
+        dataclasses.replace(EXPERIMENT, model="mini_gpt2").run(
+            EXPERIMENT, EXPERIMENT.arms["greedy"], 0, "test"
+        )

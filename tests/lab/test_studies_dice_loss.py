@@ -88,10 +88,14 @@ def test_losses_are_what_their_names_say():
 
 
 def test_training_finds_the_rare_class_and_a_seed_repeats():
-    x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)).expand(200, 32)  # much the same under dropout
+    x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)).expand(
+        200, 32
+    )  # much the same under dropout
     y = (x[:, 0] > 1.2).long()
     options = {"seed": 0, "steps": 60, "lr": 1e-2, "batch_size": 50, "device": "cpu"}
-    one, again = (study.score(study.train(study.as_rows(x, y), study.losses(y)["Dice"], **options), x) for _ in range(2))
+    one, again = (
+        study.score(study.train(study.as_rows(x, y), study.losses(y)["Dice"], **options), x) for _ in range(2)
+    )
     assert np.array_equal(one, again) and study.f1(one > 0.5, y.numpy()) > 0.8
 
 
@@ -101,7 +105,10 @@ def test_threshold_of_a_run_never_sees_what_is_scored(monkeypatch):
     (experiment,) = study.EXPERIMENTS
     tuned, seen = {"loss": "Dice", "lr": 1e-3, "threshold": "tuned"}, []
     monkeypatch.setattr(study, "best_threshold", lambda s, y: seen.append(s) or 0.5)
-    for split, known, asked in (("test", validation[0], test), ("validation", validation[0][::2], [v[1::2] for v in validation])):
+    for split, known, asked in (
+        ("test", validation[0], test),
+        ("validation", validation[0][::2], [v[1::2] for v in validation]),
+    ):
         result = study.run(experiment, tuned, 0, split)
         assert np.array_equal(seen.pop(), known) and result["f1"] == study.f1(asked[0] > 0.5, asked[1])
         assert result == study.run(experiment, {**tuned, "threshold": 0.5}, 0, split) and not seen

@@ -26,14 +26,23 @@ ROWS = [{"x": torch.eye(3)[i % 3], "labels": i % 3} for i in range(12)]
 
 
 def stack(rows):
-    return {"x": torch.stack([row["x"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
+    return {
+        "x": torch.stack([row["x"] for row in rows]),
+        "labels": torch.tensor([row["labels"] for row in rows]),
+    }
 
 
 def rates(monkeypatch, schedule, steps=10):
     """The learning rate of every step that fit takes."""
     seen, step = [], torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a, **k: (step(self, *a, **k), seen.append(self.param_groups[0]["lr"]))[0])
-    study.train(Net(), ROWS, stack, schedule=schedule, averages={}, steps=steps, lr=1.0, batch_size=4, warmup=0.2)
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self, *a, **k: (step(self, *a, **k), seen.append(self.param_groups[0]["lr"]))[0],
+    )
+    study.train(
+        Net(), ROWS, stack, schedule=schedule, averages={}, steps=steps, lr=1.0, batch_size=4, warmup=0.2
+    )
     return seen
 
 
@@ -56,10 +65,19 @@ def test_averages_do_not_change_the_training_and_equal_the_closed_form():
     start = model.linear.bias.detach().clone()
     fit.fit(alone, ROWS, stack, steps=6, lr=0.1, batch_size=4)
     followed = study.train(
-        model, ROWS, stack, schedule="linear", averages={"last": None, "EMA": {"decay": 0.5}}, steps=6, lr=0.1, batch_size=4,
+        model,
+        ROWS,
+        stack,
+        schedule="linear",
+        averages={"last": None, "EMA": {"decay": 0.5}},
+        steps=6,
+        lr=0.1,
+        batch_size=4,
         watch=lambda followed: path.append((model.linear.bias.detach().clone(), model.eval())),
-    )  # fmt: skip
-    assert torch.equal(alone.linear.weight, model.linear.weight)  # watching left the model in evaluation mode, training went on with dropout
+    )
+    assert torch.equal(
+        alone.linear.weight, model.linear.weight
+    )  # watching left the model in evaluation mode, training went on with dropout
     expected = 0.5**6 * start + sum(0.5 ** (6 - i) * w for i, (w, _) in enumerate(path))
     assert list(followed) == ["EMA"]
     torch.testing.assert_close(followed["EMA"].state_dict()["shadow"]["linear.bias"], expected)
@@ -67,7 +85,16 @@ def test_averages_do_not_change_the_training_and_equal_the_closed_form():
 
 def test_evaluate_scores_every_average_and_puts_the_weights_back():
     model = Net()
-    followed = study.train(model, ROWS, stack, schedule="linear", averages={"EMA": {"decay": 0.999}}, steps=9, lr=0.5, batch_size=4)
+    followed = study.train(
+        model,
+        ROWS,
+        stack,
+        schedule="linear",
+        averages={"EMA": {"decay": 0.999}},
+        steps=9,
+        lr=0.5,
+        batch_size=4,
+    )
     before = model.linear.weight.detach().clone()
     scores = study.evaluate(model, followed, ROWS, stack)
     assert list(scores) == ["last", "EMA"] and scores["last"]["loss"] < scores["EMA"]["loss"]
@@ -76,9 +103,14 @@ def test_evaluate_scores_every_average_and_puts_the_weights_back():
 
 def test_macro_f1_equals_scikit_learn():
     rng = np.random.default_rng(0)
-    logits, labels = rng.standard_normal((50, 4)).astype(np.float32), rng.integers(0, 3, 50)  # class 3 never occurs
+    logits, labels = (
+        rng.standard_normal((50, 4)).astype(np.float32),
+        rng.integers(0, 3, 50),
+    )  # class 3 never occurs
     score = study.score(logits, labels)
-    assert score["macro_f1"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro", zero_division=0))
+    assert score["macro_f1"] == pytest.approx(
+        f1_score(labels, logits.argmax(1), average="macro", zero_division=0)
+    )
     assert score["accuracy"] == (logits.argmax(1) == labels).mean()
 
 
@@ -86,12 +118,23 @@ def test_follow_and_noisy_descent():
     path = study.noisy_descent(30, 0.1, noise=0.0, start=1.0)
     assert path == pytest.approx(0.9 ** np.arange(31))
     average = study.follow(path, decay=0.8)
-    assert average[0] == 1 and average[-1] == pytest.approx(0.8**30 + 0.2 * sum(0.8 ** (30 - i) * path[i] for i in range(1, 31)))
+    assert average[0] == 1 and average[-1] == pytest.approx(
+        0.8**30 + 0.2 * sum(0.8 ** (30 - i) * path[i] for i in range(1, 31))
+    )
 
 
 def test_every_arm_takes_its_scores_from_the_training_with_its_own_rate(monkeypatch):
-    monkeypatch.setattr(study, "trained", lambda model, data, split, schedule, lr, seed: {name: (split, schedule, lr, seed, name) for name in study.AVERAGES})
+    monkeypatch.setattr(
+        study,
+        "trained",
+        lambda model, data, split, schedule, lr, seed: {
+            name: (split, schedule, lr, seed, name) for name in study.AVERAGES
+        },
+    )
     (experiment,) = study.EXPERIMENTS
     for arm, settings in experiment.arms.items():
         found = study.run(experiment, {**settings, "lr": 5e-4}, 3, "test")
-        assert found == ("test", settings["schedule"], 5e-4, 3, settings["average"]) and arm == f"{found[1]}, {found[4]}"
+        assert (
+            found == ("test", settings["schedule"], 5e-4, 3, settings["average"])
+            and arm == f"{found[1]}, {found[4]}"
+        )

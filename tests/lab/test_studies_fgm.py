@@ -7,7 +7,10 @@ from tricks_lib.fgm import FGM
 from tricks_lib.lab import fit
 from tricks_lib.lab.studies import fgm as study
 
-ROWS = [{"input_ids": [2, 5 + i, 6 + i, 3][: 3 + i % 2], "attention_mask": [1] * (3 + i % 2), "labels": i % 2} for i in range(12)]
+ROWS = [
+    {"input_ids": [2, 5 + i, 6 + i, 3][: 3 + i % 2], "attention_mask": [1] * (3 + i % 2), "labels": i % 2}
+    for i in range(12)
+]
 STACK = fit.collate(tiny_tokenizer())
 SIZE = {"steps": 4, "lr": 1e-2, "batch_size": 4, "device": "cpu"}
 
@@ -42,7 +45,10 @@ def test_every_arm_trains_to_other_weights_and_leaves_the_encoder_alone():
     torch.manual_seed(0)
     encoder = BertModel(tiny_config()).eval()
     before = weights(encoder)
-    arms = [study.train(encoder, 2, ROWS, STACK, seed=0, attack=attack, epsilon=0.5, **SIZE) for attack in (None, *study.ATTACKS)]
+    arms = [
+        study.train(encoder, 2, ROWS, STACK, seed=0, attack=attack, epsilon=0.5, **SIZE)
+        for attack in (None, *study.ATTACKS)
+    ]
     assert all(map(torch.equal, weights(encoder), before))
     tables = [arm.encoder.get_input_embeddings().weight for arm in arms]
     assert not any(torch.equal(tables[i], tables[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
@@ -80,7 +86,9 @@ def test_along_evaluates_at_the_moved_table_and_puts_it_back():
     model(**batch).loss.backward()
     step = table.grad / table.grad.norm()
     down, here, up = study.along(model, batch, table, step, [-0.1, 0.0, 0.1])
-    assert down < here < up and here == pytest.approx(model(**batch).loss.item()) and torch.equal(table, clean)
+    assert (
+        down < here < up and here == pytest.approx(model(**batch).loss.item()) and torch.equal(table, clean)
+    )
 
 
 def test_equal_compute_is_an_arm_of_the_experiment():

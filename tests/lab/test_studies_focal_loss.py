@@ -14,7 +14,10 @@ from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
 from tricks_lib.lab import fit
 from tricks_lib.lab.studies import focal_loss as study
 
-ROWS = [{"input_ids": [2, 5 + i, 6 + i, 3][: 3 + i % 2], "attention_mask": [1] * (3 + i % 2), "labels": i % 3 % 2} for i in range(12)]
+ROWS = [
+    {"input_ids": [2, 5 + i, 6 + i, 3][: 3 + i % 2], "attention_mask": [1] * (3 + i % 2), "labels": i % 3 % 2}
+    for i in range(12)
+]
 STACK = fit.collate(tiny_tokenizer())
 SIZE = {"steps": 4, "lr": 1e-2, "batch_size": 4, "device": "cpu"}
 
@@ -28,7 +31,10 @@ def drawn(n=400, C=4, scale=3.0):
 def trained(loss, labels=None, num_labels=2):
     """A head on random vectors."""
     generator = torch.Generator().manual_seed(0)
-    rows = [{"x": torch.randn(5, generator=generator), "labels": y} for y in (torch.arange(12) % 2 if labels is None else labels)]
+    rows = [
+        {"x": torch.randn(5, generator=generator), "labels": y}
+        for y in (torch.arange(12) % 2 if labels is None else labels)
+    ]
     return study.train(study.Head(5, num_labels, seed=0), rows, study.stacked, loss, seed=0, **SIZE), rows
 
 
@@ -37,12 +43,16 @@ def test_bins_equal_scikit_learn_and_their_shares_are_all_predictions():
     found = study.binned(sure, right, bins=10)
     full = found["share"] > 0
     expected = calibration_curve(right, sure, n_bins=10)
-    assert found["right"][full] == pytest.approx(expected[0]) and found["confidence"][full] == pytest.approx(expected[1])
+    assert found["right"][full] == pytest.approx(expected[0]) and found["confidence"][full] == pytest.approx(
+        expected[1]
+    )
     assert found["share"].sum() == pytest.approx(1) and not full.all()
 
 
 def test_calibration_error_by_hand_and_where_there_is_none():
-    assert study.calibration_error([0.9, 0.9, 0.9, 0.9, 0.6, 0.6], [1, 1, 1, 0, 0, 0]) == pytest.approx((4 * 0.15 + 2 * 0.6) / 6)
+    assert study.calibration_error([0.9, 0.9, 0.9, 0.9, 0.6, 0.6], [1, 1, 1, 0, 0, 0]) == pytest.approx(
+        (4 * 0.15 + 2 * 0.6) / 6
+    )
     assert study.calibration_error([1.0, 1.0, 0.5, 0.5], [1, 1, 1, 0]) == 0  # 1.0 has a bin
 
 
@@ -50,7 +60,9 @@ def test_confidence_is_of_the_predicted_class():
     logits, labels = drawn()
     sure, right = study.confidence(logits, labels)
     p = torch.from_numpy(logits).double().softmax(1)
-    assert sure == pytest.approx(p.max(1).values.numpy()) and right.mean() == (logits.argmax(1) == labels).mean()
+    assert (
+        sure == pytest.approx(p.max(1).values.numpy()) and right.mean() == (logits.argmax(1) == labels).mean()
+    )
     assert study.confidence(logits, labels, 100.0)[0].max() < 0.4
 
 
@@ -58,22 +70,29 @@ def test_temperature_equals_scipy_and_calibrates():
     logits, labels = drawn()
 
     def loss(T):
-        return nn.functional.cross_entropy(torch.from_numpy(logits).double() / T, torch.from_numpy(labels)).item()
+        return nn.functional.cross_entropy(
+            torch.from_numpy(logits).double() / T, torch.from_numpy(labels)
+        ).item()
 
     T = study.best_temperature(logits, labels)
-    assert T == pytest.approx(minimize_scalar(loss, bounds=(0.2, 5), method="bounded").x, rel=0.02) and T > 1
+    assert pytest.approx(minimize_scalar(loss, bounds=(0.2, 5), method="bounded").x, rel=0.02) == T and T > 1
     scores = study.score(logits, labels, T)
     assert scores["ece_scaled"] < scores["ece"] and scores["confidence"] > scores["accuracy"]
 
 
 def test_balanced_equals_scikit_learn_and_power_zero_is_no_weight():
     labels = [0] * 70 + [1] * 20 + [2] * 10
-    assert study.balanced(labels, 3).numpy() == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels))
+    assert study.balanced(labels, 3).numpy() == pytest.approx(
+        compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    )
     assert (study.balanced(labels, 3, power=0.0) == 1).all() and study.balanced(labels, 4).isfinite().all()
 
 
 def test_training_takes_the_loss_it_is_given_and_its_seed():
-    plain, zero, two = (trained(loss)[0].layers[1].weight for loss in (nn.CrossEntropyLoss(), FocalLoss(gamma=0.0), FocalLoss(gamma=2.0)))
+    plain, zero, two = (
+        trained(loss)[0].layers[1].weight
+        for loss in (nn.CrossEntropyLoss(), FocalLoss(gamma=0.0), FocalLoss(gamma=2.0))
+    )
     torch.testing.assert_close(plain, zero, rtol=1e-3, atol=1e-4)
     assert (plain - two).abs().max() > 1e-3
     assert torch.equal(plain, trained(nn.CrossEntropyLoss())[0].layers[1].weight)
@@ -97,12 +116,24 @@ def test_embedded_is_the_mean_of_the_tokens_of_each_text_whatever_the_batch():
 def test_every_arm_runs_with_every_dose_of_its_own_and_the_same_grid(monkeypatch):
     (experiment,) = study.EXPERIMENTS
     encoder, seen, train = BertModel(tiny_config()).eval(), [], study.train
-    monkeypatch.setattr(study, "prepared", lambda *names: (encoder, STACK, 2, {"train": ROWS, "validation": ROWS, "test": ROWS[:6]}))
+    monkeypatch.setattr(
+        study,
+        "prepared",
+        lambda *names: (encoder, STACK, 2, {"train": ROWS, "validation": ROWS, "test": ROWS[:6]}),
+    )
     monkeypatch.setattr(study, "STEPS", 1)
 
     def spy(*arguments, **options):
         loss = arguments[3]
-        seen.append((type(loss).__name__, getattr(loss, "gamma", None), loss.label_smoothing, str(loss.weight), options["weight_decay"]))
+        seen.append(
+            (
+                type(loss).__name__,
+                getattr(loss, "gamma", None),
+                loss.label_smoothing,
+                str(loss.weight),
+                options["weight_decay"],
+            )
+        )
         return train(*arguments, **options, device="cpu")
 
     monkeypatch.setattr(study, "train", spy)

@@ -1,4 +1,6 @@
-"""The study of the last four layers: pooled states by hand, heads against scikit-learn, and a probe whose answer is known."""
+"""The study of the last four layers: pooled states by hand, heads against scikit-learn, and a probe whose
+answer is known.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from tricks_lib.last_four import LastFourClassifier
 
 from .conftest import tiny_config, tiny_tokenizer
 
-TEXTS = ["the room was cold", "a good bed", "very loud and very bad", "soup is good", "they and we", "not a warm bed"] * 4
+TEXTS = [
+    "the room was cold",
+    "a good bed",
+    "very loud and very bad",
+    "soup is good",
+    "they and we",
+    "not a warm bed",
+] * 4
 CONCAT, SUM, WEIGHTED = ({"read": name, "layers": 4} for name in ("concat", "sum", "weighted"))
 
 
@@ -43,7 +52,9 @@ def test_layer_means_are_those_of_each_text_alone_in_the_order_of_the_rows(batch
     assert found.shape == (len(TEXTS), 5, 16)
     for i, text in enumerate(TEXTS[:6]):
         hidden_states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
-        torch.testing.assert_close(found[i], torch.stack([h[0].mean(0) for h in hidden_states]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found[i], torch.stack([h[0].mean(0) for h in hidden_states]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_every_arm_reads_what_it_says():
@@ -56,7 +67,9 @@ def test_every_arm_reads_what_it_says():
     assert wide.shape == (60, 20) and torch.equal(wide[:, :5], x[:, -1])
     other = x.clone()
     other[:, :-1] = 0
-    assert torch.equal(study.read(other, {"read": "widened", "times": 4}, seed=3), wide)  # nothing of the lower layers
+    assert torch.equal(
+        study.read(other, {"read": "widened", "times": 4}, seed=3), wide
+    )  # nothing of the lower layers
     torch.testing.assert_close(study.read(x[7:9], {"read": "widened", "times": 4}, seed=3), wide[7:9])
 
 
@@ -80,7 +93,9 @@ def test_weights_find_the_layer_that_holds_the_answer():
     head = study.fit_head(x, y, 3, WEIGHTED, C=1.0)
     assert head.shares()[1] > 0.9 and sum(head.shares()) == pytest.approx(1)
     assert study.accuracy(head, x, y) > 0.95 > study.accuracy(study.fit_head(x, y, 3, SUM), x, y)
-    assert study.accuracy(head, x, y) > 0.3 + study.accuracy(study.fit_head(x, y, 3, {"read": "layer", "layer": 4}), x, y)
+    assert study.accuracy(head, x, y) > 0.3 + study.accuracy(
+        study.fit_head(x, y, 3, {"read": "layer", "layer": 4}), x, y
+    )
 
 
 def test_weighted_starts_where_the_sum_ends():
@@ -95,8 +110,14 @@ def test_compare_gives_a_number_a_seed_and_repeats_itself():
     for split in x:
         y[split] = x[split][:, 3, :3].argmax(1)
     of_arms = {"last": {"read": "layer", "layer": 4}, "concat": CONCAT}
-    first, again = (study.compare(x, y, of_arms, rows=50, seeds=range(3), penalties=[0.01, 0.1]) for _ in range(2))
-    assert first == again and {len(v) for v in first.values()} == {3} and min(first["concat"]) > max(first["last"])
+    first, again = (
+        study.compare(x, y, of_arms, rows=50, seeds=range(3), penalties=[0.01, 0.1]) for _ in range(2)
+    )
+    assert (
+        first == again
+        and {len(v) for v in first.values()} == {3}
+        and min(first["concat"]) > max(first["last"])
+    )
 
 
 def test_layer_scores_are_one_a_layer_and_the_concatenation_last():
@@ -109,7 +130,15 @@ def test_words_in_and_explained():
     table = study.words_in([{"input_ids": [2, 7, 9, 3]}, {"input_ids": [2, 8, 3]}], [9, 8])
     assert table.tolist() == [[1, 0], [0, 1]]
     x = states(N=400)
-    assert study.explained(x[:300, 1], x[:300, 1, :2] @ torch.ones(2, 2).double(), x[300:, 1], x[300:, 1, :2] @ torch.ones(2, 2).double()) > 0.99
+    assert (
+        study.explained(
+            x[:300, 1],
+            x[:300, 1, :2] @ torch.ones(2, 2).double(),
+            x[300:, 1],
+            x[300:, 1, :2] @ torch.ones(2, 2).double(),
+        )
+        > 0.99
+    )
     assert study.explained(x[:300, 1], x[:300, 2], x[300:, 1], x[300:, 2]) < 0.05
 
 

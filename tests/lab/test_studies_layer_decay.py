@@ -1,4 +1,6 @@
-"""The study of layer-wise rates: the circulating groups, movement by hand, and probes of a network whose answers are known."""
+"""The study of layer-wise rates: the circulating groups, movement by hand, and probes of a network whose
+answers are known.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from tricks_lib.lab.studies.checkpoints import classifier
 
 from .conftest import tiny_config, tiny_tokenizer
 
-TEXTS = ["the room was cold", "a good bed", "very loud and very bad", "soup is good", "they and we", "not a warm bed"] * 4
+TEXTS = [
+    "the room was cold",
+    "a good bed",
+    "very loud and very bad",
+    "soup is good",
+    "they and we",
+    "not a warm bed",
+] * 4
 
 
 def model(head="mean", **changes):
@@ -24,8 +33,12 @@ def prepared(monkeypatch, **options):
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=["a", "b", "c"])})
     rows = Dataset.from_dict({"text": TEXTS, "label": [0, 1, 2] * 8}, features=features)
-    monkeypatch.setattr(study.tasks, "load_task", lambda name: DatasetDict(train=rows, validation=rows, test=rows))
-    monkeypatch.setattr(study.models, "load_encoder", lambda name: (BertModel(tiny_config()), tiny_tokenizer()))
+    monkeypatch.setattr(
+        study.tasks, "load_task", lambda name: DatasetDict(train=rows, validation=rows, test=rows)
+    )
+    monkeypatch.setattr(
+        study.models, "load_encoder", lambda name: (BertModel(tiny_config()), tiny_tokenizer())
+    )
     return study.prepare.__wrapped__("toy", 16, **options)
 
 
@@ -37,7 +50,9 @@ def test_the_circulating_groups_leave_embeddings_and_pooler_out_and_shift_the_ra
     left = [name for name, p in it.named_parameters() if id(p) not in by_id]
     assert len(left) == 7 and all("embeddings" in name or "pooler" in name for name in left)
     rates = {name: by_id[id(p)] for name, p in it.named_parameters() if id(p) in by_id}
-    assert {r for n, r in rates.items() if "layer.1." in n} == {0.5} and {r for n, r in rates.items() if "layer.0." in n} == {0.25}
+    assert {r for n, r in rates.items() if "layer.1." in n} == {0.5} and {
+        r for n, r in rates.items() if "layer.0." in n
+    } == {0.25}
     assert {r for n, r in rates.items() if "classifier" in n} == {9.0}
 
 
@@ -47,7 +62,10 @@ def test_every_arm_but_the_snippet_trains_everything_and_the_head_at_the_base_ra
         found = study.groups(it, arm, lr=0.1)
         assert sum(len(g["params"]) for g in found) == len(list(it.parameters()))
         assert {g["lr"] for g in found if g["name"] in ("head", "top", "layer 1")} == {0.1}
-    assert sum(len(g["params"]) for g in study.groups(it, study.SNIPPET["snippet 0.95"], 0.1)) == len(list(it.parameters())) - 7
+    assert (
+        sum(len(g["params"]) for g in study.groups(it, study.SNIPPET["snippet 0.95"], 0.1))
+        == len(list(it.parameters())) - 7
+    )
 
 
 def test_movement_is_the_distance_by_hand():
@@ -58,7 +76,11 @@ def test_movement_is_the_distance_by_hand():
         for p in it.encoder.encoder.layer[1].parameters():
             p.mul_(1.25)
         it.classifier.weight.add_(7)
-    assert study.movement(it, start) == {"embeddings": 0.0, "layer 0": 0.0, "layer 1": pytest.approx(0.25, rel=1e-5)}
+    assert study.movement(it, start) == {
+        "embeddings": 0.0,
+        "layer 0": 0.0,
+        "layer 1": pytest.approx(0.25, rel=1e-5),
+    }
 
 
 def test_labels_are_chosen_and_numbered_anew(monkeypatch):
@@ -71,21 +93,31 @@ def test_labels_are_chosen_and_numbered_anew(monkeypatch):
 def test_a_run_repeats_itself_and_the_snippet_leaves_the_embeddings_where_they_were(monkeypatch):
     ready = prepared(monkeypatch)
     first, again = (study.one_run(ready, study.ARMS["0.8"], 1e-2, 3, steps=4, rows=20) for _ in range(2))
-    assert first == again and set(first["movement"]) == {"embeddings", "layer 0", "layer 1"} and first["movement"]["embeddings"] > 0
+    assert (
+        first == again
+        and set(first["movement"]) == {"embeddings", "layer 0", "layer 1"}
+        and first["movement"]["embeddings"] > 0
+    )
     snippet = study.one_run(ready, study.SNIPPET["snippet 0.95"], 1e-2, 3, steps=4, rows=20)
     assert snippet["movement"]["embeddings"] == 0 and snippet["movement"]["layer 1"] > 0
 
 
 def test_draw_gives_each_row_once():
     rows = list(range(9))
-    assert sorted(study.draw(rows, 20, 0)) == rows and len(set(study.draw(rows, 4, 1))) == 4 and study.draw(rows, 4, 1) != study.draw(rows, 4, 2)
+    assert (
+        sorted(study.draw(rows, 20, 0)) == rows
+        and len(set(study.draw(rows, 4, 1))) == 4
+        and study.draw(rows, 4, 1) != study.draw(rows, 4, 2)
+    )
 
 
 def test_words_are_drawn_without_special_tokens_and_with_the_word_before():
     tokenizer, encoder = tiny_tokenizer(), BertModel(tiny_config()).eval()
     states, ids, index = study.word_states(encoder, tokenizer, TEXTS, max_length=16, batch_size=5)
     assert states.shape == (3, len(ids), 16) and index.max() == len(TEXTS) - 1
-    pairs = {pair for text in TEXTS for row in [tokenizer(text)["input_ids"]] for pair in zip(row[1:-1], row[:-2])}
+    pairs = {
+        pair for text in TEXTS for row in [tokenizer(text)["input_ids"]] for pair in zip(row[1:-1], row[:-2])
+    }
     assert {tuple(pair) for pair in ids.tolist()} <= pairs
     alone = encoder(**tokenizer(TEXTS[:1], return_tensors="pt")).last_hidden_state[0].detach().numpy()
     assert min(np.abs(alone - states[-1, 0]).max(axis=1)) < 1e-5
@@ -96,14 +128,24 @@ def test_the_probe_reads_the_word_everywhere():
     torch.manual_seed(0)
     encoder = BertModel(tiny_config(initializer_range=0.5)).eval()
     found = study.probe_layers(encoder, tiny_tokenizer(), {"train": rows, "test": rows}, max_length=16)
-    assert set(found) == {"this word", "the word before", "label of the text"} and all(len(v) == 3 for v in found.values())
+    assert set(found) == {"this word", "the word before", "label of the text"} and all(
+        len(v) == 3 for v in found.values()
+    )
     assert found["this word"][0] > found["the word before"][0] and found["this word"][0] > 0.7
 
 
 def test_fit_takes_the_groups():
     rows, collate_fn = fit.tokenize(tiny_tokenizer(), _dataset()), fit.collate(tiny_tokenizer())
     it = model("cls")
-    losses = fit.fit(it, rows, collate_fn, steps=2, lr=1e-3, batch_size=4, param_groups=study.groups(it, study.ARMS["0.95"], 1e-3))
+    losses = fit.fit(
+        it,
+        rows,
+        collate_fn,
+        steps=2,
+        lr=1e-3,
+        batch_size=4,
+        param_groups=study.groups(it, study.ARMS["0.95"], 1e-3),
+    )
     assert len(losses) == 2
 
 

@@ -29,8 +29,11 @@ def model():
 
 def test_arms_are_squared_error_each_weight_and_ccc():
     assert study.arms(0.5, 5.0) == {
-        "MSE": {"loss": "mse"}, "MSE + corr, p 0.5": {"loss": "mse_corr", "p": 0.5}, "MSE + corr, p 5": {"loss": "mse_corr", "p": 5.0}, "CCC": {"loss": "ccc"},
-    }  # fmt: skip
+        "MSE": {"loss": "mse"},
+        "MSE + corr, p 0.5": {"loss": "mse_corr", "p": 0.5},
+        "MSE + corr, p 5": {"loss": "mse_corr", "p": 5.0},
+        "CCC": {"loss": "ccc"},
+    }
 
 
 def test_objectives_are_the_losses_they_name():
@@ -47,14 +50,21 @@ def test_first_loss_of_training_is_that_of_the_arm(rows, model):
         fresh = study.Head(6, dropout=0.0)
         fresh.load_state_dict(model.state_dict())
         losses = study.train(fresh, rows, STACK, arm, seed=0, **{**SIZE, "batch_size": 24})
-        assert len(losses) == 3 and losses[0] == pytest.approx(study.objective(arm)(start, batch["labels"]).item(), rel=1e-5)
+        assert len(losses) == 3 and losses[0] == pytest.approx(
+            study.objective(arm)(start, batch["labels"]).item(), rel=1e-5
+        )
 
 
 def test_scores_equal_scipy_in_the_unit_of_the_labels(rows, model):
     batch = STACK(rows)
     x, y = model.eval()(batch["vectors"]).logits[:, 0].detach().numpy(), batch["labels"].numpy()
     found = study.scores(model, rows, STACK, sd=2.0)
-    expected = {"pearson": pearsonr(x, y)[0], "spearman": spearmanr(x, y)[0], "rmse": 2 * np.sqrt(np.mean((x - y) ** 2)), "spread": x.std() / y.std()}
+    expected = {
+        "pearson": pearsonr(x, y)[0],
+        "spearman": spearmanr(x, y)[0],
+        "rmse": 2 * np.sqrt(np.mean((x - y) ** 2)),
+        "spread": x.std() / y.std(),
+    }
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -69,15 +79,23 @@ def test_watch_looks_before_and_every_so_many_steps_and_changes_nothing(rows, mo
     alone.load_state_dict(model.state_dict())
     look, seen = study.watch(task, every=2)
     look(model)
-    watched = study.train(model, rows, STACK, {"loss": "mse"}, seed=0, after_step=look, **{**SIZE, "steps": 5})
+    watched = study.train(
+        model, rows, STACK, {"loss": "mse"}, seed=0, after_step=look, **{**SIZE, "steps": 5}
+    )
     assert [each["step"] for each in seen] == [0, 2, 4]
     assert watched == study.train(alone, rows, STACK, {"loss": "mse"}, seed=0, **{**SIZE, "steps": 5})
 
 
 def test_gains_are_paired_in_hundredths_and_positive_where_better():
-    results = {"MSE": [{"pearson": 0.5, "rmse": 1.0}, {"pearson": 0.6, "rmse": 1.2}], "CCC": [{"pearson": 0.52, "rmse": 1.1}, {"pearson": 0.64, "rmse": 1.3}]}
+    results = {
+        "MSE": [{"pearson": 0.5, "rmse": 1.0}, {"pearson": 0.6, "rmse": 1.2}],
+        "CCC": [{"pearson": 0.52, "rmse": 1.1}, {"pearson": 0.64, "rmse": 1.3}],
+    }
     assert list(study.gains(results, "pearson")) == ["CCC"]
-    assert study.gains(results, "pearson")["CCC"]["mean"] == pytest.approx(3) and study.gains(results, "pearson")["CCC"]["n"] == 2
+    assert (
+        study.gains(results, "pearson")["CCC"]["mean"] == pytest.approx(3)
+        and study.gains(results, "pearson")["CCC"]["n"] == 2
+    )
     assert study.gains(results, "rmse")["CCC"]["mean"] == pytest.approx(-10)
 
 
@@ -93,11 +111,15 @@ def test_labels_are_standardised_by_the_training_split(monkeypatch, frozen):
 
     data = datasets.DatasetDict(train=split([1.0, 3.0, 5.0, 3.0]), test=split([1.0, 7.0]))
     monkeypatch.setattr(study.tasks, "load_task", lambda name: data)
-    monkeypatch.setattr(study.models, "load_encoder", lambda name: (BertModel(tiny_config()).eval(), tiny_tokenizer()))
+    monkeypatch.setattr(
+        study.models, "load_encoder", lambda name: (BertModel(tiny_config()).eval(), tiny_tokenizer())
+    )
     task = study.prepare.__wrapped__("any", frozen=frozen, max_length=8)
     labels = {s: [float(row["labels"]) for row in task.rows[s]] for s in data}
     assert task.mean == 3 and task.sd == pytest.approx(2**0.5)
-    assert labels["train"] == pytest.approx([-(2**0.5), 0, 2**0.5, 0]) and labels["test"] == pytest.approx([-(2**0.5), 4 / 2**0.5])
+    assert labels["train"] == pytest.approx([-(2**0.5), 0, 2**0.5, 0]) and labels["test"] == pytest.approx(
+        [-(2**0.5), 4 / 2**0.5]
+    )
     batch = task.stack(task.rows["train"])
     batch.pop("labels")
     assert task.make(0)(**batch).logits.shape == (4, 1)
@@ -106,4 +128,8 @@ def test_labels_are_standardised_by_the_training_split(monkeypatch, frozen):
 
 def test_experiment_compares_every_loss_at_the_same_grid():
     (experiment,) = study.EXPERIMENTS
-    assert experiment.baseline == "MSE" and {arm["loss"] for arm in experiment.arms.values()} == {"mse", "mse_corr", "ccc"} and len(experiment.seeds) >= 10
+    assert (
+        experiment.baseline == "MSE"
+        and {arm["loss"] for arm in experiment.arms.values()} == {"mse", "mse_corr", "ccc"}
+        and len(experiment.seeds) >= 10
+    )

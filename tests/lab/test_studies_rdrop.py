@@ -56,19 +56,31 @@ def test_two_passes_differ_repeat_by_seed_and_leave_no_trace(rows, model):
     model.eval()
     p, q = study.two_passes(model, batch, seed=3)
     again, _ = study.two_passes(model, batch, seed=3)
-    assert torch.equal(p, again) and not torch.equal(p, q) and torch.equal(before, torch.get_rng_state()) and not model.training
-    assert study.disagreement(model, rows, STACK) == pytest.approx(symmetric_kl(*study.two_passes(model, batch)).item(), rel=1e-5)
+    assert (
+        torch.equal(p, again)
+        and not torch.equal(p, q)
+        and torch.equal(before, torch.get_rng_state())
+        and not model.training
+    )
+    assert study.disagreement(model, rows, STACK) == pytest.approx(
+        symmetric_kl(*study.two_passes(model, batch)).item(), rel=1e-5
+    )
 
 
 def test_arms_have_the_same_compute_or_less_than_twice_the_steps():
     arms = study.arms(0.5, 8.0)
     assert list(arms) == ["baseline", "twice the steps", "R-Drop, alpha 0.5", "R-Drop, alpha 8"]
-    assert max(each["times"] * (2 if each["alpha"] else 1) for each in arms.values()) == arms["twice the steps"]["times"]
+    assert (
+        max(each["times"] * (2 if each["alpha"] else 1) for each in arms.values())
+        == arms["twice the steps"]["times"]
+    )
 
 
 def test_train_takes_the_steps_and_the_loss_of_the_arm(rows, model):
     seen = []
-    model.register_forward_hook(lambda module, args, kwargs, output: seen.append(len(kwargs["labels"])), with_kwargs=True)
+    model.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(len(kwargs["labels"])), with_kwargs=True
+    )
     options = {"steps": 1, "seed": 0, "lr": 1e-4, "batch_size": 4, "device": "cpu"}
     assert len(study.train(model, rows, STACK, {"times": 2, "alpha": 0.0}, **options)) == 2
     assert len(study.train(model, rows, STACK, {"times": 1, "alpha": 1.0}, **options)) == 1
@@ -77,4 +89,7 @@ def test_train_takes_the_steps_and_the_loss_of_the_arm(rows, model):
 
 def test_draw_is_without_replacement_and_by_seed():
     rows = list(range(50))
-    assert study.draw(rows, 20, 1) == study.draw(rows, 20, 1) != study.draw(rows, 20, 2) and len({*study.draw(rows, 20, 1)}) == 20
+    assert (
+        study.draw(rows, 20, 1) == study.draw(rows, 20, 1) != study.draw(rows, 20, 2)
+        and len({*study.draw(rows, 20, 1)}) == 20
+    )

@@ -1,5 +1,5 @@
-"""Every registered experiment from its command to its record, in miniature: made-up rows of the same kind, two steps, two seeds, and a tiny BERT
-in place of each."""
+"""Every registered experiment from its command to its record, in miniature: made-up rows of the same kind,
+two steps, two seeds, and a tiny BERT in place of each."""
 
 import dataclasses
 import functools
@@ -20,7 +20,10 @@ from .conftest import WORDS, tiny_config, tiny_tokenizer
 
 ALL, TABLE = list(lab.registry().values()), [*finetuned.EXPERIMENTS, *words.EXPERIMENTS]
 PAIRS = {"en_rte", "en_mrpc", "en_stsb"}
-NAMES = {"en_mrpc": ["paraphrase", "not_paraphrase"], "en_hate_davidson": ["hate_speech", "neither", "offensive_language"]}
+NAMES = {
+    "en_mrpc": ["paraphrase", "not_paraphrase"],
+    "en_hate_davidson": ["hate_speech", "neither", "offensive_language"],
+}
 TAGS = ["O", "O", "B-person", "I-person", "O", "B-location"]
 
 
@@ -32,7 +35,9 @@ def checkpoints(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(3)
-    BertModel(tiny_config(num_hidden_layers=6, max_position_embeddings=512)).save_pretrained(folder / finetuned.MODEL)
+    BertModel(tiny_config(num_hidden_layers=6, max_position_embeddings=512)).save_pretrained(
+        folder / finetuned.MODEL
+    )
     tiny_tokenizer().save_pretrained(folder / finetuned.MODEL)
     return folder
 
@@ -49,8 +54,18 @@ def rows(name: str, count: int, rng) -> list[dict]:
             tokens = text()
             out.append({"tokens": tokens, "tags": (TAGS * 2)[: len(tokens)]})
             continue
-        label = round(rng.uniform(0, 5), 2) if kind == "regression" else (some := NAMES.get(name, ["A", "B"]))[i % len(some)]
-        out.append({"text": " ".join(text()), **({"text_b": " ".join(text())} if name in PAIRS else {}), "label": label})
+        label = (
+            round(rng.uniform(0, 5), 2)
+            if kind == "regression"
+            else (some := NAMES.get(name, ["A", "B"]))[i % len(some)]
+        )
+        out.append(
+            {
+                "text": " ".join(text()),
+                **({"text_b": " ".join(text())} if name in PAIRS else {}),
+                "label": label,
+            }
+        )
     return out
 
 
@@ -58,7 +73,9 @@ def forget():
     """Empty the caches of the studies, whose keys are names."""
     for name, module in list(sys.modules.items()):
         if name.startswith("tricks_lib.lab.studies."):
-            for _, function in inspect.getmembers(module, lambda each: isinstance(each, functools._lru_cache_wrapper)):
+            for _, function in inspect.getmembers(
+                module, lambda each: isinstance(each, functools._lru_cache_wrapper)
+            ):
                 function.cache_clear()
 
 
@@ -70,15 +87,32 @@ def place(tmp_path, checkpoints, monkeypatch):
         (tmp_path / name).mkdir()
         rng = random.Random(name)
         for split, count in zip(tasks.TASKS[name].splits, (40, 24, 24)):
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(name, count, rng)), tmp_path / name / f"{split}.parquet")
+            pyarrow.parquet.write_table(
+                pyarrow.Table.from_pylist(rows(name, count, rng)), tmp_path / name / f"{split}.parquet"
+            )
         monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=()))
     (tmp_path / decoding.CORPUS).mkdir()
-    texts = [f"the {rng.choice(WORDS)} was not as {rng.choice(WORDS)} as {i}" for i in range(2000)]  # one in a hundred is held out
-    pyarrow.parquet.write_table(pyarrow.Table.from_pydict({"text": texts}), tmp_path / decoding.CORPUS / "train.parquet")
+    texts = [
+        f"the {rng.choice(WORDS)} was not as {rng.choice(WORDS)} as {i}" for i in range(2000)
+    ]  # one in a hundred is held out
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pydict({"text": texts}), tmp_path / decoding.CORPUS / "train.parquet"
+    )
     monkeypatch.setattr(tasks, "guest_book", functools.partial(tasks.guest_book, pages=(2, 2, 2)))
-    monkeypatch.setattr(fit, "fit", lambda *arguments, steps, run=fit.fit, **options: run(*arguments, steps=min(steps, 2), **options))
-    monkeypatch.setattr(stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=20))
-    for module, name, value in ((stacking, "STEPS", 2), (decoding, "PROMPT", 3), (decoding, "NEW", 3), (decoding, "TEXTS", 4)):
+    monkeypatch.setattr(
+        fit,
+        "fit",
+        lambda *arguments, steps, run=fit.fit, **options: run(*arguments, steps=min(steps, 2), **options),
+    )
+    monkeypatch.setattr(
+        stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=20)
+    )
+    for module, name, value in (
+        (stacking, "STEPS", 2),
+        (decoding, "PROMPT", 3),
+        (decoding, "NEW", 3),
+        (decoding, "TEXTS", 4),
+    ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
     monkeypatch.setenv("TRICKS_MODELS", str(checkpoints))
@@ -88,12 +122,19 @@ def place(tmp_path, checkpoints, monkeypatch):
 
 
 def small(experiment):
-    """Two seeds, the first grid point, two optimizer steps, the tiny BERT; of the chapters' own experiments, four arms."""
+    """Two seeds, the first grid point, two optimizer steps, the tiny BERT; of the chapters' own experiments,
+    four arms.
+    """
     model = finetuned.MODEL if experiment.model == "mini_bert" else experiment.model
     others = [arm for arm in experiment.arms if arm != experiment.baseline]
     kept = experiment.arms if experiment in TABLE else [experiment.baseline, *others[-3:]]
-    arms = {arm: {**experiment.arms[arm], **({"steps": 2} if "steps" in experiment.arms[arm] else {})} for arm in kept}
-    return dataclasses.replace(experiment, model=model, arms=arms, grid={k: v[:1] for k, v in experiment.grid.items()}, seeds=(0, 1))
+    arms = {
+        arm: {**experiment.arms[arm], **({"steps": 2} if "steps" in experiment.arms[arm] else {})}
+        for arm in kept
+    }
+    return dataclasses.replace(
+        experiment, model=model, arms=arms, grid={k: v[:1] for k, v in experiment.grid.items()}, seeds=(0, 1)
+    )
 
 
 @pytest.mark.parametrize("experiment", ALL, ids=[each.name for each in ALL])
@@ -102,16 +143,24 @@ def test_it_runs_to_a_valid_record(place, monkeypatch, experiment):
     monkeypatch.setattr(lab, "registry", lambda: {experiment.name: experiment})
     assert cli.main(["run", experiment.name, "--folder", str(place / "records"), "--quiet"]) == 0
     record = records.load(experiment.name, place / "records")
-    assert list(record["arms"]) == list(experiment.arms) and record["metric"] == experiment.metric and record["data"]["name"] == experiment.data
+    assert (
+        list(record["arms"]) == list(experiment.arms)
+        and record["metric"] == experiment.metric
+        and record["data"]["name"] == experiment.data
+    )
     for content in record["arms"].values() if experiment.kind == "seeds" else ():
         first, second = content["runs"]
         assert first.keys() == second.keys() and records.is_number(first[experiment.metric])
 
 
 def test_tuning_reads_the_validation_split_alone(place):
-    """On validation an arm that chooses by held-out rows takes half of the split for it; the test split may be missing."""
+    """On validation an arm that chooses by held-out rows takes half of the split for it; the test split may
+    be missing.
+    """
     for experiment in TABLE:
-        task = (words if experiment.data == "en_wnut17" else finetuned).prepared(experiment.model, experiment.data, 32)
+        task = (words if experiment.data == "en_wnut17" else finetuned).prepared(
+            experiment.model, experiment.data, 32
+        )
         task.rows["test"] = None
         for settings in list(small(experiment).arms.values())[:1]:
             point = {k: v[0] for k, v in experiment.grid.items()}
@@ -123,5 +172,10 @@ def test_a_rare_class_that_is_none_is_refused_and_another_is_labelled_one(place)
     with pytest.raises(ValueError, match="^rare: 'nobody' given, one of .*'not_paraphrase'.* is accepted$"):
         finetuned.prepared(finetuned.MODEL, "en_mrpc", 16, "nobody")
     labels = list(tasks.load_task("en_mrpc")["train"]["label"])
-    assert [row["labels"] for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16, "not_paraphrase").rows["train"]] == [1 - y for y in labels]
-    assert [row["labels"] for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16).rows["train"]] == labels
+    assert [
+        row["labels"]
+        for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16, "not_paraphrase").rows["train"]
+    ] == [1 - y for y in labels]
+    assert [
+        row["labels"] for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16).rows["train"]
+    ] == labels

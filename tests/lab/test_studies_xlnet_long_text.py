@@ -10,7 +10,10 @@ from tricks_lib.lab.studies import xlnet_long_text as study
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, truncate_head_tail
 
 STACK = fit.collate(tiny_tokenizer())
-ROWS = [{"input_ids": [5 + (i + j) % 18 for j in range(n)], "attention_mask": [1] * n, "labels": i % 2} for i, n in enumerate([9, 3, 14, 6, 11])]
+ROWS = [
+    {"input_ids": [5 + (i + j) % 18 for j in range(n)], "attention_mask": [1] * n, "labels": i % 2}
+    for i, n in enumerate([9, 3, 14, 6, 11])
+]
 
 
 def bert():
@@ -20,13 +23,26 @@ def bert():
 
 def xlnet(layers=2):
     torch.manual_seed(0)
-    return XLNetModel(XLNetConfig(vocab_size=30, d_model=8, n_layer=layers, n_head=2, d_inner=8, initializer_range=0.5)).eval()
+    return XLNetModel(
+        XLNetConfig(vocab_size=30, d_model=8, n_layer=layers, n_head=2, d_inner=8, initializer_range=0.5)
+    ).eval()
 
 
 def test_reader_is_of_the_encoders_kind():
-    long, windows = study.reader(xlnet(), 2, length=4, memory=3, pool="max"), study.reader(bert(), 3, length=4, stride=2)
-    assert isinstance(long, XLNetLongClassifier) and (long.segment_length, long.mem_len, long.pool) == (4, 3, "max")
-    assert isinstance(windows, SlidingWindowClassifier) and (windows.window_length, windows.stride, windows.pool) == (4, 2, "mean")
+    long, windows = (
+        study.reader(xlnet(), 2, length=4, memory=3, pool="max"),
+        study.reader(bert(), 3, length=4, stride=2),
+    )
+    assert isinstance(long, XLNetLongClassifier) and (long.segment_length, long.mem_len, long.pool) == (
+        4,
+        3,
+        "max",
+    )
+    assert isinstance(windows, SlidingWindowClassifier) and (
+        windows.window_length,
+        windows.stride,
+        windows.pool,
+    ) == (4, 2, "mean")
     assert study.reader(xlnet(), 2).mem_len == 0 and study.reader(bert(), 2, length=8).stride == 8
 
 
@@ -37,7 +53,9 @@ def test_cut_keeps_first_or_head_and_tail_of_every_column_and_the_labels():
     both = study.cut(ROWS, "head and tail", 4)
     for row, short in zip(ROWS, both):
         assert short["input_ids"] == truncate_head_tail(torch.tensor([row["input_ids"]]), 4)[0].tolist()
-        assert len(short["attention_mask"]) == len(short["input_ids"]) <= 4 and short["labels"] == row["labels"]
+        assert (
+            len(short["attention_mask"]) == len(short["input_ids"]) <= 4 and short["labels"] == row["labels"]
+        )
 
 
 def test_vectors_are_the_pooled_states_in_the_order_of_the_rows():
@@ -67,7 +85,9 @@ def test_marked_notes_and_how_much_of_them_is_left():
     import datasets
 
     text = "the room was cold\nsoup is good\nbad bed and loud room"
-    pages = datasets.Dataset.from_dict({"text": [text, text, text], "label": [1, 1, 0], "position": [4, 7, -1]})
+    pages = datasets.Dataset.from_dict(
+        {"text": [text, text, text], "label": [1, 1, 0], "position": [4, 7, -1]}
+    )
     rows = study.marked(tiny_tokenizer(), pages)
     assert [sum(row["note"]) for row in rows] == [3, 5, 0]
     words = ["[CLS]", *text.split(), "[SEP]"]
@@ -103,7 +123,9 @@ def test_largest_tensor_and_seconds():
 def test_training_moves_the_last_layers_only():
     encoder = bert()
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    model = study.train(encoder, ROWS, STACK, layers=1, steps=2, lr=1e-2, batch_size=4, length=16, device="cpu")
+    model = study.train(
+        encoder, ROWS, STACK, layers=1, steps=2, lr=1e-2, batch_size=4, length=16, device="cpu"
+    )
     moved = {k for k, v in model.encoder.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and all(k.startswith("encoder.layer.1.") for k in moved if "pooler" not in k)
 
@@ -123,7 +145,9 @@ def test_run_gives_an_accuracy(arm, monkeypatch):
     few = {split: d.select(range(8)) for split, d in tasks.load_task("guest_notes/safety_issue").items()}
     few["train"] = few["train"].select([0] * 4 + [*range(1, 8)])
     monkeypatch.setattr(tasks, "load_task", lambda name: few)
-    monkeypatch.setattr(study, "probe", lambda x, y, x_test, y_test, C, seed: float(x.shape[1] == x_test.shape[1] == 192))
+    monkeypatch.setattr(
+        study, "probe", lambda x, y, x_test, y_test, C, seed: float(x.shape[1] == x_test.shape[1] == 192)
+    )
     study.tokenized.cache_clear(), study.features.cache_clear()
     assert study.run(experiment, {**experiment.arms[arm], "C": 0.1}, 0, "test") == {"accuracy": 1.0}
     study.tokenized.cache_clear(), study.features.cache_clear()

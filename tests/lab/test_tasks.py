@@ -1,4 +1,6 @@
-"""Data sets: what guest_notes is, what its pages are, and how files of one's own are found, checked and refused."""
+"""Data sets: what guest_notes is, what its pages are, and how files of one's own are found, checked and
+refused.
+"""
 
 import collections
 import hashlib
@@ -16,7 +18,10 @@ from tricks_lib.lab import tasks
 from tricks_lib.lab.tasks import ASPECTS, SPLITS, TOPICS, Task
 
 FOLDER = Path(tasks.__file__).parents[1] / "assets" / "guest_notes"
-NOTES = {split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()] for split in SPLITS}
+NOTES = {
+    split: [json.loads(line) for line in (FOLDER / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    for split in SPLITS
+}
 ALL = [note for notes in NOTES.values() for note in notes]
 
 
@@ -42,7 +47,11 @@ def test_the_files_are_the_registered_ones():
 
 def test_guest_notes_are_as_many_and_as_long_as_they_should_be():
     assert len(ALL) >= 1200
-    assert {split: len(notes) for split, notes in NOTES.items()} == {"train": 902, "validation": 159, "test": 259}
+    assert {split: len(notes) for split, notes in NOTES.items()} == {
+        "train": 902,
+        "validation": 159,
+        "test": 259,
+    }
     lengths = [len(note["text"].split()) for note in ALL]
     assert min(lengths) >= 8 and max(lengths) <= 60
 
@@ -52,8 +61,16 @@ def test_every_note_has_every_field_in_range():
         assert list(note) == ["text", "topic", "aspects", "rating", "safety_issue"]
         assert note["text"] == note["text"].strip() and "\n" not in note["text"]
         assert note["topic"] in TOPICS
-        assert note["aspects"] and set(note["aspects"]) <= set(ASPECTS) and len(set(note["aspects"])) == len(note["aspects"])
-        assert isinstance(note["rating"], float) and 1.0 <= note["rating"] <= 5.0 and (2 * note["rating"]).is_integer()
+        assert (
+            note["aspects"]
+            and set(note["aspects"]) <= set(ASPECTS)
+            and len(set(note["aspects"])) == len(note["aspects"])
+        )
+        assert (
+            isinstance(note["rating"], float)
+            and 1.0 <= note["rating"] <= 5.0
+            and (2 * note["rating"]).is_integer()
+        )
         assert isinstance(note["safety_issue"], bool)
 
 
@@ -64,7 +81,9 @@ def test_topics_are_imbalanced_and_the_rarest_is_three_percent():
     for notes in NOTES.values():
         assert {note["topic"] for note in notes} == set(TOPICS)
         for topic in TOPICS:  # the split is stratified
-            assert sum(note["topic"] == topic for note in notes) / len(notes) == pytest.approx(share[topic], abs=0.015)
+            assert sum(note["topic"] == topic for note in notes) / len(notes) == pytest.approx(
+                share[topic], abs=0.015
+            )
 
 
 def test_safety_issues_are_four_to_six_percent():
@@ -84,9 +103,13 @@ def test_no_text_stands_twice_in_any_split():
     assert max(plain.values()) == 1
 
 
-@pytest.mark.parametrize("split_words", [words, lambda text: text.lower().split()], ids=["words", "white space"])
+@pytest.mark.parametrize(
+    "split_words", [words, lambda text: text.lower().split()], ids=["words", "white space"]
+)
 def test_at_most_twelve_percent_of_the_word_4_grams_are_shared(split_words):
-    """All (note, 4-gram) pairs whose 4-gram also stands in another note; natural text of this size has 2 to 7 %."""
+    """All (note, 4-gram) pairs whose 4-gram also stands in another note; natural text of this size has 2 to 7
+    %.
+    """
     sets = []
     for note in ALL:
         found = split_words(note["text"])
@@ -145,7 +168,9 @@ def test_aspects_are_zeros_and_ones_in_the_order_of_aspects():
     for split, notes in NOTES.items():
         label = loaded[split].features["label"]
         assert (label.feature.dtype, label.length) == ("float32", 8)
-        assert [{a for a, x in zip(ASPECTS, row) if x == 1.0} for row in loaded[split]["label"]] == [set(note["aspects"]) for note in notes]
+        assert [{a for a, x in zip(ASPECTS, row) if x == 1.0} for row in loaded[split]["label"]] == [
+            set(note["aspects"]) for note in notes
+        ]
         assert {x for row in loaded[split]["label"] for x in row} == {0.0, 1.0}
 
 
@@ -172,7 +197,11 @@ def book():
 
 
 def test_pages_are_as_many_as_long_and_as_balanced_as_they_should_be(book):
-    assert {split: len(pages) for split, pages in book.items()} == {"train": 1500, "validation": 300, "test": 500}
+    assert {split: len(pages) for split, pages in book.items()} == {
+        "train": 1500,
+        "validation": 300,
+        "test": 500,
+    }
     for pages in book.values():
         assert pages.column_names == ["text", "label", "position"]
         assert sum(pages["label"]) == len(pages) / 2
@@ -190,13 +219,17 @@ def test_a_page_holds_notes_of_its_own_split_and_an_issue_where_it_says(book):
             assert len(places) == page["label"]
             if places:
                 assert page["position"] == sum(len(note.split()) for note in notes[: places[0]])
-                assert " ".join(page["text"].split()[page["position"] :]).startswith(" ".join(notes[places[0]].split()))
+                assert " ".join(page["text"].split()[page["position"] :]).startswith(
+                    " ".join(notes[places[0]].split())
+                )
             else:
                 assert page["position"] == -1
 
 
 def test_the_issue_stands_anywhere(book):
-    """Its place among the notes is uniform: thirds of the page are equally likely, within 4 standard errors."""
+    """Its place among the notes is uniform: thirds of the page are equally likely, within 4 standard
+    errors.
+    """
     places = []
     issue = {note["text"] for note in NOTES["train"] if note["safety_issue"]}
     for page in book["train"].filter(lambda page: page["label"] == 1):
@@ -211,7 +244,9 @@ def test_the_issue_stands_anywhere(book):
 def test_length_does_not_tell_the_label(book):
     lengths = np.array([len(text.split()) for text in book["train"]["text"]])
     labels = np.array(book["train"]["label"])
-    wins = (lengths[labels == 1][:, None] > lengths[labels == 0]).mean() + 0.5 * (lengths[labels == 1][:, None] == lengths[labels == 0]).mean()
+    wins = (lengths[labels == 1][:, None] > lengths[labels == 0]).mean() + 0.5 * (
+        lengths[labels == 1][:, None] == lengths[labels == 0]
+    ).mean()
     assert 0.42 < wins < 0.58
 
 
@@ -223,11 +258,17 @@ def test_pages_follow_the_seed():
 
 
 BOOK_REFUSED = {
-    "two numbers": ((0, (3, 3)), ValueError, r"pages: \(3, 3\) given, one number for each of train, validation, test"),
-    "no pages": ((0, (3, 0, 3)), ValueError, "pages: 0 given, a positive integer for each split"), "negative": ((0, (3, -1, 3)), ValueError, "pages: -1 given"),
-    "halves": ((0, (3, 1.5, 3)), TypeError, "pages: 1.5 given"), "negative seed": ((-1,), ValueError, "seed: -1 given, an integer of at least 0"),
+    "two numbers": (
+        (0, (3, 3)),
+        ValueError,
+        r"pages: \(3, 3\) given, one number for each of train, validation, test",
+    ),
+    "no pages": ((0, (3, 0, 3)), ValueError, "pages: 0 given, a positive integer for each split"),
+    "negative": ((0, (3, -1, 3)), ValueError, "pages: -1 given"),
+    "halves": ((0, (3, 1.5, 3)), TypeError, "pages: 1.5 given"),
+    "negative seed": ((-1,), ValueError, "seed: -1 given, an integer of at least 0"),
     "seed a string": (("0",), TypeError, "seed: '0' given"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments, error, message", BOOK_REFUSED.values(), ids=BOOK_REFUSED)
@@ -241,13 +282,18 @@ def test_guest_book_refuses(arguments, error, message):
 
 @pytest.fixture
 def local(tmp_path, monkeypatch):
-    """``local(kind, rows)``: a registered data set ``own`` in a folder of ``TRICKS_DATA``; returns that folder."""
+    """``local(kind, rows)``: a registered data set ``own`` in a folder of ``TRICKS_DATA``; returns that
+    folder.
+    """
 
     def make(kind, rows, check=True, **task):
         folder = tmp_path / "data" / "own"
         folder.mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows[split] if isinstance(rows, dict) else rows), folder / f"{split}.parquet")
+            pyarrow.parquet.write_table(
+                pyarrow.Table.from_pylist(rows[split] if isinstance(rows, dict) else rows),
+                folder / f"{split}.parquet",
+            )
         sha256 = tuple(digest(folder / f"{split}.parquet") for split in SPLITS) if check else ()
         monkeypatch.setitem(tasks.TASKS, "own", Task(kind, sha256, **task))
         monkeypatch.setenv("TRICKS_DATA", str(tmp_path / "data"))
@@ -261,10 +307,13 @@ def rows(*labels):
 
 
 LABELS = {  # kind, labels, label column, names
-    "strings": ("classification", ["b", "a", "b"], [1, 0, 1], ["a", "b"]), "topics keep their order": ("classification", ["noise", "staff"], [1, 0], ["staff", "noise"]),
-    "indices": ("classification", [2, 0], [2, 0], ["0", "1", "2"]), "booleans": ("classification", [True, False], [1, 0], ["0", "1"]),
-    "numbers": ("regression", [0.5, 4.75], [0.5, 4.75], None), "whole numbers": ("regression", [1, 2], [1.0, 2.0], None),
-}  # fmt: skip
+    "strings": ("classification", ["b", "a", "b"], [1, 0, 1], ["a", "b"]),
+    "topics keep their order": ("classification", ["noise", "staff"], [1, 0], ["staff", "noise"]),
+    "indices": ("classification", [2, 0], [2, 0], ["0", "1", "2"]),
+    "booleans": ("classification", [True, False], [1, 0], ["0", "1"]),
+    "numbers": ("regression", [0.5, 4.75], [0.5, 4.75], None),
+    "whole numbers": ("regression", [1, 2], [1.0, 2.0], None),
+}
 
 
 @pytest.mark.parametrize("kind, labels, column, names", LABELS.values(), ids=LABELS)
@@ -282,13 +331,19 @@ def test_pairs_keep_both_texts(local):
     assert tasks.load_task("own")["test"].to_list() == [{"text": "a", "text_b": "b", "label": 1.0}]
 
 
-WORDS = [{"tokens": ["the", "bed"], "tags": ["O", "B-x"], "more": 0}, {"tokens": ["cold"], "tags": ["I-x"], "more": 1}]
+WORDS = [
+    {"tokens": ["the", "bed"], "tags": ["O", "B-x"], "more": 0},
+    {"tokens": ["cold"], "tags": ["I-x"], "more": 1},
+]
 
 
 def test_words_keep_their_tags(local):
     local("tokens", {"train": WORDS, "validation": WORDS[:1], "test": WORDS[1:]}, label="tags")
     loaded = tasks.load_task("own")
-    assert loaded["train"].to_list() == [{"tokens": ["the", "bed"], "label": [2, 0]}, {"tokens": ["cold"], "label": [1]}]
+    assert loaded["train"].to_list() == [
+        {"tokens": ["the", "bed"], "label": [2, 0]},
+        {"tokens": ["cold"], "label": [1]},
+    ]
     assert [split.features["label"].feature.names for split in loaded.values()] == [["B-x", "I-x", "O"]] * 3
     assert tasks.describe("own")["sizes"] == {"train": 2, "validation": 1, "test": 1}
 
@@ -303,14 +358,20 @@ def test_a_label_that_train_lacks_is_a_class_all_the_same(local):
 def test_describe_names_sizes_and_sha256(local):
     folder = local("classification", {"train": rows(0, 1, 1), "validation": rows(1), "test": rows(0, 1)})
     assert tasks.describe("own") == {
-        "name": "own", "sizes": {"train": 3, "validation": 1, "test": 2}, "sha256": {split: digest(folder / f"{split}.parquet") for split in SPLITS},
-    }  # fmt: skip
+        "name": "own",
+        "sizes": {"train": 3, "validation": 1, "test": 2},
+        "sha256": {split: digest(folder / f"{split}.parquet") for split in SPLITS},
+    }
     assert tasks.describe("guest_notes/topic")["sha256"] == dict(zip(SPLITS, tasks.NOTES_SHA256))
 
 
 def test_describe_knows_guest_book(book, monkeypatch):
     monkeypatch.setattr(tasks, "guest_book", lambda: book)
-    assert tasks.describe("guest_book") == {"name": "guest_book", "sizes": {"train": 1500, "validation": 300, "test": 500}, "sha256": dict(zip(SPLITS, tasks.NOTES_SHA256))}
+    assert tasks.describe("guest_book") == {
+        "name": "guest_book",
+        "sizes": {"train": 1500, "validation": 300, "test": 500},
+        "sha256": dict(zip(SPLITS, tasks.NOTES_SHA256)),
+    }
 
 
 def test_embedded_data_needs_and_heeds_no_folder(tmp_path, monkeypatch):
@@ -319,36 +380,53 @@ def test_embedded_data_needs_and_heeds_no_folder(tmp_path, monkeypatch):
 
 
 def test_the_registered_addresses_are_those_of_glue():
-    """Public sets whose splits are published with labels as the registry says; the others are local files only."""
+    """Public sets whose splits are published with labels as the registry says; the others are local files
+    only.
+    """
     hub = {name: task for name, task in tasks.TASKS.items() if task.hub}
     assert {name: task.hub for name, task in hub.items()} == {
         "en_rte": "nyu-mll/glue:rte", "en_mrpc": "nyu-mll/glue:mrpc", "en_cola": "nyu-mll/glue:cola",
         "en_sst2": "nyu-mll/glue:sst2", "ag_news": "fancyzhx/ag_news",
     }  # fmt: skip
     for name, task in tasks.TASKS.items():
-        assert len(task.sha256) == (0 if name == "ag_news" else len(task.splits)) and all(re.fullmatch("[0-9a-f]{64}", each) for each in task.sha256)
-        assert name == "en_mrpc" or task.splits == ("train", "validation") or not task.hub.startswith("nyu-mll"), "GLUE hides the labels of its test splits"
+        assert len(task.sha256) == (0 if name == "ag_news" else len(task.splits)) and all(
+            re.fullmatch("[0-9a-f]{64}", each) for each in task.sha256
+        )
+        assert (
+            name == "en_mrpc" or task.splits == ("train", "validation") or not task.hub.startswith("nyu-mll")
+        ), "GLUE hides the labels of its test splits"
 
 
 # --- refusals
 
 
-@pytest.mark.parametrize("name", ["nope", "", "guest_notes", "guest_notes/nope", "../guest_notes", 5, None, ["guest_notes/topic"]])
+@pytest.mark.parametrize(
+    "name", ["nope", "", "guest_notes", "guest_notes/nope", "../guest_notes", 5, None, ["guest_notes/topic"]]
+)
 @pytest.mark.parametrize("function", [tasks.load_task, tasks.files, tasks.describe])
 def test_an_unknown_name_is_refused_with_those_there_are(function, name):
-    with pytest.raises(ValueError, match=r"^name: .* given; accepted are .*en_trec.*guest_notes/topic.*guest_book$"):
+    with pytest.raises(
+        ValueError, match=r"^name: .* given; accepted are .*en_trec.*guest_notes/topic.*guest_book$"
+    ):
         function(name)
 
 
 def test_a_data_set_that_is_not_here_says_where_it_is_looked_for(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"^name: 'en_trec' is not embedded; TRICKS_DATA must name a folder that holds en_trec/ \(it is not set\)$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^name: 'en_trec' is not embedded; TRICKS_DATA must name a folder that holds en_trec/ \(it is not set\)$",
+    ):
         tasks.load_task("en_trec")
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"TRICKS_DATA must name a folder that holds en_trec/ \(it is {tmp_path}\)$"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"TRICKS_DATA must name a folder that holds en_trec/ \(it is {tmp_path}\)$"
+    ):
         tasks.load_task("en_trec")
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path / "nowhere"))
     for name in ("en_trec", "ag_news"):
-        with pytest.raises(FileNotFoundError, match="^TRICKS_DATA: '.*nowhere' given, an existing folder is accepted$"):
+        with pytest.raises(
+            FileNotFoundError, match="^TRICKS_DATA: '.*nowhere' given, an existing folder is accepted$"
+        ):
             tasks.load_task(name)
 
 
@@ -366,14 +444,21 @@ def test_another_file_than_the_registered_one_is_refused_with_both_sums(local, s
     folder = local("classification", rows(0, 1))
     expected = digest(folder / f"{split}.parquet")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(1, 0)), folder / f"{split}.parquet")
-    with pytest.raises(ValueError, match=rf"^name: .*{split}\.parquet has sha256 {digest(folder / f'{split}.parquet')}, {expected} is accepted$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^name: .*{split}\.parquet has sha256 {digest(folder / f'{split}.parquet')}, {expected} is accepted$",
+    ):
         tasks.load_task("own")
 
 
 CORRUPT = {
-    "empty": lambda data: b"", "half": lambda data: data[: len(data) // 2], "no end mark": lambda data: data[:-4], "text": lambda data: b"text,label\na,1\n",
-    "footer of noise": lambda data: data[:-200] + bytes(range(192)) + data[-8:], "pages of noise": lambda data: data[:4] + b"\xff" * 120 + data[124:],
-}  # fmt: skip
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "no end mark": lambda data: data[:-4],
+    "text": lambda data: b"text,label\na,1\n",
+    "footer of noise": lambda data: data[:-200] + bytes(range(192)) + data[-8:],
+    "pages of noise": lambda data: data[:4] + b"\xff" * 120 + data[124:],
+}
 
 
 @pytest.mark.parametrize("damage", CORRUPT.values(), ids=CORRUPT)
@@ -383,21 +468,35 @@ def test_a_corrupt_parquet_file_is_refused_with_its_name(local, damage):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ValueError) as caught:
         tasks.load_task("own")
-    assert str(caught.value).startswith(f"name: {file} cannot be read as parquet: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"name: {file} cannot be read as parquet: ") and "\n" not in str(
+        caught.value
+    )
 
 
 WRONG_ROWS = {
-    "no rows": ("classification", [], "has no rows in train"), "no text": ("classification", [{"label": 1}], "has None as 'text' in train"),
-    "no label": ("classification", [{"text": "a"}], "has None as 'label' in train"), "text null": ("classification", [{"text": "a", "label": 1}, {"text": None, "label": 0}], "has None as 'text'"),
-    "label null": ("classification", rows(1, None), "has None as 'label'"), "class a fraction": ("classification", rows(1.5), "has 1.5 as 'label'"),
-    "class negative": ("classification", rows(1, -1), "has label -1 in train; 0 and above are accepted"), "number a string": ("regression", rows("1.5"), "has '1.5' as 'label'"),
+    "no rows": ("classification", [], "has no rows in train"),
+    "no text": ("classification", [{"label": 1}], "has None as 'text' in train"),
+    "no label": ("classification", [{"text": "a"}], "has None as 'label' in train"),
+    "text null": (
+        "classification",
+        [{"text": "a", "label": 1}, {"text": None, "label": 0}],
+        "has None as 'text'",
+    ),
+    "label null": ("classification", rows(1, None), "has None as 'label'"),
+    "class a fraction": ("classification", rows(1.5), "has 1.5 as 'label'"),
+    "class negative": ("classification", rows(1, -1), "has label -1 in train; 0 and above are accepted"),
+    "number a string": ("regression", rows("1.5"), "has '1.5' as 'label'"),
     "words a string": ("tokens", [{"tokens": "a b", "label": ["O", "O"]}], "has 'a b' as 'tokens'"),
     "a tag for two words": ("tokens", [{"tokens": ["a"], "label": "O"}], "has 'O' as 'label'"),
-    "a word without a tag": ("tokens", [{"tokens": ["a"], "label": ["O"]}, {"tokens": ["a", "b"], "label": ["O"]}],
-                             "has a row of 2 words and 1 labels in train; as many of each"),
+    "a word without a tag": (
+        "tokens",
+        [{"tokens": ["a"], "label": ["O"]}, {"tokens": ["a", "b"], "label": ["O"]}],
+        "has a row of 2 words and 1 labels in train; as many of each",
+    ),
     "no words": ("tokens", [{"tokens": [], "label": []}], "has a row of 0 words and 0 labels in train"),
-    "several labels a string": ("multilabel", rows("food"), "has 'food' as 'label'"), "pair null": ("regression", [{"text": "a", "text_b": None, "label": 1.0}], "has None as 'text_b'"),
-}  # fmt: skip
+    "several labels a string": ("multilabel", rows("food"), "has 'food' as 'label'"),
+    "pair null": ("regression", [{"text": "a", "text_b": None, "label": 1.0}], "has None as 'text_b'"),
+}
 
 
 @pytest.mark.parametrize("kind, content, message", WRONG_ROWS.values(), ids=WRONG_ROWS)
@@ -408,7 +507,10 @@ def test_rows_that_make_no_sense_are_refused(local, kind, content, message):
 
 
 def test_a_column_that_only_train_has_is_named_with_its_split(local):
-    local("regression", {"train": [{"text": "a", "text_b": "b", "label": 1.0}], "validation": rows(1.0), "test": rows(1.0)})
+    local(
+        "regression",
+        {"train": [{"text": "a", "text_b": "b", "label": 1.0}], "validation": rows(1.0), "test": rows(1.0)},
+    )
     with pytest.raises(ValueError, match="^name: 'own' has None as 'text_b' in validation$"):
         tasks.load_task("own")
 
@@ -426,10 +528,18 @@ def hub(monkeypatch):
             asked.append(arguments)
             if isinstance(loaded, Exception):
                 raise loaded
-            return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in loaded.items()})
+            return datasets.DatasetDict(
+                {split: datasets.Dataset.from_list(rows) for split, rows in loaded.items()}
+            )
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-        monkeypatch.setitem(tasks.TASKS, "own", Task("classification", hub="someone/set:config", columns={"text": "sentence", "label": "y"}, **task))
+        monkeypatch.setitem(
+            tasks.TASKS,
+            "own",
+            Task(
+                "classification", hub="someone/set:config", columns={"text": "sentence", "label": "y"}, **task
+            ),
+        )
         return asked
 
     return gives
@@ -444,7 +554,11 @@ def test_a_set_of_the_hub_gets_our_columns(hub):
     loaded = tasks.load_task("own")
     assert asked == [("someone/set", "config")]
     assert loaded["test"].to_list() == [{"text": f"text {i}", "label": i % 3} for i in range(4)]
-    assert tasks.describe("own") == {"name": "own", "sha256": {}, "sizes": {"train": 6, "validation": 3, "test": 4}}
+    assert tasks.describe("own") == {
+        "name": "own",
+        "sha256": {},
+        "sizes": {"train": 6, "validation": 3, "test": 4},
+    }
 
 
 def test_without_a_validation_split_it_is_a_fixed_tenth_of_train(hub):
@@ -452,7 +566,9 @@ def test_without_a_validation_split_it_is_a_fixed_tenth_of_train(hub):
     one, again = tasks.load_task("own"), tasks.load_task("own")
     assert {split: len(part) for split, part in one.items()} == {"train": 45, "validation": 5, "test": 4}
     assert one["validation"].to_list() == again["validation"].to_list()
-    assert sorted(one["train"]["text"][:] + one["validation"]["text"][:]) == sorted(row["sentence"] for row in foreign(50))
+    assert sorted(one["train"]["text"][:] + one["validation"]["text"][:]) == sorted(
+        row["sentence"] for row in foreign(50)
+    )
 
 
 def test_without_labels_of_the_test_split_validation_is_the_test_and_a_tenth_of_train_is_validation(hub):
@@ -465,11 +581,17 @@ def test_without_labels_of_the_test_split_validation_is_the_test_and_a_tenth_of_
 
 
 def test_a_local_set_without_a_test_split(local):
-    folder = local("classification", {"train": rows(*range(20)), "validation": rows(0, 1), "test": rows(0)}, splits=("train", "validation"))
+    folder = local(
+        "classification",
+        {"train": rows(*range(20)), "validation": rows(0, 1), "test": rows(0)},
+        splits=("train", "validation"),
+    )
     (folder / "test.parquet").unlink()
     assert tasks.describe("own") == {
-        "name": "own", "sizes": {"train": 18, "validation": 2, "test": 2}, "sha256": {split: digest(folder / f"{split}.parquet") for split in ("train", "validation")},
-    }  # fmt: skip
+        "name": "own",
+        "sizes": {"train": 18, "validation": 2, "test": 2},
+        "sha256": {split: digest(folder / f"{split}.parquet") for split in ("train", "validation")},
+    }
 
 
 def test_a_local_folder_comes_before_the_hub(local, hub):
@@ -478,14 +600,28 @@ def test_a_local_folder_comes_before_the_hub(local, hub):
     assert len(tasks.load_task("own")["train"]) == 2 and asked == []
 
 
-@pytest.mark.parametrize("error", [ConnectionError("cannot reach\nthe hub"), ValueError("no parquet"), RuntimeError("scripts are not supported")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("cannot reach\nthe hub"),
+        ValueError("no parquet"),
+        RuntimeError("scripts are not supported"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
 def test_a_hub_that_fails_in_any_way_says_what_to_do(hub, error):
     hub(error)
-    with pytest.raises(FileNotFoundError, match=r"^name: 'own' could not be had from the hub \([a-z ]+\); put it into a folder and set TRICKS_DATA$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^name: 'own' could not be had from the hub \([a-z ]+\); put it into a folder and set TRICKS_DATA$",
+    ):
         tasks.load_task("own")
 
 
 def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"^name: 'ag_news' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^name: 'ag_news' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA$",
+    ):
         tasks.load_task("ag_news")

@@ -17,19 +17,28 @@ SITE = ROOT / "_build" / "html"
 # Pages that Sphinx makes, without an author; the rest is the book.
 MADE = {"genindex.html", "py-modindex.html", "search.html"}
 NOT_FOUND = "404.html"  # its links are absolute: it has tests of its own
-PREFIX = urlsplit(yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["html"]["baseurl"]).path  # of the published site
+PREFIX = urlsplit(
+    yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["html"]["baseurl"]
+).path  # of the published site
 
 
 def pages():
-    return [str(page.relative_to(SITE)) for page in sorted(SITE.rglob("*.html"))
-            if not {"_static", "_sources", "_modules"} & set(page.relative_to(SITE).parts) and page.name != NOT_FOUND]
+    return [
+        str(page.relative_to(SITE))
+        for page in sorted(SITE.rglob("*.html"))
+        if not {"_static", "_sources", "_modules"} & set(page.relative_to(SITE).parts)
+        and page.name != NOT_FOUND
+    ]
 
 
 def pytest_generate_tests(metafunc):
     # Pages are known only when the site is built; without it the tests are skipped (see `site`).
     if "page_name" in metafunc.fixturenames:
         # all tests of a page in one process, which reads it once
-        metafunc.parametrize("page_name", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages() or ["index.html"]])
+        metafunc.parametrize(
+            "page_name",
+            [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages() or ["index.html"]],
+        )
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +72,9 @@ class GitHubPages(Quiet):
 
 @contextlib.contextmanager
 def serving(folder, handler):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=folder)
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -85,11 +96,18 @@ def published(site):
 @pytest.fixture(scope="session")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="`make test-site` installs Playwright")
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = (
+        os.environ.get("CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if path is None:
         pytest.fail("Chromium is missing: `apt-get install chromium`, or name it in CHROMIUM", pytrace=False)
     with sync_api.sync_playwright() as playwright:
         # Containers run as root and have a small /dev/shm; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()

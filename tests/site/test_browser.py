@@ -27,8 +27,10 @@ CUT_OFF = """() => [...document.querySelectorAll('article div.math')].filter(
     box => box.querySelector('mjx-math').getBoundingClientRect().left < box.getBoundingClientRect().left - 1
 ).map(box => box.textContent.slice(0, 60))"""
 
-# Serious and critical faults that axe-core sees, one line each. It looks at every node several times, and four of five are spans of
-# coloured code and parts of formulas: while it runs, plain text stands for them. Contrast follows from colours and sizes alone: of
+# Serious and critical faults that axe-core sees, one line each. It looks at every node several times, and
+# four of five are spans of
+# coloured code and parts of formulas: while it runs, plain text stands for them. Contrast follows from
+# colours and sizes alone: of
 # each combination on the page, one element with text is tried.
 ACCESSIBILITY = """async (rules) => {
     const ground = (box) => box && (getComputedStyle(box).backgroundColor.replace('rgba(0, 0, 0, 0)', '') || ground(box.parentElement));
@@ -72,7 +74,9 @@ ZOOMED = {"width": 640, "height": 450}  # what a window of 1280 x 900 shows at 2
 @pytest.fixture(scope="session")
 def axe():
     """axe-core's script, from the package that carries it."""
-    return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text("utf-8")
+    return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text(
+        "utf-8"
+    )
 
 
 @pytest.fixture
@@ -80,12 +84,28 @@ def opened(browser, address, page_name):
     """An open page, and what went wrong since it began to load."""
     context = browser.new_context(viewport=DESKTOP)
     page, faults = context.new_page(), []
-    page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            faults.append(f"console: {message.text}") if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda error: faults.append(f"script: {error}"))
     page.on("requestfailed", lambda failed: faults.append(f"request failed: {failed.url}"))
-    page.on("response", lambda response: faults.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
-    page.on("request", lambda sent: faults.append(f"outside: {sent.url}")
-            if not sent.url.startswith((address, "data:", "blob:")) else None)
+    page.on(
+        "response",
+        lambda response: (
+            faults.append(f"{response.status}: {response.url}") if response.status >= 400 else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda sent: (
+            faults.append(f"outside: {sent.url}")
+            if not sent.url.startswith((address, "data:", "blob:"))
+            else None
+        ),
+    )
     page.goto(f"{address}/{page_name}", wait_until="networkidle")
     if page.locator("script[src*=mathjax]").count():
         page.wait_for_function("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
@@ -96,10 +116,14 @@ def opened(browser, address, page_name):
 
 
 def keep_picture(page, page_name, look):
-    """The whole page, a pixel for each of CSS. Playwright's ``screenshot`` compresses harder, which took longer than all else here."""
+    """The whole page, a pixel for each of CSS. Playwright's ``screenshot`` compresses harder, which took
+    longer than all else here.
+    """
     chromium = page.context.new_cdp_session(page)
     clip = {**chromium.send("Page.getLayoutMetrics")["cssContentSize"], "scale": 1}
-    picture = chromium.send("Page.captureScreenshot", {"captureBeyondViewport": True, "optimizeForSpeed": True, "clip": clip})
+    picture = chromium.send(
+        "Page.captureScreenshot", {"captureBeyondViewport": True, "optimizeForSpeed": True, "clip": clip}
+    )
     chromium.detach()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     name = page_name.replace("/", "__").removesuffix(".html")
@@ -108,12 +132,16 @@ def keep_picture(page, page_name, look):
 
 @contextlib.contextmanager
 def a_phone(page):
-    """The open page on a phone, as the browser's own tools for developers show it; test_interactive loads pages there anew."""
+    """The open page on a phone, as the browser's own tools for developers show it; test_interactive loads
+    pages there anew.
+    """
     chromium = page.context.new_cdp_session(page)
     chromium.send("Emulation.setDeviceMetricsOverride", {**PHONE, "deviceScaleFactor": 1, "mobile": True})
     chromium.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
     page.wait_for_function("width => innerWidth === width", arg=PHONE["width"])
-    page.wait_for_timeout(400)  # 0.3 s after a change of size the theme lets the keyboard reach what scrolls now
+    page.wait_for_timeout(
+        400
+    )  # 0.3 s after a change of size the theme lets the keyboard reach what scrolls now
     yield
     chromium.detach()
 
@@ -134,7 +162,9 @@ def test_page(opened, axe, page_name):
     assert page.locator("mjx-merror").count() == 0
     assert page.evaluate(CUT_OFF) == []
     # The book's own fonts are there, rather than whatever the machine has.
-    assert page.evaluate("() => document.fonts.check('16px \"Source Serif 4\"') && document.fonts.check('16px Inter')")
+    assert page.evaluate(
+        "() => document.fonts.check('16px \"Source Serif 4\"') && document.fonts.check('16px Inter')"
+    )
 
     page.evaluate(axe)
     assert page.evaluate(ACCESSIBILITY, "all") == []
@@ -144,7 +174,9 @@ def test_page(opened, axe, page_name):
     fits(page, ZOOMED["width"])
 
     page.set_viewport_size(DESKTOP)
-    page.add_style_tag(content="* { transition: none !important }")  # colours are judged when they have arrived
+    page.add_style_tag(
+        content="* { transition: none !important }"
+    )  # colours are judged when they have arrived
     page.emulate_media(color_scheme="dark")  # the reader's system turns dark: the page follows
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     assert page.evaluate(ACCESSIBILITY, "contrast") == []
@@ -153,7 +185,13 @@ def test_page(opened, axe, page_name):
         keep_picture(page, page_name, "phone")  # in the dark: each look in one picture
         fits(page, PHONE["width"])
         assert page.evaluate(CUT_OFF) == []
-        assert page.evaluate(ACCESSIBILITY, ["scrollable-region-focusable", "aria-hidden-focus", "button-name", "link-name"]) == []
+        assert (
+            page.evaluate(
+                ACCESSIBILITY,
+                ["scrollable-region-focusable", "aria-hidden-focus", "button-name", "link-name"],
+            )
+            == []
+        )
 
     page.set_viewport_size(A4)
     page.emulate_media(media="print")
@@ -175,10 +213,16 @@ def test_page_without_script(browser, address, page_name):
     context = browser.new_context(viewport=DESKTOP, java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{address}/{page_name}")
-    assert all(page.locator("main img").evaluate_all("images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"))
+    assert all(
+        page.locator("main img").evaluate_all(
+            "images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"
+        )
+    )
     assert page.locator("main").is_visible() and page.locator("main").inner_text().strip()
     assert page.locator(".pst-js-only:visible").count() == 0  # no button that would do nothing
-    assert page.evaluate("() => getComputedStyle(document.body).color !== getComputedStyle(document.body).backgroundColor")
+    assert page.evaluate(
+        "() => getComputedStyle(document.body).color !== getComputedStyle(document.body).backgroundColor"
+    )
     context.close()
 
 
@@ -186,7 +230,14 @@ def test_page_without_script(browser, address, page_name):
 def test_not_found_page_leads_back(tab, published, deep):
     faults = []
     tab.on("requestfailed", lambda failed: faults.append(failed.url))
-    tab.on("response", lambda response: faults.append(response.url) if response.status >= 400 and response.url != published + deep else None)
+    tab.on(
+        "response",
+        lambda response: (
+            faults.append(response.url)
+            if response.status >= 400 and response.url != published + deep
+            else None
+        ),
+    )
     assert tab.goto(published + deep, wait_until="networkidle").status == 404
     assert tab.locator("article h1").inner_text() == "Page not found" and not faults
     assert tab.evaluate("() => document.fonts.check('16px \"Source Serif 4\"')")
@@ -197,24 +248,33 @@ def test_not_found_page_leads_back(tab, published, deep):
 def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
     tab.goto(f"{address}/chapters/01_mean_pooling.html", wait_until="networkidle")
     tab.keyboard.press("Tab")
-    assert "main-content" in tab.evaluate("() => document.activeElement.getAttribute('href') || document.activeElement.outerHTML")
+    assert "main-content" in tab.evaluate(
+        "() => document.activeElement.getAttribute('href') || document.activeElement.outerHTML"
+    )
     for _ in range(40):
         tab.keyboard.press("Tab")
-        assert tab.evaluate("""() => {
+        assert (
+            tab.evaluate("""() => {
             const shows = (element) => { const {outlineStyle, boxShadow} = getComputedStyle(element); return outlineStyle !== 'none' || boxShadow !== 'none'; };
             return shows(document.activeElement) || document.activeElement.outerHTML.slice(0, 120);
-        }""") is True
+        }""")
+            is True
+        )
 
 
 def test_search_by_keyboard_finds_a_chapter(tab, address):
     lost, dialog = [], tab.locator("#pst-search-dialog")
     tab.on("requestfailed", lambda request: lost.append(request.url))
-    for _ in range(5):  # on a busy machine Chromium can lose a key, or a script, of a page that has just come: a reader tries again
+    for _ in range(
+        5
+    ):  # on a busy machine Chromium can lose a key, or a script, of a page that has just come: a reader tries again
         tab.goto(f"{address}/index.html", wait_until="networkidle")
         tab.keyboard.press("Control+k")
         if dialog.evaluate("dialog => dialog.open"):
             break
-    assert dialog.evaluate("dialog => dialog.open && dialog.contains(document.activeElement)"), f"five times; lost: {lost}"
+    assert dialog.evaluate("dialog => dialog.open && dialog.contains(document.activeElement)"), (
+        f"five times; lost: {lost}"
+    )
     tab.keyboard.type("adversarial")
     tab.keyboard.press("Enter")
     tab.wait_for_selector('#search-results li a[href*="09_fgm"]')
@@ -232,27 +292,46 @@ def test_download_button_gives_the_notebook(tab, address):
     tab.get_by_label("Download this page").click()
     with tab.expect_download() as download:
         tab.locator("a.btn-download-source-button").click()
-    assert download.value.suggested_filename == "01_mean_pooling.ipynb" and download.value.url.startswith(address)
+    assert download.value.suggested_filename == "01_mean_pooling.ipynb" and download.value.url.startswith(
+        address
+    )
 
 
 # ---- The checks must be able to fail ----
 
-@pytest.mark.parametrize("rules, html, fault", [
-    ("all", '<img src="a.png">', "image-alt"),
-    ("contrast", '<p style="color: #ccc; background: #fff">pale</p>', "color-contrast"),
-    ("contrast", '<pre style="background: #fff"><span>dark</span> <span style="color: #ccc">pale</span></pre>', "color-contrast"),
-    (["scrollable-region-focusable"], '<div style="height: 20px; overflow-y: scroll"><p style="height: 900px">long</p></div>', "scrollable-region-focusable"),
-])
+
+@pytest.mark.parametrize(
+    "rules, html, fault",
+    [
+        ("all", '<img src="a.png">', "image-alt"),
+        ("contrast", '<p style="color: #ccc; background: #fff">pale</p>', "color-contrast"),
+        (
+            "contrast",
+            '<pre style="background: #fff"><span>dark</span> <span style="color: #ccc">pale</span></pre>',
+            "color-contrast",
+        ),
+        (
+            ["scrollable-region-focusable"],
+            '<div style="height: 20px; overflow-y: scroll"><p style="height: 900px">long</p></div>',
+            "scrollable-region-focusable",
+        ),
+    ],
+)
 def test_accessibility_fault_is_seen(tab, axe, rules, html, fault):
     tab.set_content(f'<html lang="en"><title>t</title><body><main><h1>h</h1>{html}</main></body></html>')
     tab.evaluate(axe)
     assert [line for line in tab.evaluate(ACCESSIBILITY, rules) if line.startswith(fault)]
 
 
-@pytest.mark.parametrize("html", [
-    '<div class="bd-sidebar-primary">x</div><article><h1>h</h1></article>', "<article><h1>h</h1><details>folded</details></article>",
-    f'<article><h1>h</h1><pre style="overflow: hidden">{"x" * 300}</pre></article>', "<article><h1 hidden>h</h1></article>",
-])
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<div class="bd-sidebar-primary">x</div><article><h1>h</h1></article>',
+        "<article><h1>h</h1><details>folded</details></article>",
+        f'<article><h1>h</h1><pre style="overflow: hidden">{"x" * 300}</pre></article>',
+        "<article><h1 hidden>h</h1></article>",
+    ],
+)
 def test_fault_on_paper_is_seen(tab, html):
     tab.set_content(f'<html data-theme="light">{html}</html>')
     assert len(tab.evaluate(ON_PAPER)) == 1

@@ -19,8 +19,17 @@ from .conftest import MADE, NOT_FOUND, PREFIX, ROOT, pages
 MAX_PAGE = 1_000_000  # bytes of a page and of its own images; what all pages share is in _static
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 # What a browser fetches by itself, without a click.
-LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
-          "embed": "src", "object": "data", "link": "href"}
+LOADED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+    "link": "href",
+}
 NOT_FETCHED = {"canonical", "search", "index", "next", "prev", "author", "copyright", "license"}
 
 
@@ -45,7 +54,9 @@ def outside_loads(soup):
     for style in soup.find_all("style"):
         yield from re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^'\")\s]+", style.text)
     for script in soup.find_all("script", src=False):
-        yield from re.findall(r"https?://(?:unpkg|cdn|[\w.-]*(?:jsdelivr|cloudflare|googleapis))[^\"'\s]*", script.text)
+        yield from re.findall(
+            r"https?://(?:unpkg|cdn|[\w.-]*(?:jsdelivr|cloudflare|googleapis))[^\"'\s]*", script.text
+        )
 
 
 def images_without_alt(soup):
@@ -59,7 +70,10 @@ def images_without_alt(soup):
 
 
 def heading_faults(soup):
-    levels = [int(heading.name[1]) for heading in soup.select("article h1, article h2, article h3, article h4, article h5")]
+    levels = [
+        int(heading.name[1])
+        for heading in soup.select("article h1, article h2, article h3, article h4, article h5")
+    ]
     if levels.count(1) != 1:
         yield f"{levels.count(1)} h1"
     for before, after in itertools.pairwise(levels):
@@ -81,15 +95,25 @@ def dead_links(soup, site, page_name):
         if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
             continue
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-        if not target.is_file() or parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target):
+        if (
+            not target.is_file()
+            or parts.fragment
+            and target.suffix == ".html"
+            and unquote(parts.fragment) not in anchors(target)
+        ):
             yield address
 
 
 def own_bytes(soup, site, page_name):
-    """Bytes of the page and of its own images, each once: what is loaded beside the files that all pages share."""
+    """Bytes of the page and of its own images, each once: what is loaded beside the files that all pages
+    share.
+    """
     page = site / page_name
-    images = {(page.parent / unquote(urlsplit(image["src"]).path)).resolve() for image in soup.find_all("img", src=True)
-              if not image["src"].startswith("data:")}
+    images = {
+        (page.parent / unquote(urlsplit(image["src"]).path)).resolve()
+        for image in soup.find_all("img", src=True)
+        if not image["src"].startswith("data:")
+    }
     return page.stat().st_size + sum(image.stat().st_size for image in images if "_static" not in image.parts)
 
 
@@ -98,13 +122,20 @@ def test_nothing_is_loaded_from_outside(soup):
 
 
 def test_style_sheets_load_nothing_from_outside(site):
-    wrong = [f"{sheet.name}: {url}" for sheet in site.rglob("*.css")
-             for url in re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^'\")\s]+", sheet.read_text("utf-8", "replace"))]
+    wrong = [
+        f"{sheet.name}: {url}"
+        for sheet in site.rglob("*.css")
+        for url in re.findall(
+            r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^'\")\s]+", sheet.read_text("utf-8", "replace")
+        )
+    ]
     assert not wrong
 
 
 def test_math_is_typeset_by_the_sites_own_mathjax(site, soup, page_name):
-    scripts = [script["src"] for script in soup.find_all("script", src=True) if "mathjax" in script["src"].lower()]
+    scripts = [
+        script["src"] for script in soup.find_all("script", src=True) if "mathjax" in script["src"].lower()
+    ]
     if soup.select(".math"):
         assert scripts
     for script in scripts:
@@ -136,16 +167,23 @@ def test_link_preview(site, soup, page_name):
     assert properties["og:title"] and properties["og:description"]
     assert properties["og:site_name"] == CONFIG["title"]
     image = properties["og:image"]
-    assert image.startswith(CONFIG["html"]["baseurl"]) and (site / image.removeprefix(CONFIG["html"]["baseurl"])).exists()
+    assert (
+        image.startswith(CONFIG["html"]["baseurl"])
+        and (site / image.removeprefix(CONFIG["html"]["baseurl"])).exists()
+    )
 
 
 def test_colab_button_opens_this_chapter(soup, page_name):
-    links = [link["href"] for link in soup.find_all("a", href=True) if "colab.research.google.com" in link["href"]]
+    links = [
+        link["href"] for link in soup.find_all("a", href=True) if "colab.research.google.com" in link["href"]
+    ]
     repository = CONFIG["repository"]
     notebook = page_name.removesuffix(".html") + ".ipynb"
     if (ROOT / notebook).exists():
         path = urlsplit(repository["url"]).path
-        assert set(links) == {f"https://colab.research.google.com/github{path}/blob/{repository['branch']}/{notebook}"}
+        assert set(links) == {
+            f"https://colab.research.google.com/github{path}/blob/{repository['branch']}/{notebook}"
+        }
     else:
         assert not links
 
@@ -155,26 +193,48 @@ def test_notebook_is_downloaded_from_the_site_itself(soup, site, page_name):
     links = [link["href"] for link in soup.select("a.btn-download-source-button")]
     if notebook.exists():
         [link] = links
-        downloaded, stored = (json.loads(file.read_text("utf-8")) for file in ((site / page_name).parent / link, notebook))
+        downloaded, stored = (
+            json.loads(file.read_text("utf-8")) for file in ((site / page_name).parent / link, notebook)
+        )
         # `make book` shows outputs of its own.
-        assert [cell["source"] for cell in downloaded["cells"]] == [cell["source"] for cell in stored["cells"]]
+        assert [cell["source"] for cell in downloaded["cells"]] == [
+            cell["source"] for cell in stored["cells"]
+        ]
 
 
 def test_not_found_page_works_at_every_depth(site):
-    """Its addresses are absolute and lead somewhere, also below the path of GitHub Pages; it is in no index."""
+    """Its addresses are absolute and lead somewhere, also below the path of GitHub Pages; it is in no
+    index.
+    """
     soup = BeautifulSoup((site / NOT_FOUND).read_text("utf-8"), "html.parser")
     addresses = [element.get("href") or element.get("src") for element in soup.select("[href], [src]")]
-    inside = [address for address in addresses if not urlsplit(address).netloc and not address.startswith(("#", "data:"))]
+    inside = [
+        address
+        for address in addresses
+        if not urlsplit(address).netloc and not address.startswith(("#", "data:"))
+    ]
     assert inside and not [address for address in inside if not address.startswith(PREFIX)]
-    assert not [address for address in inside if not (site / urlsplit(address).path.removeprefix(PREFIX)).exists()]
+    assert not [
+        address for address in inside if not (site / urlsplit(address).path.removeprefix(PREFIX)).exists()
+    ]
     assert soup.find("meta", attrs={"name": "robots"})["content"] == "noindex"
-    assert "404" not in re.findall(r'docnames:?"?:\s*\[([^\]]*)\]', (site / "searchindex.js").read_text("utf-8"))[0]
-    assert len(soup.select("article h1")) == 1 and not list(outside_loads(soup)) and not list(images_without_alt(soup))
+    assert (
+        "404"
+        not in re.findall(r'docnames:?"?:\s*\[([^\]]*)\]', (site / "searchindex.js").read_text("utf-8"))[0]
+    )
+    assert (
+        len(soup.select("article h1")) == 1
+        and not list(outside_loads(soup))
+        and not list(images_without_alt(soup))
+    )
 
 
 def test_sitemap_lists_the_book_and_nothing_else(site):
-    locations = {element.text for element in xml.etree.ElementTree.parse(site / "sitemap.xml").iter()
-                 if element.tag.endswith("loc")}
+    locations = {
+        element.text
+        for element in xml.etree.ElementTree.parse(site / "sitemap.xml").iter()
+        if element.tag.endswith("loc")
+    }
     assert locations == {CONFIG["html"]["baseurl"] + page for page in pages() if page not in MADE}
 
 
@@ -195,7 +255,9 @@ def test_a_new_address_is_written_everywhere(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(repository, "ROOT", tmp_path)
 
     readme = tmp_path / "README.md"
-    readme.write_text(readme.read_text("utf-8").replace(repository.current(), "https://github.com/some/other"), "utf-8")
+    readme.write_text(
+        readme.read_text("utf-8").replace(repository.current(), "https://github.com/some/other"), "utf-8"
+    )
     assert [line for line in repository.agreement() if line.startswith("README.md")]
 
     old = repository.current()
@@ -205,33 +267,58 @@ def test_a_new_address_is_written_everywhere(repository, tmp_path, monkeypatch):
 
 
 def test_no_file_has_the_address_that_is_not_written(repository):
-    """Any file of the repository, or none: an address in a workflow, a script or a test would stay the old one."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Any file of the repository, or none: an address in a workflow, a script or a test would stay the old
+    one.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode:
         pytest.skip("no git checkout")
     written = repository.files(*repository.ADDRESSES, *repository.LINKING)
-    addresses = [address.encode() for address in (repository.current(), repository.pages_url(repository.current()))]
+    addresses = [
+        address.encode() for address in (repository.current(), repository.pages_url(repository.current()))
+    ]
     files = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
-    assert not [file for file in files if file not in written and any(address in file.read_bytes() for address in addresses)]
+    assert not [
+        file
+        for file in files
+        if file not in written and any(address in file.read_bytes() for address in addresses)
+    ]
 
 
 def test_chapters_have_a_repository_address():
     for chapter in (ROOT / "chapters").glob("*.ipynb"):
-        assert r'REPOSITORY = \"' in chapter.read_text("utf-8"), f"{chapter.name}: its setup cell has no REPOSITORY"
+        assert r"REPOSITORY = \"" in chapter.read_text("utf-8"), (
+            f"{chapter.name}: its setup cell has no REPOSITORY"
+        )
 
 
 # ---- The checks must be able to fail ----
 
-@pytest.mark.parametrize("html", [
-    '<script src="https://cdn.example/x.js"></script>', '<img src="//x.example/a.png">',
-    '<link rel="stylesheet" href="https://x.example/a.css">', '<style>@import "https://x.example/a.css"</style>',
-    '<iframe src="https://x.example"></iframe>', '<script>const U = "https://unpkg.com/thebe"</script>',
-])
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        '<img src="//x.example/a.png">',
+        '<link rel="stylesheet" href="https://x.example/a.css">',
+        '<style>@import "https://x.example/a.css"</style>',
+        '<iframe src="https://x.example"></iframe>',
+        '<script>const U = "https://unpkg.com/thebe"</script>',
+    ],
+)
 def test_outside_load_is_seen(html):
     assert list(outside_loads(BeautifulSoup(html, "html.parser")))
 
 
-@pytest.mark.parametrize("html", ['<img src="a.png">', '<img src="a.png" alt="../_images/' + "0a" * 32 + '.png">'])
+@pytest.mark.parametrize(
+    "html", ['<img src="a.png">', '<img src="a.png" alt="../_images/' + "0a" * 32 + '.png">']
+)
 def test_missing_alt_text_is_seen(html):
     assert list(images_without_alt(BeautifulSoup(html, "html.parser")))
 
@@ -248,5 +335,8 @@ def test_dead_link_is_seen(site, address):
 
 def test_bytes_of_images_count(site):
     page, image = "chapters/08_focal_loss.html", next((site / "_images").glob("*.png"))
-    empty, one = (own_bytes(BeautifulSoup(html, "html.parser"), site, page) for html in ("", f'<img src="../_images/{image.name}">' * 2))
+    empty, one = (
+        own_bytes(BeautifulSoup(html, "html.parser"), site, page)
+        for html in ("", f'<img src="../_images/{image.name}">' * 2)
+    )
     assert one == empty + image.stat().st_size

@@ -9,12 +9,13 @@ With p = softmax(logits) over the V tokens, its largest value p_max and its entr
     eta        p >= min(eta, sqrt(eta) * exp(-H))                                              (5)
     top-h      most probable tokens first while their sum of -p log p stays <= top_h * H       (6)
 
-The most probable token always stays (typical: the most typical one). A tie never makes a set (1), (2) or (4) larger:
-among equal tokens those with the lower ids stay. Logits of -inf stay -inf; each row needs a token that is not blocked.
+The most probable token always stays (typical: the most typical one). A tie never makes a set (1), (2) or (4)
+larger: among equal tokens those with the lower ids stay. Logits of -inf stay -inf; each row needs a token
+that is not blocked.
 
-Sources: (1) Fan et al., ACL 2018; (2) Holtzman et al., ICLR 2020, section 3.1; (3) Nguyen et al., 2024, section 3;
-(4) Meister et al., "Locally Typical Sampling", TACL 2023; (5) Hewitt et al., EMNLP Findings 2022, eta-sampling;
-(6) "Top-H decoding", NeurIPS 2025, as transformers has it: over the 100 most probable tokens.
+Sources: (1) Fan et al., ACL 2018; (2) Holtzman et al., ICLR 2020, section 3.1; (3) Nguyen et al., 2024,
+section 3; (4) Meister et al., "Locally Typical Sampling", TACL 2023; (5) Hewitt et al., EMNLP Findings 2022,
+eta-sampling; (6) "Top-H decoding", NeurIPS 2025, as transformers has it: over the 100 most probable tokens.
 Shapes: ... any leading dimensions, V vocabulary.
 """
 
@@ -44,7 +45,8 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
 
     Raises:
         TypeError: ``logits`` is not a floating point tensor, ``top_k`` not an integer.
-        ValueError: ``top_k`` is out of range; ``logits`` is empty, holds NaN or +inf, or a row without a finite value.
+        ValueError: ``top_k`` is out of range; ``logits`` is empty, holds NaN or +inf, or a row without a
+            finite value.
 
     Example:
         >>> top_k_filter(torch.tensor([1.0, 3.0, 3.0, 3.0, 2.0]), 2).isfinite().sum()
@@ -59,7 +61,8 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
 
 
 def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
-    """The nucleus: the smallest set of most probable tokens that holds ``top_p`` of the probability, equation (2).
+    """The nucleus: the smallest set of most probable tokens that holds ``top_p`` of the probability, equation
+    (2).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -81,16 +84,21 @@ def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
         return logits
     V, p = logits.shape[-1], logits.detach().softmax(dim=-1, dtype=_wide(logits))
     if p.device.type == "cpu" and not torch.compiler.is_compiling():
-        rising = torch.from_numpy(np.sort(p.numpy(), axis=-1))  # values alone: several times faster than with their indices
+        rising = torch.from_numpy(
+            np.sort(p.numpy(), axis=-1)
+        )  # values alone: several times faster than with their indices
     else:
         rising = p.sort(dim=-1).values
     # The tail that can go: its tokens, the least probable first, sum to at most 1 - top_p.
-    left_out = torch.searchsorted(rising.cumsum(dim=-1), rising.new_full((*p.shape[:-1], 1), 1 - top_p), right=True).clamp(max=V - 1)  # (..., 1)
+    left_out = torch.searchsorted(
+        rising.cumsum(dim=-1), rising.new_full((*p.shape[:-1], 1), 1 - top_p), right=True
+    ).clamp(max=V - 1)  # (..., 1)
     return _keep_largest(logits, p, rising.gather(-1, left_out), V - left_out)
 
 
 def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
-    """Tokens at least ``min_p`` times as probable as the most probable one, equation (3), read off the logits.
+    """Tokens at least ``min_p`` times as probable as the most probable one, equation (3), read off the
+    logits.
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -110,12 +118,15 @@ def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
     number("min_p", min_p, 0.0, 1.0)
     if min_p == 0:
         return logits
-    border = highest.to(_wide(logits)) + math.log(min_p)  # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
+    border = highest.to(_wide(logits)) + math.log(
+        min_p
+    )  # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
     return torch.where(logits >= border, logits, -INF)
 
 
 def typical_filter(logits: Tensor, typical_p: float) -> Tensor:
-    """Tokens whose surprise is close to the expected one, until they hold ``typical_p`` of the probability, equation (4).
+    """Tokens whose surprise is close to the expected one, until they hold ``typical_p`` of the probability,
+    equation (4).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -166,7 +177,9 @@ def eta_filter(logits: Tensor, eta_cutoff: float) -> Tensor:
     p = logits.detach().softmax(dim=-1, dtype=_wide(logits))
     entropy = torch.special.entr(p).sum(dim=-1, keepdim=True)
     cutoff = (eta_cutoff**0.5 * torch.exp(-entropy)).clamp(max=eta_cutoff)  # (..., 1)
-    return torch.where(p >= cutoff.minimum(p.amax(dim=-1, keepdim=True)), logits, -INF)  # p_max >= exp(-H): the minimum is for rounding only
+    return torch.where(
+        p >= cutoff.minimum(p.amax(dim=-1, keepdim=True)), logits, -INF
+    )  # p_max >= exp(-H): the minimum is for rounding only
 
 
 def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
@@ -195,9 +208,15 @@ def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
 
 
 def _keep_largest(logits: Tensor, value: Tensor, border: Tensor, count) -> Tensor:
-    """The ``count`` (..., 1) largest by ``value``, of which ``border`` (..., 1) is the smallest: lower ids first among equals."""
+    """The ``count`` (..., 1) largest by ``value``, of which ``border`` (..., 1) is the smallest: lower ids
+    first among equals.
+    """
     keep = value >= border
-    if value.device.type != "cpu" or torch.compiler.is_compiling() or (keep.sum(dim=-1, keepdim=True) > count).any():  # a tie
+    if (
+        value.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or (keep.sum(dim=-1, keepdim=True) > count).any()
+    ):  # a tie
         above, tied = value > border, value == border
         keep = above | (tied & (tied.cumsum(dim=-1) <= count - above.sum(dim=-1, keepdim=True)))
     return torch.where(keep, logits, -INF)
@@ -218,5 +237,9 @@ def _check(logits) -> Tensor:
     if logits.ndim == 0 or 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., V) without a zero is accepted")
     highest = logits.detach().amax(dim=-1, keepdim=True)
-    require((highest.abs() < INF).all(), "logits: rows with a finite largest value are accepted, {} given", highest)
+    require(
+        (highest.abs() < INF).all(),
+        "logits: rows with a finite largest value are accepted, {} given",
+        highest,
+    )
     return highest

@@ -4,7 +4,8 @@ With n-grams of the row x_1 ... x_t, prompt included, the token v is blocked if
 
     (x_(t-n+2), ..., x_t, v) = (x_i, ..., x_(i+n-1))   for some i                               (1)
 
-Source: Paulus, Xiong & Socher, "A Deep Reinforced Model for Abstractive Summarization", ICLR 2018, section 2.5, with n = 3.
+Source: Paulus, Xiong & Socher, "A Deep Reinforced Model for Abstractive Summarization", ICLR 2018, section
+2.5, with n = 3.
 Shapes: B batch, T tokens so far, V vocabulary.
 """
 
@@ -41,14 +42,25 @@ def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) ->
     if logits.ndim != 2 or 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (B, V) without a zero is accepted")
     if input_ids.ndim != 2 or len(input_ids) != len(logits):
-        raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given with logits {tuple(logits.shape)}, (B, T) with (B, V) is accepted")
+        raise ValueError(
+            f"input_ids: shape {tuple(input_ids.shape)} given with logits {tuple(logits.shape)}, (B, T) "
+            f"with (B, V) is accepted"
+        )
     same_device("input_ids", input_ids, "logits", logits)
     (_, T), V = input_ids.shape, logits.shape[-1]
-    if T < ngram_size:
+    if ngram_size > T:
         return logits
-    require(((input_ids >= 0) & (input_ids < V)).all(), f"input_ids: token ids in 0..{V - 1} are accepted, {{}} given", input_ids)
+    require(
+        ((input_ids >= 0) & (input_ids < V)).all(),
+        f"input_ids: token ids in 0..{V - 1} are accepted, {{}} given",
+        input_ids,
+    )
     windows = input_ids.unfold(1, ngram_size, 1)  # (B, T-n+1, n)
-    seen = (windows[..., :-1] == input_ids[:, None, T - ngram_size + 1 :]).all(dim=-1)  # (B, T-n+1): they begin as the row ends
-    blocked = torch.zeros(len(logits), V + 1, dtype=torch.bool, device=logits.device)  # column V takes what is not blocked
+    seen = (windows[..., :-1] == input_ids[:, None, T - ngram_size + 1 :]).all(
+        dim=-1
+    )  # (B, T-n+1): they begin as the row ends
+    blocked = torch.zeros(
+        len(logits), V + 1, dtype=torch.bool, device=logits.device
+    )  # column V takes what is not blocked
     blocked.scatter_(1, windows[..., -1].long().masked_fill(~seen, V), True)
     return logits.masked_fill(blocked[:, :V], float("-inf"))

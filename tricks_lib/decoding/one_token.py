@@ -7,7 +7,8 @@ Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 20
 Shapes: B batch, T tokens of the prompt, V vocabulary.
 """
 
-from typing import Callable, Unpack
+from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -20,23 +21,29 @@ __all__ = ["greedy_search", "sample"]
 
 
 @torch.no_grad()
-def greedy_search(model, input_ids: Tensor, max_new_tokens: int | None = None, **options: Unpack[Options]) -> Tensor:
-    """The most probable token at each step, equation (1); token for token what ``model.generate(do_sample=False)`` returns.
+def greedy_search(
+    model, input_ids: Tensor, max_new_tokens: int | None = None, **options: Unpack[Options]
+) -> Tensor:
+    """The most probable token at each step, equation (1); token for token what
+    ``model.generate(do_sample=False)`` returns.
 
     Args:
         model: a decoder-only language model of transformers, in evaluation mode.
         input_ids: (B, T), int64, the prompts, padded on the left.
         max_new_tokens: at most so many tokens are added; default: what the ``generation_config`` given says.
-        **options: attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token, logits_processor,
+        **options: attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token,
+            logits_processor,
             stopping_criteria, generation_config: see :class:`~tricks_lib.decoding.Options`.
 
     Returns:
         (B, T + new), the prompts and their continuations; new <= max_new_tokens, the longest row's.
 
     Raises:
-        TypeError: ``model`` is no decoder-only language model with a cache, or an argument is of the wrong type.
-        ValueError: ``model`` is in training mode or gives NaN, ids outside the vocabulary, padding on the right, shapes
-            or devices that do not fit, an empty batch, more tokens than the model has positions for.
+        TypeError: ``model`` is no decoder-only language model with a cache, or an argument is of the wrong
+            type.
+        ValueError: ``model`` is in training mode or gives NaN, ids outside the vocabulary, padding on the
+            right, shapes or devices that do not fit, an empty batch, more tokens than the model has positions
+            for.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -62,15 +69,18 @@ def sample(
     generator: torch.Generator | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
-    """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is added.
+    """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is
+    added.
 
     Filters apply in the order top-h, top-k, top-p, min-p, typical, eta, each to what the one before has left,
-    as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0, ...)``.
+    as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0,
+    ...)``.
 
     Args:
         model, input_ids, max_new_tokens, options: as :func:`greedy_search`.
         temperature: from 1e-6 to 1e6; below 1 sharpens the distribution, above flattens it.
-        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see the filters of the same names; default: not used.
+        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see the filters of the same names; default: not
+            used.
         generator: source of randomness on the model's device; default: torch's.
 
     Returns:
@@ -85,9 +95,17 @@ def sample(
         >>> sample(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, temperature=0.7, min_p=0.1).shape
         torch.Size([1, 7])
     """
-    number("temperature", temperature, 1e-6, 1e6, accepted="a number from 1e-6 (for less: greedy_search) to 1e6")
-    steps = [(filters.top_h_filter, top_h), (filters.top_k_filter, top_k), (filters.top_p_filter, top_p),
-             (filters.min_p_filter, min_p), (filters.typical_filter, typical_p), (filters.eta_filter, eta_cutoff)]  # fmt: skip
+    number(
+        "temperature", temperature, 1e-6, 1e6, accepted="a number from 1e-6 (for less: greedy_search) to 1e6"
+    )
+    steps = [
+        (filters.top_h_filter, top_h),
+        (filters.top_k_filter, top_k),
+        (filters.top_p_filter, top_p),
+        (filters.min_p_filter, min_p),
+        (filters.typical_filter, typical_p),
+        (filters.eta_filter, eta_cutoff),
+    ]
     steps = [(keep, value) for keep, value in steps if value is not None]
     for keep, value in steps:  # a parameter out of range is an error before the model runs
         keep(torch.zeros(1, 2), value)
@@ -95,7 +113,9 @@ def sample(
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator: {type(generator).__name__} given, a torch.Generator is accepted")
     if generator is not None and generator.device.type != run.ids.device.type:
-        raise ValueError(f"generator: on {generator.device}, model on {run.ids.device}; one device is accepted")
+        raise ValueError(
+            f"generator: on {generator.device}, model on {run.ids.device}; one device is accepted"
+        )
 
     def draw(logits):  # (B, V) -> (B,)
         logits = logits / temperature

@@ -28,16 +28,18 @@ def sequence_log_prob(
 ) -> Tensor:
     """Log-probability of each row's continuation, equation (1), in nats; differentiable.
 
-    Counted are the tokens from ``prompt_length`` on, up to and with the first end token, that the mask keeps and that
+    Counted are the tokens from ``prompt_length`` on, up to and with the first end token, that the mask keeps
+    and that
     stand after a token it keeps: the very first token of a row has nothing that predicts it.
 
     Args:
         model: a causal language model of transformers.
         sequences: (B, T), int64, e.g. what :func:`~tricks_lib.decoding.beam_search` returns.
         prompt_length: number of leading columns that are given, not scored, in 0..T-1.
-        attention_mask: (B, T), or (B, prompt_length) for the prompts alone, 1 for a token and 0 for padding on
-            either side; default: every position is a token.
-        length_penalty: from -10 to 10; 0: the sum; 1: the mean over the counted tokens; else as beam search divides.
+        attention_mask: (B, T), or (B, prompt_length) for the prompts alone, 1 for a token and 0 for padding
+            on either side; default: every position is a token.
+        length_penalty: from -10 to 10; 0: the sum; 1: the mean over the counted tokens; else as beam search
+            divides.
         eos_token_id: as :func:`~tricks_lib.decoding.greedy_search`.
 
     Returns:
@@ -59,7 +61,10 @@ def sequence_log_prob(
     B, T = sequences.shape
     number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
     number("length_penalty", length_penalty, -10.0, 10.0)
-    if isinstance(attention_mask, Tensor) and attention_mask.shape == (B, prompt_length):  # the continuation is all tokens
+    if isinstance(attention_mask, Tensor) and attention_mask.shape == (
+        B,
+        prompt_length,
+    ):  # the continuation is all tokens
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(B, T - prompt_length)], dim=1)
     check_prompt(model, sequences, attention_mask, "sequences")
     mask = torch.ones_like(sequences) if attention_mask is None else attention_mask.long()
@@ -77,7 +82,9 @@ def sequence_log_prob(
 
     keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool()  # (B, n)
     eos = special_tokens("eos_token_id", eos_token_id, model, getattr(model, "generation_config", None))
-    ends = keep & torch.isin(targets, torch.tensor(eos, dtype=torch.long, device=targets.device))  # not the padding of a model whose pad is its eos
+    ends = keep & torch.isin(
+        targets, torch.tensor(eos, dtype=torch.long, device=targets.device)
+    )  # not the padding of a model whose pad is its eos
     keep &= ends.long().cumsum(dim=1) - ends.long() == 0  # none before the first end token
     count = keep.sum(dim=1).clamp(min=1)
     return log_p.masked_fill(~keep, 0).sum(dim=1) / count.to(log_p.dtype) ** length_penalty
@@ -93,7 +100,8 @@ def next_token_table(
     attention_mask: Tensor | None = None,
     eos_token_id: int | list[int] | None = None,
 ):
-    """A row for each step of greedy search: the text so far and the most probable next tokens with their probability.
+    """A row for each step of greedy search: the text so far and the most probable next tokens with their
+    probability.
 
     Args:
         model, attention_mask, eos_token_id: as :func:`~tricks_lib.decoding.greedy_search`.
@@ -103,17 +111,18 @@ def next_token_table(
         num_choices: columns of choices.
 
     Returns:
-        ``pandas.DataFrame`` with the columns Input, Choice 1, Choice 2, ... of strings such as ``"cat (12.34%)"``;
-        Choice 1 is the token that the next row goes on with.
+        ``pandas.DataFrame`` with the columns Input, Choice 1, Choice 2, ... of strings such as ``"cat
+        (12.34%)"``; Choice 1 is the token that the next row goes on with.
 
     Raises:
-        TypeError, ValueError: as :func:`~tricks_lib.decoding.greedy_search`; more than one prompt; a parameter out of its range.
+        TypeError, ValueError: as :func:`~tricks_lib.decoding.greedy_search`; more than one prompt; a
+            parameter out of its range.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
-        >>> next_token_table(model, torch.tensor([[1, 2, 3]]), max_new_tokens=2, num_choices=2).columns.tolist()
-        ['Input', 'Choice 1', 'Choice 2']
+        >>> next_token_table(model, torch.tensor([[1, 2, 3]]), max_new_tokens=2,
+        num_choices=2).columns.tolist() ['Input', 'Choice 1', 'Choice 2']
     """
     import pandas as pd
 
@@ -126,10 +135,17 @@ def next_token_table(
     decode = tokenizer.decode if tokenizer is not None else lambda ids: " ".join(map(str, ids))
     rows = []
     for _ in range(max_new_tokens):
-        so_far = run.ids[0, : run.length] if run.mask is None else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
+        so_far = (
+            run.ids[0, : run.length]
+            if run.mask is None
+            else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
+        )
         p = run.next_logits()[0].softmax(dim=-1)  # (V,)
         top = p.topk(min(num_choices, len(p)))
-        choices = {f"Choice {i}": f"{decode([token])} ({share:.2%})" for i, (token, share) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)}
+        choices = {
+            f"Choice {i}": f"{decode([token])} ({share:.2%})"
+            for i, (token, share) in enumerate(zip(top.indices.tolist(), top.values.tolist()), 1)
+        }
         rows.append({"Input": decode(so_far.tolist()), **choices})
         if run.take(top.indices[:1]):
             break

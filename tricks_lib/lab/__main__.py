@@ -17,9 +17,13 @@ class Parser(argparse.ArgumentParser):
 def parse(argv):
     parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|list|show|verify")
-    run = commands.add_parser("run", help="run an experiment, or all that have no record; interrupted ones go on")
+    run = commands.add_parser(
+        "run", help="run an experiment, or all that have no record; interrupted ones go on"
+    )
     run.add_argument("name", nargs="?", help="trick/task; see list")
-    run.add_argument("--all", action="store_true", help="all experiments without a record, in the order of list")
+    run.add_argument(
+        "--all", action="store_true", help="all experiments without a record, in the order of list"
+    )
     run.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("list", help="all experiments, and which are recorded or interrupted")
@@ -33,7 +37,10 @@ def parse(argv):
     if args.command == "run" and args.jobs < 1:
         parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
     if args.command == "run" and (args.name is not None) == args.all:
-        parser.error(f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment or --all is accepted")
+        parser.error(
+            f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment "
+            f"or --all is accepted"
+        )
     if args.folder and args.command != "run" and not args.folder.is_dir():
         parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
     args.folder = args.folder or records.folder()
@@ -48,15 +55,23 @@ def find(name):
 
 
 def run_all(folder, jobs, progress) -> int:
-    """Run what has no record, one experiment after the other; one that fails is named with its reason, and the others go on."""
-    wanted = [each for each in experiment.registry().values() if not records.path(each.name, folder).is_file()]
+    """Run what has no record, one experiment after the other; one that fails is named with its reason, and
+    the others go on.
+    """
+    wanted = [
+        each for each in experiment.registry().values() if not records.path(each.name, folder).is_file()
+    ]
     failed = 0
     for each in wanted:
         try:
             print(f"wrote {experiment.run(each, folder, jobs, progress)}", flush=True)
         except Exception as error:  # whatever it is, hours of other experiments do not depend on it
             failed += 1
-            print(f"error: {each.name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr, flush=True)
+            print(
+                f"error: {each.name}: {' '.join(str(error).split()) or type(error).__name__}",
+                file=sys.stderr,
+                flush=True,
+            )
     print(f"{len(wanted) - failed} of {len(wanted)} experiments without a record have one now")
     return 2 if failed else 0
 
@@ -83,7 +98,10 @@ def show(name, folder):
     model, data, made = record["model"], record["data"], record["environment"]
     print(f"{name}: {record['setting']}\n{model['name']} on {data['name']} {data['sizes']}, {record['kind']}")
     print(records.table(record).to_string())
-    print(f"{made['device']}, torch {made['torch']}, {record['date']}, {record['wall_seconds']:.0f} s: {record['command']}")
+    print(
+        f"{made['device']}, torch {made['torch']}, {record['date']}, {record['wall_seconds']:.0f} s: "
+        f"{record['command']}"
+    )
 
 
 def verify(name, folder):
@@ -121,7 +139,15 @@ def main(argv=None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted" + (f"; the finished runs are kept, `run {args.name or '--all'}` goes on" if args.command == "run" else ""), file=sys.stderr)
+        print(
+            "interrupted"
+            + (
+                f"; the finished runs are kept, `run {args.name or '--all'}` goes on"
+                if args.command == "run"
+                else ""
+            ),
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -14,9 +14,9 @@ import pkgutil
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
 from tricks_lib._checks import number
 from tricks_lib.lab import models, records, stats, tasks
@@ -59,16 +59,31 @@ class Experiment:
     def __post_init__(self):
         given = {*self.seeds, *(self.tuning_seeds if len(self.points()) > 1 else ())}
         for fits, message in [
-            (self.kind in ("seeds", "examples"), f"kind: {self.kind!r} given, 'seeds' or 'examples' is accepted"),
+            (
+                self.kind in ("seeds", "examples"),
+                f"kind: {self.kind!r} given, 'seeds' or 'examples' is accepted",
+            ),
             (len(self.arms) > 1, f"arms: {list(self.arms)} given, at least two are accepted"),
-            (self.baseline in self.arms, f"baseline: {self.baseline!r} given, one of {list(self.arms)} is accepted"),
+            (
+                self.baseline in self.arms,
+                f"baseline: {self.baseline!r} given, one of {list(self.arms)} is accepted",
+            ),
             (self.points(), f"grid: {self.grid} given, at least one value for each name is accepted"),
-            (self.kind == "seeds" or len(self.points()) == 1, "grid: nothing is tuned with kind 'examples', one point is accepted"),
-            (self.kind == "seeds" or self.metric in stats.METRICS, f"metric: {self.metric!r} given, {' or '.join(stats.METRICS)} is accepted"),
+            (
+                self.kind == "seeds" or len(self.points()) == 1,
+                "grid: nothing is tuned with kind 'examples', one point is accepted",
+            ),
+            (
+                self.kind == "seeds" or self.metric in stats.METRICS,
+                f"metric: {self.metric!r} given, {' or '.join(stats.METRICS)} is accepted",
+            ),
             (len(self.seeds) > 1, f"seeds: {self.seeds} given, at least two are accepted"),
-            (len(given) == len(self.seeds) + (len(self.tuning_seeds) if len(self.points()) > 1 else 0), "seeds, tuning_seeds: a seed stands there twice"),
+            (
+                len(given) == len(self.seeds) + (len(self.tuning_seeds) if len(self.points()) > 1 else 0),
+                "seeds, tuning_seeds: a seed stands there twice",
+            ),
             (self.tuning_seeds, "tuning_seeds: none given, at least one is accepted"),
-        ]:  # fmt: skip
+        ]:
             if not fits:
                 raise ValueError(f"{self.name}: {message}")
 
@@ -84,15 +99,18 @@ def registry() -> dict[str, Experiment]:
     """All experiments by name: every ``EXPERIMENTS`` list of the modules in ``tricks_lib.lab.studies``."""
     from tricks_lib.lab import studies
 
-    modules = [importlib.import_module(f"{studies.__name__}.{m.name}") for m in pkgutil.iter_modules(studies.__path__)]
+    modules = [
+        importlib.import_module(f"{studies.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(studies.__path__)
+    ]
     return {e.name: e for module in modules for e in module.EXPERIMENTS}
 
 
 def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = True) -> Path:
     """Run to the end, or go on where an interrupted run stopped; returns the record's path.
 
-    Each finished run is on disk, in ``<record>.partial.json``, before the next result is taken; the record itself
-    appears whole, at the end, and an older one stays until then.
+    Each finished run is on disk, in ``<record>.partial.json``, before the next result is taken; the record
+    itself appears whole, at the end, and an older one stays until then.
 
     Args:
         folder: where the record goes. jobs: processes (joblib). progress: show a bar with the time left.
@@ -122,15 +140,23 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
             records.write(partial, state)
 
     results = state["results"]
-    tuning = {} if experiment.kind == "examples" or len(experiment.points()) == 1 else {
-        key("tune", arm, point, seed): ({**settings, **point}, seed, "validation")
-        for arm, settings in experiment.arms.items() for point in experiment.points() for seed in experiment.tuning_seeds
-    }  # fmt: skip
+    tuning = (
+        {}
+        if experiment.kind == "examples" or len(experiment.points()) == 1
+        else {
+            key("tune", arm, point, seed): ({**settings, **point}, seed, "validation")
+            for arm, settings in experiment.arms.items()
+            for point in experiment.points()
+            for seed in experiment.tuning_seeds
+        }
+    )
     advance(tuning, "tuning")
     chosen = {
-        arm: records.choose(tuned(experiment, arm, results), experiment.metric) if tuning else experiment.points()[0]
+        arm: records.choose(tuned(experiment, arm, results), experiment.metric)
+        if tuning
+        else experiment.points()[0]
         for arm in experiment.arms
-    }  # fmt: skip
+    }
     seeds = experiment.seeds if experiment.kind == "seeds" else (0,)
     final = {
         key("test", arm, chosen[arm], seed): ({**settings, **chosen[arm]}, seed, "test")
@@ -157,12 +183,19 @@ def execute(experiment, wanted, done, jobs, progress, label):
     calls = [joblib.delayed(timed)(experiment, k, *job) for k, job in pending]
     try:
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    except ValueError:  # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
+    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
+    except ValueError:
         rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
         finished = (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
     else:
         finished = parallel(calls)
-    yield from tqdm(finished, total=len(wanted), initial=len(wanted) - len(pending), desc=f"{experiment.name} {label}", disable=not progress)
+    yield from tqdm(
+        finished,
+        total=len(wanted),
+        initial=len(wanted) - len(pending),
+        desc=f"{experiment.name} {label}",
+        disable=not progress,
+    )
 
 
 def timed(experiment, name, settings, seed, split):
@@ -186,41 +219,71 @@ def check_result(experiment, name, result) -> None:
         values = [result.get(field)] if experiment.kind == "seeds" else result.get(field)
         if not isinstance(values, list) or not all(map(records.is_number, values)):
             given = repr(result.get(field)) if field in result else "none"
-            raise ValueError(f"{name}: gave {given:.60} as {field}, {'a finite number is' if experiment.kind == 'seeds' else 'finite numbers are'} accepted")
+            raise ValueError(
+                f"{name}: gave {given:.60} as {field}, "
+                f"{'a finite number is' if experiment.kind == 'seeds' else 'finite numbers are'} accepted"
+            )
 
 
 def tuned(experiment, arm, results) -> list[dict]:
-    """An arm's scores on validation: every grid point with one for each tuning seed; none where nothing is chosen."""
+    """An arm's scores on validation: every grid point with one for each tuning seed; none where nothing is
+    chosen.
+    """
     points = experiment.points() if experiment.kind == "seeds" and len(experiment.points()) > 1 else []
     return [
-        {"point": p, experiment.metric: [results[key("tune", arm, p, s)][experiment.metric] for s in experiment.tuning_seeds]}
+        {
+            "point": p,
+            experiment.metric: [
+                results[key("tune", arm, p, s)][experiment.metric] for s in experiment.tuning_seeds
+            ],
+        }
         for p in points
-    ]  # fmt: skip
+    ]
 
 
 def define(experiment) -> dict:
     """All that a result depends on; a partial file made under another definition is refused."""
     content = {
-        "schema": records.SCHEMA, "trick": experiment.trick, "task": experiment.task, "setting": experiment.setting,
-        "kind": experiment.kind, "metric": experiment.metric, "baseline": experiment.baseline,
-        "arms": experiment.arms, "grid": experiment.grid, "tuning_seeds": experiment.tuning_seeds, "seeds": experiment.seeds,
-        "data": tasks.describe(experiment.data), "model": models.describe(experiment.model),
-    }  # fmt: skip
+        "schema": records.SCHEMA,
+        "trick": experiment.trick,
+        "task": experiment.task,
+        "setting": experiment.setting,
+        "kind": experiment.kind,
+        "metric": experiment.metric,
+        "baseline": experiment.baseline,
+        "arms": experiment.arms,
+        "grid": experiment.grid,
+        "tuning_seeds": experiment.tuning_seeds,
+        "seeds": experiment.seeds,
+        "data": tasks.describe(experiment.data),
+        "model": models.describe(experiment.model),
+    }
     return json.loads(json.dumps(content))
 
 
 def read_partial(partial: Path, definition: dict | None = None) -> dict:
-    """What an interrupted run has on disk; refused where it is damaged, or made under another definition than this."""
+    """What an interrupted run has on disk; refused where it is damaged, or made under another definition than
+    this.
+    """
     try:
         state = records.read(partial)
         fields = [state["definition"], state["results"], *state["results"].values()]
         if not all(isinstance(field, dict) for field in fields) or not records.is_number(state["seconds"]):
             raise ValueError("a field has another type")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{partial}: not a readable interrupted run ({error}); move it away to start anew") from error
+        raise ValueError(
+            f"{partial}: not a readable interrupted run ({error}); move it away to start anew"
+        ) from error
     if definition and (found := state["definition"]) != definition:
-        changed = [k for k in {**definition, **found} if k not in found or k not in definition or found[k] != definition[k]]
-        raise ValueError(f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to start anew")
+        changed = [
+            k
+            for k in {**definition, **found}
+            if k not in found or k not in definition or found[k] != definition[k]
+        ]
+        raise ValueError(
+            f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to "
+            f"start anew"
+        )
     return state
 
 
@@ -230,7 +293,9 @@ def assemble(experiment, definition, chosen, results, seconds) -> dict:
         content = {"settings": settings, "chosen": chosen[arm]}
         if experiment.kind == "seeds":
             content["tuning"] = tuned(experiment, arm, results)
-            content["runs"] = [{"seed": s, **results[key("test", arm, chosen[arm], s)]} for s in experiment.seeds]
+            content["runs"] = [
+                {"seed": s, **results[key("test", arm, chosen[arm], s)]} for s in experiment.seeds
+            ]
         else:
             result = results[key("test", arm, chosen[arm], 0)]
             content["predictions"] = result["predictions"]
@@ -238,9 +303,12 @@ def assemble(experiment, definition, chosen, results, seconds) -> dict:
                 raise ValueError(f"{experiment.name}: arm {arm!r} has other labels than the arms before it")
         record["arms"][arm] = content
     record |= {
-        "environment": environment(), "git_commit": git_commit(), "command": f"python -m tricks_lib.lab run {experiment.name}",
-        "wall_seconds": round(seconds, 1), "date": datetime.date.today().isoformat(),
-    }  # fmt: skip
+        "environment": environment(),
+        "git_commit": git_commit(),
+        "command": f"python -m tricks_lib.lab run {experiment.name}",
+        "wall_seconds": round(seconds, 1),
+        "date": datetime.date.today().isoformat(),
+    }
     record["statistics"] = records.summarize(record)
     return record
 
@@ -250,19 +318,33 @@ def environment() -> dict:
     import torch
     import transformers
 
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "") if Path("/proc/cpuinfo").exists() else ""
+    cpu = (
+        next(
+            (
+                line.split(":")[1].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            "",
+        )
+        if Path("/proc/cpuinfo").exists()
+        else ""
+    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "device": gpu or f"CPU ({cpu or platform.processor()}, {os.cpu_count()} cores)", "cuda": torch.version.cuda if gpu else None,
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-    }  # fmt: skip
+        "device": gpu or f"CPU ({cpu or platform.processor()}, {os.cpu_count()} cores)",
+        "cuda": torch.version.cuda if gpu else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def git_commit() -> str | None:
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
     except OSError:
         return None
     return done.stdout.strip() or None
-
-

@@ -1,4 +1,6 @@
-"""One short training loop, on ``accelerate.Accelerator``: one process, several GPUs and several machines run it."""
+"""One short training loop, on ``accelerate.Accelerator``: one process, several GPUs and several machines run
+it.
+"""
 
 import random
 import sys
@@ -18,7 +20,8 @@ def seed_everything(seed: int) -> None:
 
 
 def tokenize(tokenizer, dataset, max_length: int | None = None) -> list[dict]:
-    """A list of ``{"input_ids", "attention_mask", "labels"}``, cut at ``max_length`` tokens and not yet padded.
+    """A list of ``{"input_ids", "attention_mask", "labels"}``, cut at ``max_length`` tokens and not yet
+    padded.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -31,7 +34,10 @@ def tokenize(tokenizer, dataset, max_length: int | None = None) -> list[dict]:
     if not len(dataset):
         raise ValueError("dataset: no rows given, at least one is accepted")
     if not {"text", "label"} <= {*dataset.column_names}:
-        raise ValueError(f"dataset: columns {dataset.column_names} given, text, label and (if it is of pairs) text_b are accepted")
+        raise ValueError(
+            f"dataset: columns {dataset.column_names} given, text, label and (if it is of pairs) text_b are "
+            f"accepted"
+        )
     if max_length is not None:
         number("max_length", max_length, 3, accepted="an integer of at least 3", integer=True)
     pair = [list(dataset["text_b"])] if "text_b" in dataset.column_names else []
@@ -50,7 +56,9 @@ def collate(tokenizer):
 
     def stack(rows):
         labels = torch.as_tensor([row["labels"] for row in rows])
-        batch = tokenizer.pad([{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt")
+        batch = tokenizer.pad(
+            [{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt"
+        )
         return {**batch, "labels": labels}
 
     return stack
@@ -58,11 +66,29 @@ def collate(tokenizer):
 
 def of_logits(loss):
     """``loss_fn`` of :func:`fit`: ``loss(logits, labels)`` in place of the model's own."""
-    return lambda model, batch: loss(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
+    return lambda model, batch: loss(
+        model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]
+    )
 
 
-def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0,
-        seed=0, param_groups=None, loss_fn=None, after_backward=None, after_step=None, device=None):  # fmt: skip
+def fit(
+    model,
+    rows,
+    collate_fn,
+    *,
+    steps,
+    lr,
+    batch_size=32,
+    warmup=0.1,
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    seed=0,
+    param_groups=None,
+    loss_fn=None,
+    after_backward=None,
+    after_step=None,
+    device=None,
+):
     """Train for a number of steps with AdamW, linear warm-up and linear decay.
 
     Args:
@@ -83,12 +109,18 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
 
     Raises:
         TypeError: ``steps`` or ``batch_size`` is not an integer, another number not a number.
-        ValueError: ``steps``, ``lr`` or ``batch_size`` is not positive, ``rows`` is empty, ``warmup`` is outside
-            [0, 1], ``weight_decay`` or ``max_grad_norm`` is negative, or the loss is not a scalar.
+        ValueError: ``steps``, ``lr`` or ``batch_size`` is not positive, ``rows`` is empty, ``warmup`` is
+            outside [0, 1], ``weight_decay`` or ``max_grad_norm`` is negative, or the loss is not a scalar.
         FloatingPointError: the loss is not finite.
     """
     for name, value in [("steps", steps), ("batch_size", batch_size), ("rows", len(rows))]:
-        number(name, value, 1, accepted="a positive integer" if name != "rows" else "a list of at least one", integer=True)
+        number(
+            name,
+            value,
+            1,
+            accepted="a positive integer" if name != "rows" else "a list of at least one",
+            integer=True,
+        )
     number("lr", lr, sys.float_info.min, sys.float_info.max, accepted="a positive number")
     number("warmup", warmup, 0.0, 1.0)
     number("weight_decay", weight_decay, 0.0, sys.float_info.max, accepted="a number of at least 0")
@@ -99,9 +131,18 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
     seed_everything(seed)
     optimizer = torch.optim.AdamW(param_groups or model.parameters(), lr=lr, weight_decay=weight_decay)
     rise = max(1, round(warmup * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / rise, (steps - s) / max(1, steps - rise)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: min((s + 1) / rise, (steps - s) / max(1, steps - rise))
+    )
     order = torch.Generator().manual_seed(seed)
-    loader = DataLoader(rows, batch_size=batch_size, shuffle=True, generator=order, collate_fn=collate_fn, drop_last=len(rows) >= batch_size)
+    loader = DataLoader(
+        rows,
+        batch_size=batch_size,
+        shuffle=True,
+        generator=order,
+        collate_fn=collate_fn,
+        drop_last=len(rows) >= batch_size,
+    )
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     losses = []
     model.train()
@@ -110,7 +151,10 @@ def fit(model, rows, collate_fn, *, steps, lr, batch_size=32, warmup=0.1, weight
             loss = loss_fn(model, batch) if loss_fn else model(**batch).loss
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
                 given = tuple(loss.shape) if isinstance(loss, torch.Tensor) else loss
-                raise ValueError(f"loss: {given} given by {'loss_fn' if loss_fn else 'the model'}, a scalar tensor is accepted")
+                raise ValueError(
+                    f"loss: {given} given by {'loss_fn' if loss_fn else 'the model'}, a scalar tensor is "
+                    f"accepted"
+                )
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss is {loss.item()} at step {len(losses)}; lr is {lr}")
             accelerator.backward(loss)
@@ -150,7 +194,8 @@ def predict(model, rows, collate_fn, batch_size=64):
 
 @torch.no_grad()
 def encode(encoder, rows, collate_fn, read, batch_size=64, **options):
-    """What is read of each row, (N, ...) on the CPU in the order of ``rows``, which are batched by length: that saves padding.
+    """What is read of each row, (N, ...) on the CPU in the order of ``rows``, which are batched by length:
+    that saves padding.
 
     Args:
         rows: what :func:`tokenize` returns. collate_fn: what :func:`collate` returns.
@@ -168,7 +213,8 @@ def encode(encoder, rows, collate_fn, read, batch_size=64, **options):
 
 @torch.no_grad()
 def hidden_states(model, tokenizer, texts, batch_size=32, max_length=None):
-    """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest text.
+    """Last hidden states (B, T, H) and mask (B, T) of each batch of texts, in order, padded to its longest
+    text.
 
     Raises (when the first batch is asked for):
         TypeError: ``texts`` is one string.
@@ -180,6 +226,12 @@ def hidden_states(model, tokenizer, texts, batch_size=32, max_length=None):
     number("batch_size", batch_size, 1, accepted="a positive integer", integer=True)
     where = next(model.parameters()).device
     for i in range(0, len(texts), batch_size):
-        batch = tokenizer(list(texts[i : i + batch_size]), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        batch = tokenizer(
+            list(texts[i : i + batch_size]),
+            padding=True,
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        )
         batch = batch.to(where)
         yield model(**batch).last_hidden_state.float(), batch["attention_mask"]

@@ -1,7 +1,7 @@
 """What every trick gained in its records, beside the control that tests the same claim for less.
 
-The arm that stands for a trick is the setting that circulates, the default of the paper, its code or the snippet,
-whatever it gained; the best arm of a record would be a choice made after looking.
+The arm that stands for a trick is the setting that circulates, the default of the paper, its code or the
+snippet, whatever it gained; the best arm of a record would be a choice made after looking.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ class Trick:
     Attributes:
         module: of the trick. title: the chapter's name in figures. arm: the arm that is the trick.
         controls: arms that are not the trick and might do as well, the most telling first.
-        claim, source: what a published source reports in its own setting, and its address; "" where there is no such number.
+        claim, source: what a published source reports in its own setting, and its address; "" where there is
+            no such number.
     """
 
     module: str
@@ -32,46 +33,94 @@ class Trick:
 
 TRICKS = [  # in the order of the chapters; of a record, the first whose arm it has
     Trick(
-        "mean_pooling", "Mean pooling", "mean", ("max", "mean over padding"),
-        "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token", "https://sbert.net/docs/pretrained-models/sts-models.html"),
+        "mean_pooling",
+        "Mean pooling",
+        "mean",
+        ("max", "mean over padding"),
+        "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token",
+        "https://sbert.net/docs/pretrained-models/sts-models.html",
+    ),
     Trick(
-        "rdrop", "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",),
-        "Transformer, WMT14: 30.91 BLEU English to German, 43.95 English to French", "https://arxiv.org/abs/2106.14448"),
+        "rdrop",
+        "R-Drop",
+        "R-Drop, alpha 0.5",
+        ("twice the steps",),
+        "Transformer, WMT14: 30.91 BLEU English to German, 43.95 English to French",
+        "https://arxiv.org/abs/2106.14448",
+    ),
     Trick("last_four", "Last four layers", "concat", ("widened", "sum")),
     Trick("layer_decay", "Layer-wise rates", "0.95", ("snippet 0.95",)),
     Trick(
-        "xlnet_long_text", "XLNet with memory", "XLNet, memory", ("XLNet, segments", "BERT, windows"),
-        "XLNet-Large, IMDB: 3.79 % error", "https://github.com/zihangdai/xlnet"),
+        "xlnet_long_text",
+        "XLNet with memory",
+        "XLNet, memory",
+        ("XLNet, segments", "BERT, windows"),
+        "XLNet-Large, IMDB: 3.79 % error",
+        "https://github.com/zihangdai/xlnet",
+    ),
     Trick("xlnet_long_text", "Windows over long text", "windows, mean", ("head and tail", "tail")),
     Trick(
-        "ema", "EMA of weights (0.999)", "linear, EMA 0.999", ("linear, EMA warm-up", "linear, best checkpoint", "constant, EMA warm-up"),
-        "SWA, WideResNet-28-10, CIFAR-100: 81.46 % in place of 80.82 at the same budget", "https://github.com/timgaripov/swa"),
+        "ema",
+        "EMA of weights (0.999)",
+        "linear, EMA 0.999",
+        ("linear, EMA warm-up", "linear, best checkpoint", "constant, EMA warm-up"),
+        "SWA, WideResNet-28-10, CIFAR-100: 81.46 % in place of 80.82 at the same budget",
+        "https://github.com/timgaripov/swa",
+    ),
     Trick("dice_loss", "Dice loss", "Dice", ("cross-entropy, tuned threshold", "weighted")),
     Trick(
-        "focal_loss", "Focal loss", "focal", ("class weights", "label smoothing"),
-        "RetinaNet, COCO test-dev: 39.1 AP", "https://arxiv.org/abs/1708.02002"),
+        "focal_loss",
+        "Focal loss",
+        "focal",
+        ("class weights", "label smoothing"),
+        "RetinaNet, COCO test-dev: 39.1 AP",
+        "https://arxiv.org/abs/1708.02002",
+    ),
     Trick("focal_loss", "Focal loss (gamma 2)", "focal, gamma 2", ("weighted", "label smoothing 0.1")),
     Trick(
-        "fgm", "FGM (epsilon 1)", "FGM, epsilon 1", ("plain, twice the steps", "twice the steps", "random, epsilon 1"),
-        "FreeLB, BERT-base, GLUE: mean 79.4 in place of 78.3", "https://arxiv.org/abs/1909.11764"),
+        "fgm",
+        "FGM (epsilon 1)",
+        "FGM, epsilon 1",
+        ("plain, twice the steps", "twice the steps", "random, epsilon 1"),
+        "FreeLB, BERT-base, GLUE: mean 79.4 in place of 78.3",
+        "https://arxiv.org/abs/1909.11764",
+    ),
     Trick("decoding", "Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
     Trick("mse_corr_loss", "MSE with correlation", "MSE + corr, p 1.5", ("CCC",)),
-]  # fmt: skip
+]
 
 METRICS = {
-    "auc": "area under ROC", "entity_f1": "F1 of entities", "f1": "F1, rare class", "macro_f1": "macro F1", "mcc": "Matthews",
-    "new_3grams": "new trigrams", "pearson": "Pearson", "spearman": "Spearman",
-}  # fmt: skip
+    "auc": "area under ROC",
+    "entity_f1": "F1 of entities",
+    "f1": "F1, rare class",
+    "macro_f1": "macro F1",
+    "mcc": "Matthews",
+    "new_3grams": "new trigrams",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
 DATA = {
-    "corpus_en": "new trigrams", "en_banking77": "Banking77", "en_clear_readability": "CLEAR", "en_cola": "CoLA", "en_hate_davidson": "hate speech",
-    "en_hyperpartisan": "news", "en_moviereview2k": "film reviews", "en_mrpc": "MRPC", "en_rte": "RTE", "en_sst2": "SST-2", "en_stsb": "STS-B",
-    "en_trec": "TREC", "en_wnut17": "WNUT-17",
-}  # fmt: skip
+    "corpus_en": "new trigrams",
+    "en_banking77": "Banking77",
+    "en_clear_readability": "CLEAR",
+    "en_cola": "CoLA",
+    "en_hate_davidson": "hate speech",
+    "en_hyperpartisan": "news",
+    "en_moviereview2k": "film reviews",
+    "en_mrpc": "MRPC",
+    "en_rte": "RTE",
+    "en_sst2": "SST-2",
+    "en_stsb": "STS-B",
+    "en_trec": "TREC",
+    "en_wnut17": "WNUT-17",
+}
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The differences of one record: what :func:`tricks_lib.lab.records.difference` returns, over the baseline and over each control."""
+    """The differences of one record: what :func:`tricks_lib.lab.records.difference` returns, over the
+    baseline and over each control.
+    """
 
     record: dict
     trick: Trick
@@ -87,7 +136,11 @@ class Gain:
     def where(self) -> str:
         """The data, and how: ``TREC (MiniLM)``."""
         data, task = self.record["data"]["name"], self.record["task"]
-        how = [{"minilm": "MiniLM", "finetuned": "tuned"}.get(word, word) for word in task.removeprefix(data).split("_") if word]
+        how = [
+            {"minilm": "MiniLM", "finetuned": "tuned"}.get(word, word)
+            for word in task.removeprefix(data).split("_")
+            if word
+        ]
         return DATA.get(data, data) + (f" ({', '.join(how)})" if how else "")
 
     @property
@@ -116,31 +169,47 @@ def gains(where=None) -> list[Gain]:
         record = records.load(name, where)
         trick = next((t for t in readings if t.arm in record["arms"]), None)
         if trick is None:
-            raise ValueError(f"{name}: has no arm {' or '.join(repr(t.arm) for t in readings)}, the one that is the trick; there are {', '.join(record['arms'])}")
-        own, beside = record["statistics"], [c for c in trick.controls if c in record["arms"] and c != record["baseline"]]
+            raise ValueError(
+                f"{name}: has no arm {' or '.join(repr(t.arm) for t in readings)}, the one that is the "
+                f"trick; there are {', '.join(record['arms'])}"
+            )
+        own, beside = (
+            record["statistics"],
+            [c for c in trick.controls if c in record["arms"] and c != record["baseline"]],
+        )
         over = {c: records.difference(record, trick.arm, c) for c in beside}
-        found.append(Gain(record, trick, own[trick.arm]["difference"], {c: own[c]["difference"] for c in beside}, over))
+        found.append(
+            Gain(record, trick, own[trick.arm]["difference"], {c: own[c]["difference"] for c in beside}, over)
+        )
     return sorted(found, key=lambda g: -g.over_baseline["mean"])
 
 
 def words(found: list[Gain], module: str) -> str:
-    """Verdicts on the trick of a module, record by record: against the baseline, then against each control."""
+    """Verdicts on the trick of a module, record by record: against the baseline, then against each
+    control.
+    """
     lines = []
     for gain in sorted((g for g in found if g.record["trick"] == module), key=lambda g: g.name):
         lines.append(f"{gain.name}, {gain.score}")
         pairs = {gain.record["baseline"]: gain.over_baseline, **gain.over_controls}
-        lines += [f"  {show.verdict(gain.trick.arm, other, difference)}" for other, difference in pairs.items()]
+        lines += [
+            f"  {show.verdict(gain.trick.arm, other, difference)}" for other, difference in pairs.items()
+        ]
     return "\n".join(lines)
 
 
 def points(difference: dict) -> str:
     """``+1.7 (+0.4 to +2.9)``: a difference and its interval in hundredths of the score."""
-    mean, low, high = (f"{round(100 * difference[k], 1) + 0.0:+.1f}" for k in ("mean", "low", "high"))  # + 0.0: no -0
+    mean, low, high = (
+        f"{round(100 * difference[k], 1) + 0.0:+.1f}" for k in ("mean", "low", "high")
+    )  # + 0.0: no -0
     return f"{mean} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")  # stays on one line of a table
 
 
 def table(found: list[Gain]):
-    """One row a record, as a ``pandas.DataFrame``: gain of the trick, and what is left of it against the first control."""
+    """One row a record, as a ``pandas.DataFrame``: gain of the trick, and what is left of it against the
+    first control.
+    """
     import pandas
 
     rows = {}
@@ -154,7 +223,8 @@ def table(found: list[Gain]):
 
 
 def plot(found: list[Gain], ax=None):
-    """Gain of every trick with its 95 % interval, and beneath it, hollow, the gain of its first control; the axis is compressed away from zero.
+    """Gain of every trick with its 95 % interval, and beneath it, hollow, the gain of its first control; the
+    axis is compressed away from zero.
 
     Raises:
         ValueError: nothing is given.
@@ -172,7 +242,14 @@ def plot(found: list[Gain], ax=None):
         ax.plot(d["mean"], y - 0.16, "o", color=colour, markersize=8)
         for control, own in list(g.controls.items())[:1]:
             ax.plot([100 * own["low"], 100 * own["high"]], [y + 0.2] * 2, color="#777777", linewidth=1.2)
-            ax.plot(100 * own["mean"], y + 0.2, "o", markerfacecolor="white", markeredgecolor="#777777", markersize=6)
+            ax.plot(
+                100 * own["mean"],
+                y + 0.2,
+                "o",
+                markerfacecolor="white",
+                markeredgecolor="#777777",
+                markersize=6,
+            )
     ax.set_yticks([])
     for y, g in enumerate(found):
         label = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "clip_on": False}

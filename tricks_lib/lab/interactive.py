@@ -1,12 +1,15 @@
-"""Figures that answer to sliders, in the book, in Colab and in Jupyter: Bokeh draws, the browser computes, no Python runs.
+"""Figures that answer to sliders, in the book, in Colab and in Jupyter: Bokeh draws, the browser computes, no
+Python runs.
 
-A figure is Bokeh axes whose sources have names, controls that are lists of values, and the body of a JavaScript function from the
-settings to a sentence and the sources' columns, which tests can call. The controls are the browser's own: keyboards, fingers and
-screen readers know them (Bokeh's sliders have no name that a screen reader could say).
+A figure is Bokeh axes whose sources have names, controls that are lists of values, and the body of a
+JavaScript function from the settings to a sentence and the sources' columns, which tests can call. The
+controls are the browser's own: keyboards, fingers and screen readers know them (Bokeh's sliders have no name
+that a screen reader could say).
 
-Stored is one ``text/html`` of some kilobytes, the same in every run, without Bokeh's script. A page of the book brings that along
-(``_ext/interactive.py``), so nothing is asked from outside; elsewhere it comes from Bokeh's address, in the installed version.
-Without scripts one sentence is shown, and in print nothing: a still figure stands above.
+Stored is one ``text/html`` of some kilobytes, the same in every run, without Bokeh's script. A page of the
+book brings that along (``_ext/interactive.py``), so nothing is asked from outside; elsewhere it comes from
+Bokeh's address, in the installed version. Without scripts one sentence is shown, and in print nothing: a
+still figure stands above.
 """
 
 import json
@@ -75,10 +78,24 @@ try {
 
 
 def axes(x: str, y: str, height: int = 280, **options):
-    """A Bokeh figure in the book's look; ``x``, ``y``: labels with units; ``height`` in pixels; ``options`` of ``bokeh.plotting.figure``."""
-    ax = figure(x_axis_label=x, y_axis_label=y, height=height, sizing_mode="stretch_width", tools="", toolbar_location=None, **options)
+    """A Bokeh figure in the book's look; ``x``, ``y``: labels with units; ``height`` in pixels; ``options``
+    of ``bokeh.plotting.figure``.
+    """
+    ax = figure(
+        x_axis_label=x,
+        y_axis_label=y,
+        height=height,
+        sizing_mode="stretch_width",
+        tools="",
+        toolbar_location=None,
+        **options,
+    )
     for axis in ax.axis:
-        axis.update(axis_label_text_font_size="14px", axis_label_text_font_style="normal", major_label_text_font_size="13px")
+        axis.update(
+            axis_label_text_font_size="14px",
+            axis_label_text_font_style="normal",
+            major_label_text_font_size="13px",
+        )
     ax.outline_line_color, ax.grid.grid_line_color = None, "#e6e6e6"
     ax.background_fill_color = ax.border_fill_color = "white"
     return ax
@@ -89,23 +106,28 @@ def source(name: str, *columns: str) -> ColumnDataSource:
     return ColumnDataSource(data={column: [] for column in columns}, name=name)
 
 
-def playground(name: str, label: str, panels: list, controls: dict[str, tuple[list, object]], code: str, data=None):
+def playground(
+    name: str, label: str, panels: list, controls: dict[str, tuple[list, object]], code: str, data=None
+):
     """Axes and the controls that move them.
 
     Args:
         name: of the figure, its id on the page: letters, digits and hyphens.
         label: what the figure draws, for those who do not see it.
         panels: :func:`axes`, from top to bottom.
-        controls: name -> (values, the one to start with): numbers, and None for "off", give a slider, strings a list to choose from.
-        code: body of a JavaScript function of ``at`` (name of a control -> its value) and ``data``. It returns an object:
-            ``sentence``, what to read off the figure, and name of a :func:`source` -> its columns.
+        controls: name -> (values, the one to start with): numbers, and None for "off", give a slider, strings
+            a list to choose from.
+        code: body of a JavaScript function of ``at`` (name of a control -> its value) and ``data``. It
+            returns an object: ``sentence``, what to read off the figure, and name of a :func:`source` -> its
+                columns.
         data: whatever ``code`` needs besides, as JSON has it.
 
     Returns:
         ``IPython.display.HTML``.
 
     Raises:
-        ValueError: ``name`` is not fit for an id, ``panels`` is empty, or a control starts with a value that it does not have.
+        ValueError: ``name`` is not fit for an id, ``panels`` is empty, or a control starts with a value that
+            it does not have.
     """
     from IPython.display import HTML
 
@@ -117,16 +139,31 @@ def playground(name: str, label: str, panels: list, controls: dict[str, tuple[li
         if start not in values:
             raise ValueError(f"controls: {control!r} starts with {start!r}; accepted: {values}")
     for legend in (legend for panel in panels for legend in panel.legend):
-        legend.update(background_fill_alpha=0.7, border_line_color=None, label_text_font_size="13px", padding=2)
+        legend.update(
+            background_fill_alpha=0.7, border_line_color=None, label_text_font_size="13px", padding=2
+        )
     ids = {}  # Bokeh counts on through a session; here each figure has ids of its own
     item = json.dumps(json_item(column(*panels, sizing_mode="stretch_width")))
-    item = json.loads(re.sub(r'"p\d{4,}"', lambda found: ids.setdefault(found[0], f'"{name}-{len(ids)}"'), item))
-    stored = {"item": item, "data": data, "label": label, "height": sum(panel.height for panel in panels),
-              "controls": [{"name": control, "values": values, "start": start} for control, (values, start) in controls.items()]}  # fmt: skip
+    item = json.loads(
+        re.sub(r'"p\d{4,}"', lambda found: ids.setdefault(found[0], f'"{name}-{len(ids)}"'), item)
+    )
+    stored = {
+        "item": item,
+        "data": data,
+        "label": label,
+        "height": sum(panel.height for panel in panels),
+        "controls": [
+            {"name": control, "values": values, "start": start}
+            for control, (values, start) in controls.items()
+        ],
+    }
     stored = json.dumps(stored, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return HTML(
-        f'<div class="interactive" id="{name}" role="group" aria-label="Figure with sliders" data-bokeh="{CDN.js_files[0]}" hidden>'
-        f'<style>{STYLE}</style>\n<script type="application/json">{stored}</script>\n<script>(async () => {{\n'
-        f'const box = document.getElementById("{name}");\nconst move = (at, data) => {{\n{code.strip()}\n}};{SCRIPT}}})();</script></div>'
+        f'<div class="interactive" id="{name}" role="group" aria-label="Figure with sliders" '
+        f'data-bokeh="{CDN.js_files[0]}" hidden>'
+        f'<style>{STYLE}</style>\n<script type="application/json">{stored}</script>\n<script>(async () => '
+        f"{{\n"
+        f'const box = document.getElementById("{name}");\nconst move = (at, data) => '
+        f"{{\n{code.strip()}\n}};{SCRIPT}}})();</script></div>"
         "<noscript><p>With JavaScript, sliders appear here; the figure above stands still.</p></noscript>"
     )

@@ -33,20 +33,24 @@ def load_encoder(name: str | None = None, pretrained: bool = True):
         model in evaluation mode, float32, on the CPU; tokenizer.
 
     Raises:
-        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read, or lacks weights,
-            or is of another kind.
+        ValueError: unknown name; a folder without safetensors; a checkpoint that cannot be read, or lacks
+            weights, or is of another kind.
         ConnectionError: the model stands on the hub only, and the hub does not answer.
     """
     return load("AutoModel", default("mini_bert", "bert-base-uncased") if name is None else name, pretrained)
 
 
 def load_xlnet(name: str | None = None, pretrained: bool = True):
-    """An ``XLNetModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_xlnet`` or ``xlnet-base-cased``."""
+    """An ``XLNetModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_xlnet`` or
+    ``xlnet-base-cased``.
+    """
     return load("XLNetModel", default("mini_xlnet", "xlnet-base-cased") if name is None else name, pretrained)
 
 
 def load_gpt2(name: str | None = None, pretrained: bool = True):
-    """A ``GPT2LMHeadModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_gpt2`` or ``gpt2``."""
+    """A ``GPT2LMHeadModel`` and its tokenizer, as :func:`load_encoder`; default: ``mini_gpt2`` or
+    ``gpt2``.
+    """
     return load("GPT2LMHeadModel", default("mini_gpt2", "gpt2") if name is None else name, pretrained)
 
 
@@ -67,17 +71,30 @@ def load(kind: str, name: str, pretrained: bool):
             raise ValueError(f"a {config.model_type} given, {of_kind.config_class.model_type} is accepted")
         if pretrained:
             model, loaded = of_kind.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
+                source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )
-            other_shape = [key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]]  # transformers 4: names alone
-            if random := sorted({*other_shape, *(key for key in loaded["missing_keys"] if "pooler" not in key)}):
-                raise ValueError(f"{len(random)} tensors are missing or of another shape, {random[0]} among them")
+            other_shape = [
+                key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]
+            ]  # transformers 4: names alone
+            if random := sorted(
+                {*other_shape, *(key for key in loaded["missing_keys"] if "pooler" not in key)}
+            ):
+                raise ValueError(
+                    f"{len(random)} tensors are missing or of another shape, {random[0]} among them"
+                )
         else:
             make = of_kind.from_config if kind == "AutoModel" else of_kind._from_config
             model = make(config, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         if where == "hub":
-            raise ConnectionError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_MODELS") from error
+            raise ConnectionError(
+                f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder "
+                f"and set TRICKS_MODELS"
+            ) from error
         raise ValueError(f"name: the checkpoint {source} cannot be read: {first_line(error)}") from error
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{name}: {millions:.1f} M parameters, {'pretrained' if pretrained else 'random weights'}, {where}")
@@ -88,7 +105,8 @@ def locate(name: str) -> tuple[str, str]:
     """Address to load ``name`` from, and what it is: ``embedded``, ``local folder`` or ``hub``.
 
     Raises:
-        ValueError: unknown name, a local folder without ``model.safetensors``, or no folder at ``TRICKS_MODELS``.
+        ValueError: unknown name, a local folder without ``model.safetensors``, or no folder at
+            ``TRICKS_MODELS``.
     """
     if not isinstance(name, str):
         raise TypeError(f"name: {name!r} given, a string is accepted")
@@ -107,7 +125,10 @@ def locate(name: str) -> tuple[str, str]:
     if name in HUB or (owner and leaf and "/" not in owner):
         return HUB.get(name, name), "hub"
     there = sorted(p.name for p in local.iterdir() if p.is_dir()) if local else []
-    raise ValueError(f"name: {name!r} given; accepted are {', '.join(embedded + there + sorted(HUB))}, or an address owner/name")
+    raise ValueError(
+        f"name: {name!r} given; accepted are {', '.join(embedded + there + sorted(HUB))}, or an address "
+        f"owner/name"
+    )
 
 
 def describe(name: str) -> dict:

@@ -3,15 +3,37 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#666666"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#666666",
+)
 
 STYLE = {
-    "figure.figsize": (6.4, 3.4), "figure.dpi": 120, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "figure.constrained_layout.use": True, "font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left",
-    "axes.facecolor": "white", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#444444",
-    "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 2,
+    "figure.figsize": (6.4, 3.4),
+    "figure.dpi": 120,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
     "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY]),
-}  # fmt: skip
+}
 
 
 def use_style() -> None:
@@ -58,7 +80,14 @@ def seeds(scores: dict[str, list], ylabel: str, ax=None):
     for paired in zip(*scores.values()):
         ax.plot(range(len(arms)), paired, color="#cccccc", linewidth=0.8, zorder=1)
     for x, arm in enumerate(arms):
-        ax.plot([x] * len(scores[arm]), scores[arm], "o", color=STYLE["axes.prop_cycle"].by_key()["color"][x], alpha=0.6, markersize=6)
+        ax.plot(
+            [x] * len(scores[arm]),
+            scores[arm],
+            "o",
+            color=STYLE["axes.prop_cycle"].by_key()["color"][x],
+            alpha=0.6,
+            markersize=6,
+        )
         mean = sum(scores[arm]) / len(scores[arm])
         ax.plot([x - 0.25, x + 0.25], [mean, mean], color="#222222", linewidth=2.5)
     ax.set_xticks(range(len(arms)), [arm.replace(" over ", "\nover ") for arm in arms])

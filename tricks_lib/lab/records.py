@@ -12,14 +12,31 @@ from tricks_lib.lab import stats
 
 SCHEMA = 1
 FIELDS = {  # name: type(s)
-    "schema": int, "trick": str, "task": str, "setting": str, "kind": str, "metric": str, "baseline": str, "arms": dict,
-    "grid": dict, "tuning_seeds": list, "seeds": list, "data": dict, "model": dict, "environment": dict,
-    "git_commit": (str, type(None)), "command": str, "wall_seconds": (int, float), "date": str, "statistics": dict,
-}  # fmt: skip
+    "schema": int,
+    "trick": str,
+    "task": str,
+    "setting": str,
+    "kind": str,
+    "metric": str,
+    "baseline": str,
+    "arms": dict,
+    "grid": dict,
+    "tuning_seeds": list,
+    "seeds": list,
+    "data": dict,
+    "model": dict,
+    "environment": dict,
+    "git_commit": (str, type(None)),
+    "command": str,
+    "wall_seconds": (int, float),
+    "date": str,
+    "statistics": dict,
+}
 PARTS = {
-    "data": ("name", "sha256", "sizes"), "model": ("name", "source", "sha256"),
+    "data": ("name", "sha256", "sizes"),
+    "model": ("name", "source", "sha256"),
     "environment": ("device", "cuda", "python", "torch", "transformers"),
-}  # fmt: skip
+}
 
 
 def folder() -> Path:
@@ -39,8 +56,8 @@ def path(name: str, where: Path | None = None) -> Path:
 
 
 def write(file: Path, content: dict) -> None:
-    """Write as JSON by way of a temporary file in the same folder, so that ``file`` is the old one or the new one,
-    never half of one, whatever happens in between.
+    """Write as JSON by way of a temporary file in the same folder, so that ``file`` is the old one or the new
+    one, never half of one, whatever happens in between.
 
     Raises:
         ValueError: JSON cannot hold ``content``: NaN, Infinity, or what is no number, string, list or dict.
@@ -83,11 +100,14 @@ def load(name: str, where: Path | None = None) -> dict:
 
     Raises:
         FileNotFoundError: there is no such record.
-        ValueError: the file is not JSON, lacks a field, or its choices or statistics do not follow from its raw numbers.
+        ValueError: the file is not JSON, lacks a field, or its choices or statistics do not follow from its
+            raw numbers.
     """
     file = path(name, where)
     if not file.is_file():
-        raise FileNotFoundError(f"name: no record {name!r} in {file.parent}; there are {', '.join(names(where)) or 'none'}")
+        raise FileNotFoundError(
+            f"name: no record {name!r} in {file.parent}; there are {', '.join(names(where)) or 'none'}"
+        )
     record = read(file)
     check(record, file.name)
     return record
@@ -106,7 +126,9 @@ def bench(device: str, where: Path | None = None) -> dict:
 
 
 def check(record: dict, file: str) -> None:
-    """Refuse a record that is not of this schema or contradicts itself; the error names the file and the cause."""
+    """Refuse a record that is not of this schema or contradicts itself; the error names the file and the
+    cause.
+    """
     if not isinstance(record, dict):
         raise ValueError(f"{file}: {type(record).__name__} given, an object is accepted")
     for key, kind in FIELDS.items():
@@ -123,7 +145,9 @@ def check(record: dict, file: str) -> None:
     if len(record["arms"]) < 2:
         raise ValueError(f"{file}: arms {list(record['arms'])} given, at least two are accepted")
     if record["baseline"] not in record["arms"]:
-        raise ValueError(f"{file}: baseline {record['baseline']!r} is not among the arms {list(record['arms'])}")
+        raise ValueError(
+            f"{file}: baseline {record['baseline']!r} is not among the arms {list(record['arms'])}"
+        )
     for part, keys in PARTS.items():
         if missing := [key for key in keys if key not in record[part]]:
             raise ValueError(f"{file}: field {part!r} has no {', '.join(missing)}")
@@ -134,13 +158,21 @@ def check(record: dict, file: str) -> None:
         raise ValueError(f"{file}: {error}") from error
     if record["statistics"] != again:
         wrong = [arm for arm in again if record["statistics"].get(arm) != again[arm]]
-        raise ValueError(f"{file}: statistics of {', '.join(wrong) or 'unknown arms'} do not follow from the raw numbers")
+        raise ValueError(
+            f"{file}: statistics of {', '.join(wrong) or 'unknown arms'} do not follow from the raw numbers"
+        )
 
 
 def check_seeds(record: dict) -> None:
-    """Every arm: the same grid tried with the same tuning seeds, its best point chosen, one run for each fresh seed."""
+    """Every arm: the same grid tried with the same tuning seeds, its best point chosen, one run for each
+    fresh seed.
+    """
     metric, seeds, tuning_seeds = record["metric"], record["seeds"], record["tuning_seeds"]
-    if not all(type(seed) is int for seed in seeds + tuning_seeds) or len(seeds) < 2 or len({*seeds}) < len(seeds):
+    if (
+        not all(type(seed) is int for seed in seeds + tuning_seeds)
+        or len(seeds) < 2
+        or len({*seeds}) < len(seeds)
+    ):
         raise ValueError("seeds: at least two integers are accepted, each once")
     if not all(isinstance(values, list) and values for values in record["grid"].values()):
         raise ValueError("grid: a list of values for each name is accepted")
@@ -159,7 +191,9 @@ def check_seeds(record: dict) -> None:
         if not all(map(is_number, [*itertools.chain(*scores), *(run.get(metric) for run in runs)])):
             raise ValueError(f"arm {arm!r} has a {metric} that is not a number")
         if content.get("chosen") != (best := choose(tuning, metric) if tuning else grid[0]):
-            raise ValueError(f"arm {arm!r} has chosen {content.get('chosen')}, {best} follows from the raw numbers")
+            raise ValueError(
+                f"arm {arm!r} has chosen {content.get('chosen')}, {best} follows from the raw numbers"
+            )
 
 
 def check_examples(record: dict) -> None:
@@ -184,7 +218,9 @@ def rows(content, key: str, arm: str) -> list[dict]:
 
 
 def is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )
 
 
 def choose(tuning: list[dict], metric: str) -> dict:
@@ -193,20 +229,29 @@ def choose(tuning: list[dict], metric: str) -> dict:
 
 
 def summarize(record: dict) -> dict:
-    """Statistics of each arm from the raw numbers, rounded to six digits so that they are the same on every CPU."""
+    """Statistics of each arm from the raw numbers, rounded to six digits so that they are the same on every
+    CPU.
+    """
     out = {}
     for arm, content in record["arms"].items():
         if record["kind"] == "seeds":
             scores = [run[record["metric"]] for run in content["runs"]]
             own = {"mean": st.fmean(scores), "sd": st.stdev(scores)}
         else:
-            own = {"mean": stats.METRICS[record["metric"]](content["predictions"], record["labels"]), "sd": None}
-        out[arm] = {**own, "difference": None if arm == record["baseline"] else difference(record, arm, record["baseline"])}
+            own = {
+                "mean": stats.METRICS[record["metric"]](content["predictions"], record["labels"]),
+                "sd": None,
+            }
+        out[arm] = {
+            **own,
+            "difference": None if arm == record["baseline"] else difference(record, arm, record["baseline"]),
+        }
     return rounded(out)
 
 
 def difference(record: dict, arm: str, other: str) -> dict:
-    """Score of ``arm`` less that of ``other``, paired by seed or by test example: ``{"mean", "low", "high", "p", "n"}``.
+    """Score of ``arm`` less that of ``other``, paired by seed or by test example: ``{"mean", "low", "high",
+    "p", "n"}``.
 
     Raises:
         ValueError: the record has no such arm.
@@ -216,8 +261,16 @@ def difference(record: dict, arm: str, other: str) -> dict:
             raise ValueError(f"{name}: {given!r} given, one of {list(record['arms'])} is accepted")
     a, b = record["arms"][arm], record["arms"][other]
     if record["kind"] == "seeds":
-        return rounded(stats.paired_difference(*([run[record["metric"]] for run in content["runs"]] for content in (a, b))))
-    return rounded(stats.bootstrap_difference(stats.METRICS[record["metric"]], a["predictions"], b["predictions"], record["labels"]))
+        return rounded(
+            stats.paired_difference(
+                *([run[record["metric"]] for run in content["runs"]] for content in (a, b))
+            )
+        )
+    return rounded(
+        stats.bootstrap_difference(
+            stats.METRICS[record["metric"]], a["predictions"], b["predictions"], record["labels"]
+        )
+    )
 
 
 def rounded(content):
@@ -225,9 +278,11 @@ def rounded(content):
 
 
 def table(record: dict):
-    """Arms of a record as a ``pandas.DataFrame``: score, spread, gain over the baseline in points, interval, p.
+    """Arms of a record as a ``pandas.DataFrame``: score, spread, gain over the baseline in points, interval,
+    p.
 
-    A point is a hundredth of the metric. The intervals speak of seeds (or of test pairs, where nothing is trained).
+    A point is a hundredth of the metric. The intervals speak of seeds (or of test pairs, where nothing is
+    trained).
     """
     import pandas
 
@@ -235,7 +290,8 @@ def table(record: dict):
     for arm, own in record["statistics"].items():
         d = own["difference"]
         rows[arm] = {
-            record["metric"]: f"{100 * own['mean']:.1f}" + (f" ± {100 * own['sd']:.1f}" if own["sd"] is not None else ""),
+            record["metric"]: f"{100 * own['mean']:.1f}"
+            + (f" ± {100 * own['sd']:.1f}" if own["sd"] is not None else ""),
             "gain": "" if d is None else f"{100 * d['mean']:+.1f}",
             "95 % interval": "" if d is None else f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
             "p": "" if d is None else "<0.001" if d["p"] < 0.001 else f"{d['p']:.3f}",

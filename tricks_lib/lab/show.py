@@ -1,4 +1,6 @@
-"""What a chapter prints: the source of a trick as it is tested, the verdict on a comparison, and what a trick costs, here and in ``make bench``."""
+"""What a chapter prints: the source of a trick as it is tested, the verdict on a comparison, and what a trick
+costs, here and in ``make bench``.
+"""
 
 import ast
 import inspect
@@ -13,7 +15,8 @@ from tricks_lib.lab import records
 
 
 def source(*objects):
-    """The code of functions or classes as it stands in the package, without docstrings (the page "API" has those).
+    """The code of functions or classes as it stands in the package, without docstrings (the page "API" has
+    those).
 
     Returns:
         ``IPython.display.Markdown`` with one highlighted block.
@@ -37,8 +40,12 @@ def _without_docstrings(object_) -> str:
 
 
 def verdict(trick: str, baseline: str, difference: dict, digits: int = 1) -> str:
-    """One sentence, on two lines, on a paired difference in points (hundredths): its size, its interval, and what follows from it."""
-    low, mean, high = (f"{round(100 * difference[k], digits) + 0.0:+.{digits}f}" for k in ("low", "mean", "high"))  # + 0.0: no -0
+    """One sentence, on two lines, on a paired difference in points (hundredths): its size, its interval, and
+    what follows from it.
+    """
+    low, mean, high = (
+        f"{round(100 * difference[k], digits) + 0.0:+.{digits}f}" for k in ("low", "mean", "high")
+    )  # + 0.0: no -0
     if difference["low"] > 0:
         follows = f"{trick} is better than {baseline}"
     elif difference["high"] < 0:
@@ -71,7 +78,11 @@ def cost(functions: dict, samples: int = 15):
     median = {name: statistics.median(values[1:]) for name, values in milliseconds.items()}
     first = next(iter(median.values()))
     rows = {
-        name: {"ms": f"{median[name]:.2f}", "ratio": f"{median[name] / first:.2f}", "MB": f"{allocated(function, cuda):.1f}"}
+        name: {
+            "ms": f"{median[name]:.2f}",
+            "ratio": f"{median[name] / first:.2f}",
+            "MB": f"{allocated(function, cuda):.1f}",
+        }
         for name, function in functions.items()
     }
     return pandas.DataFrame.from_dict(rows, orient="index")
@@ -81,7 +92,8 @@ def ratios(*rows: str):
     """What ``make bench`` measured on the CPU: our time over theirs, a line for each row and peer.
 
     Returns:
-        ``pandas.DataFrame`` with the columns "time ratio", its "quartiles", the ratio with freed "memory kept", and "size".
+        ``pandas.DataFrame`` with the columns "time ratio", its "quartiles", the ratio with freed "memory
+        kept", and "size".
 
     Raises:
         ValueError: there is no such row.
@@ -95,13 +107,21 @@ def ratios(*rows: str):
     lines = {}
     for row in rows:
         for peer, m in measured[row]["peers"].items():
-            ratios = [f"{m['ratio']:.2f}", "{:.2f} to {:.2f}".format(*m["quartiles"]), f"{kept[row]['peers'][peer]['ratio']:.2f}"]
+            ratios = [
+                f"{m['ratio']:.2f}",
+                "{:.2f} to {:.2f}".format(*m["quartiles"]),
+                f"{kept[row]['peers'][peer]['ratio']:.2f}",
+            ]
             lines[f"{row} / {peer}"] = [*ratios, measured[row]["size"]]
-    return pandas.DataFrame.from_dict(lines, orient="index", columns=["time ratio", "quartiles", "memory kept", "size"])
+    return pandas.DataFrame.from_dict(
+        lines, orient="index", columns=["time ratio", "quartiles", "memory kept", "size"]
+    )
 
 
 def allocated(function, cuda: bool) -> float:
-    """MB that one call of ``function()`` allocates: at its peak on a GPU, the sum of its new tensors on the CPU."""
+    """MB that one call of ``function()`` allocates: at its peak on a GPU, the sum of its new tensors on the
+    CPU.
+    """
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -119,7 +139,9 @@ class _NewTensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
-        old = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        old = {
+            t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)
+        }
         new = {t.untyped_storage() for t in tree_leaves(out) if isinstance(t, torch.Tensor)}
         self.bytes += sum(storage.nbytes() for storage in new if storage.data_ptr() not in old)
         return out

@@ -1,4 +1,6 @@
-"""Statistics of an experiment: paired difference by seed, its bootstrap interval and its sign-flip p-value."""
+"""Statistics of an experiment: paired difference by seed, its bootstrap interval and its sign-flip
+p-value.
+"""
 
 import itertools
 
@@ -24,9 +26,16 @@ def paired_difference(trick, baseline, seed: int = 0) -> dict:
     Raises:
         ValueError: different lengths, fewer than two, or a score that is not finite.
     """
-    difference = np.asarray(trick, dtype=np.float64) - np.asarray(baseline, dtype=np.float64) if len(trick) == len(baseline) else None
+    difference = (
+        np.asarray(trick, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+        if len(trick) == len(baseline)
+        else None
+    )
     if difference is None or difference.ndim != 1 or len(difference) < 2:
-        raise ValueError(f"trick, baseline: {len(trick)} and {len(baseline)} scores given, the same number and at least 2 are accepted")
+        raise ValueError(
+            f"trick, baseline: {len(trick)} and {len(baseline)} scores given, the same number and at least "
+            f"2 are accepted"
+        )
     if not np.isfinite(difference).all():
         raise ValueError("trick, baseline: a score is not finite")
     n, rng = len(difference), np.random.default_rng(seed)
@@ -39,11 +48,18 @@ def paired_difference(trick, baseline, seed: int = 0) -> dict:
         flipped, extra = np.abs(rng.choice([1, -1], size=(100_000, n)) @ difference), 1
     rounding = 1e-12 * np.abs(difference).sum()  # equal sums, added in another order
     at_least = np.sum(flipped >= abs(difference.sum()) - rounding) + extra
-    return {"mean": float(difference.mean()), "low": float(low), "high": float(high), "p": float(at_least / (len(flipped) + extra)), "n": n}
+    return {
+        "mean": float(difference.mean()),
+        "low": float(low),
+        "high": float(high),
+        "p": float(at_least / (len(flipped) + extra)),
+        "n": n,
+    }
 
 
 def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resamples: int = 2000) -> dict:
-    """As :func:`paired_difference` where nothing is trained: test examples are drawn anew, the same for both arms.
+    """As :func:`paired_difference` where nothing is trained: test examples are drawn anew, the same for both
+    arms.
 
     ``p`` is twice the share of resamples in which the difference has the other sign (at least 2 / resamples).
 
@@ -52,12 +68,16 @@ def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resampl
         trick, baseline: predictions (N,). labels: (N,).
 
     Raises:
-        ValueError: different shapes, fewer than two, a number that is not finite, or ``resamples`` not positive.
+        ValueError: different shapes, fewer than two, a number that is not finite, or ``resamples`` not
+            positive.
     """
     number("resamples", resamples, 1, accepted="a positive integer", integer=True)
     trick, baseline, labels = (np.asarray(x, dtype=np.float64) for x in (trick, baseline, labels))
     if not trick.shape == baseline.shape == labels.shape or trick.ndim != 1 or len(labels) < 2:
-        raise ValueError(f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the same (N,) with N of at least 2 is accepted")
+        raise ValueError(
+            f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the "
+            f"same (N,) with N of at least 2 is accepted"
+        )
     if not (np.isfinite(trick) & np.isfinite(baseline) & np.isfinite(labels)).all():
         raise ValueError("trick, baseline, labels: a number is not finite")
     n, rng = len(labels), np.random.default_rng(seed)
@@ -84,7 +104,9 @@ def pearson(x, y) -> float:
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(f"x, y: shapes {x.shape}, {y.shape} given, the same (N,) with N of at least 2 is accepted")
+        raise ValueError(
+            f"x, y: shapes {x.shape}, {y.shape} given, the same (N,) with N of at least 2 is accepted"
+        )
     if not (np.isfinite(x) & np.isfinite(y)).all():
         raise ValueError("x, y: a number is not finite")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -94,19 +116,26 @@ def pearson(x, y) -> float:
 
 
 def auc(scores, labels) -> float:
-    """Area under the ROC curve: the probability that a positive example scores above a negative one, ties counted half.
+    """Area under the ROC curve: the probability that a positive example scores above a negative one, ties
+    counted half.
 
     Args:
         scores: (N,). labels: (N,) of 0 and 1.
 
     Raises:
-        ValueError: different shapes, a score that is not finite, or labels that are not 0 and 1, both of them there.
+        ValueError: different shapes, a score that is not finite, or labels that are not 0 and 1, both of them
+            there.
     """
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if scores.shape != labels.shape or scores.ndim != 1 or not np.isfinite(scores).all():
-        raise ValueError(f"scores, labels: shapes {scores.shape}, {labels.shape} given, finite numbers of the same shape (N,) are accepted")
+        raise ValueError(
+            f"scores, labels: shapes {scores.shape}, {labels.shape} given, finite numbers of the same shape "
+            f"(N,) are accepted"
+        )
     if {*labels.tolist()} != {0, 1}:
-        raise ValueError(f"labels: {sorted({*labels.tolist()})[:5]} given, 0 and 1, both of them, are accepted")
+        raise ValueError(
+            f"labels: {sorted({*labels.tolist()})[:5]} given, 0 and 1, both of them, are accepted"
+        )
     positive = labels == 1
     n, m = positive.sum(), (~positive).sum()
     return float((ranks(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
@@ -125,7 +154,10 @@ def ranks(values) -> np.ndarray:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or np.isnan(values).any():
-        raise ValueError(f"values: shape {values.shape}{' with NaN' if np.isnan(values).any() else ''} given, (N,) of numbers is accepted")
+        raise ValueError(
+            f"values: shape {values.shape}{' with NaN' if np.isnan(values).any() else ''} given, (N,) of "
+            f"numbers is accepted"
+        )
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 

@@ -1,8 +1,8 @@
 """Data sets by name, as ``datasets.DatasetDict``: the embedded corpus, then parquet files of
 ``TRICKS_DATA``, then the hub (parquet-backed sets only).
 
-Every split has the columns ``text`` (and ``text_b`` for pairs; ``tokens``, a list of words, where each word has a label)
-and ``label``. Embedded and local files must have the sha256 that stands here.
+Every split has the columns ``text`` (and ``text_b`` for pairs; ``tokens``, a list of words, where each word
+has a label) and ``label``. Embedded and local files must have the sha256 that stands here.
 """
 
 import functools
@@ -27,10 +27,11 @@ class Task:
     """Where a data set is and what its columns mean.
 
     ``kind``: ``classification`` (label: a string or index), ``multilabel`` (label: list of names),
-    ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags); ``sha256``: of ``<split>.<ending>``, in the order of ``splits``;
+    ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags); ``sha256``: of
+    ``<split>.<ending>``, in the order of ``splits``;
     ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
-    ``splits``: those published with labels. Without a test split the published validation split is the test split;
-    where validation is missing then, it is a fixed tenth of train.
+    ``splits``: those published with labels. Without a test split the published validation split is the test
+    split; where validation is missing then, it is a fixed tenth of train.
     """
 
     kind: str
@@ -115,8 +116,8 @@ def load_task(name: str):
         name: a key of ``TASKS``, or ``guest_book`` (assembled from ``guest_notes``, see :func:`guest_book`).
 
     Returns:
-        ``datasets.DatasetDict``; ``label`` is a ``ClassLabel``, a 0/1 list in the order of ``ASPECTS``, a float, or a list of
-        ``ClassLabel``, one for each of ``tokens``.
+        ``datasets.DatasetDict``; ``label`` is a ``ClassLabel``, a 0/1 list in the order of ``ASPECTS``, a
+        float, or a list of ``ClassLabel``, one for each of ``tokens``.
 
     Raises:
         ValueError: unknown name; a file that is not the registered one, or cannot be read.
@@ -132,7 +133,8 @@ def load_task(name: str):
 
 
 def files(name: str) -> dict[str, Path]:
-    """Files of the splits of an embedded or local data set, after their sha256 was checked; {} for one on the hub.
+    """Files of the splits of an embedded or local data set, after their sha256 was checked; {} for one on the
+    hub.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`load_task`.
@@ -151,7 +153,10 @@ def files(name: str) -> dict[str, Path]:
     elif task.hub:
         return {}
     else:
-        raise FileNotFoundError(f"name: {name!r} is not embedded; TRICKS_DATA must name a folder that holds {name}/ (it is {local or 'not set'})")
+        raise FileNotFoundError(
+            f"name: {name!r} is not embedded; TRICKS_DATA must name a folder that holds {name}/ (it is "
+            f"{local or 'not set'})"
+        )
     for split in found:
         if not found[split].is_file():
             raise FileNotFoundError(f"name: {name!r} has no file {found[split]}")
@@ -180,7 +185,10 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
     try:
         loaded = datasets.load_dataset(address, configuration or None)
     except Exception as error:  # the hub client raises many kinds
-        raise FileNotFoundError(f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and set TRICKS_DATA") from error
+        raise FileNotFoundError(
+            f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and "
+            f"set TRICKS_DATA"
+        ) from error
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
     return {split: list(loaded[split]) for split in task.splits}
 
@@ -193,13 +201,20 @@ def all_splits(frames: dict[str, list[dict]]) -> dict[str, list[dict]]:
     if "validation" not in frames:
         order = np.random.default_rng(0).permutation(len(frames["train"]))
         tenth, rows = max(1, len(order) // 10), frames["train"]
-        frames["validation"], frames["train"] = [rows[i] for i in sorted(order[:tenth])], [rows[i] for i in sorted(order[tenth:])]
+        frames["validation"], frames["train"] = (
+            [rows[i] for i in sorted(order[:tenth])],
+            [rows[i] for i in sorted(order[tenth:])],
+        )
     return {split: frames[split] for split in SPLITS}
 
 
 def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
-    """Refuse a split without rows, a missing column, a text or label of another type, and words that are not as many as their tags."""
-    label = {"classification": (str, int), "multilabel": list, "regression": (int, float), "tokens": list}[task.kind]
+    """Refuse a split without rows, a missing column, a text or label of another type, and words that are not
+    as many as their tags.
+    """
+    label = {"classification": (str, int), "multilabel": list, "regression": (int, float), "tokens": list}[
+        task.kind
+    ]
     text = ("tokens", list) if task.kind == "tokens" else ("text", str)
     for split, rows in frames.items():
         if not rows:
@@ -209,11 +224,20 @@ def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
             wrong = [row.get(column) for row in rows if not isinstance(row.get(column), kind)]
             if wrong:
                 raise ValueError(f"name: {name!r} has {wrong[0]!r} as {column!r} in {split}")
-        if isinstance(rows[0][task.label], int) and task.kind == "classification" and (low := min(row[task.label] for row in rows)) < 0:
+        if (
+            isinstance(rows[0][task.label], int)
+            and task.kind == "classification"
+            and (low := min(row[task.label] for row in rows)) < 0
+        ):
             raise ValueError(f"name: {name!r} has label {low} in {split}; 0 and above are accepted")
-        if task.kind == "tokens" and (wrong := [row for row in rows if len(row["tokens"]) != len(row[task.label]) or not row["tokens"]]):
+        if task.kind == "tokens" and (
+            wrong := [row for row in rows if len(row["tokens"]) != len(row[task.label]) or not row["tokens"]]
+        ):
             given = f"{len(wrong[0]['tokens'])} words and {len(wrong[0][task.label])} labels"
-            raise ValueError(f"name: {name!r} has a row of {given} in {split}; as many of each, and at least one, are accepted")
+            raise ValueError(
+                f"name: {name!r} has a row of {given} in {split}; as many of each, and at least one, are "
+                f"accepted"
+            )
 
 
 def to_datasets(task: Task, frames: dict[str, list[dict]]):
@@ -233,29 +257,42 @@ def to_datasets(task: Task, frames: dict[str, list[dict]]):
         feature = datasets.ClassLabel(names=names)
     elif task.kind == "multilabel":
         feature = datasets.Sequence(datasets.Value("float32"), length=len(ASPECTS))
-        labels = {split: [[float(a in x) for a in ASPECTS] for x in column] for split, column in labels.items()}
+        labels = {
+            split: [[float(a in x) for a in ASPECTS] for x in column] for split, column in labels.items()
+        }
     elif words:
         names = sorted({tag for split in labels.values() for tags in split for tag in tags})
-        labels = {split: [[names.index(tag) for tag in tags] for tags in column] for split, column in labels.items()}
+        labels = {
+            split: [[names.index(tag) for tag in tags] for tags in column] for split, column in labels.items()
+        }
         feature = datasets.Sequence(datasets.ClassLabel(names=names))
     else:
         feature = datasets.Value("float32")
     text = datasets.Sequence(datasets.Value("string")) if words else datasets.Value("string")
     features = datasets.Features({**{c: text for c in texts}, "label": feature})
-    columns = {split: {**{c: [row[c] for row in rows] for c in texts}, "label": labels[split]} for split, rows in frames.items()}
-    return datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features=features) for split, c in columns.items()})
+    columns = {
+        split: {**{c: [row[c] for row in rows] for c in texts}, "label": labels[split]}
+        for split, rows in frames.items()
+    }
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_dict(c, features=features) for split, c in columns.items()}
+    )
 
 
 @functools.cache
 def corpus(name: str) -> tuple[list[str], list[str], str]:
-    """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's pretraining divided them."""
+    """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's
+    pretraining divided them.
+    """
     from tricks_lib.lab import pretrain
 
     return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
 
 
 def describe(name: str) -> dict:
-    """Name, sha256 and number of rows of each split, for a record; of a running text the test split is what the pretraining held out."""
+    """Name, sha256 and number of rows of each split, for a record; of a running text the test split is what
+    the pretraining held out.
+    """
     if name in CORPORA:
         train, held, digest = corpus(name)
         return {"name": name, "sha256": {"train": digest}, "sizes": {"train": len(train), "test": len(held)}}
@@ -288,7 +325,9 @@ def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):
     rng = np.random.default_rng(seed)
     notes = load_task("guest_notes/safety_issue")
     label = datasets.ClassLabel(names=["no issue", "issue"])
-    features = datasets.Features({"text": datasets.Value("string"), "label": label, "position": datasets.Value("int32")})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": label, "position": datasets.Value("int32")}
+    )
     out = {}
     for split, count in zip(SPLITS, pages):
         texts, flags = np.array(notes[split]["text"], dtype=object), np.array(notes[split]["label"])
@@ -302,5 +341,7 @@ def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):
                 position = sum(len(note.split()) for note in page[:place])
             if 300 <= sum(len(note.split()) for note in page) <= 450:
                 rows.append({"text": "\n".join(page), "label": issue, "position": position})
-        out[split] = datasets.Dataset.from_dict({c: [row[c] for row in rows] for c in features}, features=features)
+        out[split] = datasets.Dataset.from_dict(
+            {c: [row[c] for row in rows] for c in features}, features=features
+        )
     return datasets.DatasetDict(out)

@@ -1,7 +1,9 @@
-"""What does a decoding mode write? Its log-probability under the model, its repetitions, its variety, its speed.
+"""What does a decoding mode write? Its log-probability under the model, its repetitions, its variety, its
+speed.
 
-Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with. All continue the same prompts,
-the beginnings of held-out documents, by the same number of tokens, and what people wrote there stands beside them.
+Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with. All continue
+the same prompts, the beginnings of held-out documents, by the same number of tokens, and what people wrote
+there stands beside them.
 Shapes: B texts, P tokens of the prompt, N new tokens.
 """
 
@@ -23,7 +25,12 @@ ARMS = {
     "greedy": {"mode": "greedy_search"},
     "beam, 4": {"mode": "beam_search", "num_beams": 4},
     "beam, 16": {"mode": "beam_search", "num_beams": 16},
-    "diverse beam": {"mode": "diverse_beam_search", "num_beams": 4, "num_beam_groups": 4, "diversity_penalty": 1.0},
+    "diverse beam": {
+        "mode": "diverse_beam_search",
+        "num_beams": 4,
+        "num_beam_groups": 4,
+        "diversity_penalty": 1.0,
+    },
     "contrastive": {"mode": "contrastive_search", "penalty_alpha": 0.6, "top_k": 4},
     "temperature, 0.7": {"mode": "sample", "temperature": 0.7},
     "top-k, 50": {"mode": "sample", "top_k": 50},
@@ -38,7 +45,9 @@ MARKERS = dict(zip([PEOPLE, *ARMS], "ov^<>sDph*XPd"))
 
 
 def write(model, input_ids, new: int, seed: int, mode: str, **settings):
-    """Prompts (B, P) continued by ``new`` tokens, (B, P + new), end tokens like any other: all texts have the same length."""
+    """Prompts (B, P) continued by ``new`` tokens, (B, P + new), end tokens like any other: all texts have the
+    same length.
+    """
     if mode == "sample":
         settings["generator"] = torch.Generator(input_ids.device).manual_seed(seed)
     return getattr(decoding, mode)(model, input_ids, new, eos_token_id=[], **settings)
@@ -64,7 +73,9 @@ def distinct(rows: list[list], n: int) -> float:
 def surprise(model, sequences, prompt_length: int):
     """-log p of each token after the prompt, in nats: (B, N)."""
     logits = model(sequences).logits[:, prompt_length - 1 : -1].float()  # (B, N, V)
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), sequences[:, prompt_length:], reduction="none")
+    return torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), sequences[:, prompt_length:], reduction="none"
+    )
 
 
 def measures(model, sequences, prompt_length: int) -> dict[str, float]:
@@ -80,11 +91,15 @@ def measures(model, sequences, prompt_length: int) -> dict[str, float]:
 
 def families(arms) -> dict[str, str]:
     """Arm -> colour: people black, draws orange, searches blue."""
-    return {a: "#222222" if a == PEOPLE else plots.ORANGE if ARMS[a]["mode"] == "sample" else plots.BLUE for a in arms}
+    return {
+        a: "#222222" if a == PEOPLE else plots.ORANGE if ARMS[a]["mode"] == "sample" else plots.BLUE
+        for a in arms
+    }
 
 
 def picture(rows: dict[str, dict[str, list]]):
-    """Log-probability against repetition (above) and variety (below): a marker an arm, bars of one standard deviation over seeds.
+    """Log-probability against repetition (above) and variety (below): a marker an arm, bars of one standard
+    deviation over seeds.
 
     Args:
         rows: arm -> measure -> one number a seed.
@@ -94,13 +109,33 @@ def picture(rows: dict[str, dict[str, list]]):
     for arm in rows:
         marker = MARKERS[arm]
         x = np.array(rows[arm]["log_prob"])
-        for ax, y in zip(panels, (100 * (1 - np.array(rows[arm]["new_3grams"])), 100 * np.array(rows[arm]["distinct_2"]))):
+        for ax, y in zip(
+            panels, (100 * (1 - np.array(rows[arm]["new_3grams"])), 100 * np.array(rows[arm]["distinct_2"]))
+        ):
             spread = {"xerr": x.std(ddof=1), "yerr": y.std(ddof=1)} if len(x) > 1 else {}
-            ax.errorbar(x.mean(), y.mean(), fmt=marker, color=colours[arm], markersize=9, elinewidth=1, alpha=0.85, label=arm, **spread)
+            ax.errorbar(
+                x.mean(),
+                y.mean(),
+                fmt=marker,
+                color=colours[arm],
+                markersize=9,
+                elinewidth=1,
+                alpha=0.85,
+                label=arm,
+                **spread,
+            )
     panels[0].set(ylabel="3-grams that are\nrepetitions (%)")
     panels[1].set(ylabel="distinct 2-grams\nof all texts (%)", xlabel="log-probability a token (nats)")
     handles, labels = panels[0].get_legend_handles_labels()
-    fig.legend([h[0] for h in handles], labels, loc="outside lower center", ncols=3, fontsize=11, handletextpad=0.3, columnspacing=1.0)
+    fig.legend(
+        [h[0] for h in handles],
+        labels,
+        loc="outside lower center",
+        ncols=3,
+        fontsize=11,
+        handletextpad=0.3,
+        columnspacing=1.0,
+    )
     return panels
 
 
@@ -111,7 +146,9 @@ def beginnings(tokenizer, texts, length: int) -> torch.Tensor:
 
 
 class Bigrams(torch.nn.Module):
-    """A language model whose next token depends on the last one alone, by a table (V, V) of probabilities: small enough to search by hand."""
+    """A language model whose next token depends on the last one alone, by a table (V, V) of probabilities:
+    small enough to search by hand.
+    """
 
     def __init__(self, table):
         super().__init__()
@@ -124,11 +161,15 @@ class Bigrams(torch.nn.Module):
     def get_input_embeddings(self):
         return self.embedding
 
-    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=True, output_hidden_states=False):
+    def forward(
+        self, input_ids, attention_mask=None, past_key_values=None, use_cache=True, output_hidden_states=False
+    ):
         from transformers import DynamicCache
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
-        cache = past_key_values if past_key_values is not None else DynamicCache()  # empty: the last token is all there is to know
+        cache = (
+            past_key_values if past_key_values is not None else DynamicCache()
+        )  # empty: the last token is all there is to know
         logits = self.embedding(input_ids)  # (B, T, V)
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache, hidden_states=(logits,))
 
@@ -145,11 +186,15 @@ def held_out(model_name: str, data: str):
 
 
 def run(experiment, settings, seed, split):
-    """One arm on the prompts of a seed, no prompt in two seeds; speed in tokens a second of processor time."""
+    """One arm on the prompts of a seed, no prompt in two seeds; speed in tokens a second of processor
+    time.
+    """
     model, rows = held_out(experiment.model, experiment.data)
     rows = rows[seed * TEXTS : (seed + 1) * TEXTS]
     if len(rows) < TEXTS:
-        raise ValueError(f"seed: {seed} given, the held-out documents last for fewer seeds of {TEXTS} prompts")
+        raise ValueError(
+            f"seed: {seed} given, the held-out documents last for fewer seeds of {TEXTS} prompts"
+        )
     if settings["mode"] == PEOPLE:
         return measures(model, rows, PROMPT)
     start = time.process_time()
@@ -160,11 +205,18 @@ def run(experiment, settings, seed, split):
 
 EXPERIMENTS = [
     Experiment(
-        trick="decoding", task="corpus_en", model="mini_gpt2", data=CORPUS, metric="new_3grams", baseline="greedy", run=run,
-        arms={**ARMS, PEOPLE: {"mode": PEOPLE}}, seeds=tuple(range(10)),
+        trick="decoding",
+        task="corpus_en",
+        model="mini_gpt2",
+        data=CORPUS,
+        metric="new_3grams",
+        baseline="greedy",
+        run=run,
+        arms={**ARMS, PEOPLE: {"mode": PEOPLE}},
+        seeds=tuple(range(10)),
         setting=f"nothing trained, nothing tuned: {TEXTS} held-out documents a seed, their first {PROMPT} tokens continued by {NEW}",
     ),
-]  # fmt: skip
+]
 
 
 # ---- A figure that answers to temperature and filters ----
@@ -199,11 +251,13 @@ NAMED = 25  # tokens that are shown; of the others the probability is enough
 
 @torch.no_grad()
 def distribution(model, input_ids, decode) -> dict:
-    """The next token's distribution after a prompt (1, T), small enough for a page and the same on every processor.
+    """The next token's distribution after a prompt (1, T), small enough for a page and the same on every
+    processor.
 
     Returns:
-        ``tokens`` and ``top``, names and probabilities (4 digits) of the NAMED most probable ones, and ``levels``: of all others the
-        number whose -log p is, to the nearest hundredth of a nat, 0.00, 0.01, 0.02 ...
+        ``tokens`` and ``top``, names and probabilities (4 digits) of the NAMED most probable ones, and
+        ``levels``: of all others the number whose -log p is, to the nearest hundredth of a nat, 0.00, 0.01,
+        0.02 ...
     """
     wide = copy.deepcopy(model).double()  # in float32 the last digits depend on the processor
     log_p, order = wide(input_ids).logits[0, -1].log_softmax(-1).cpu().sort(descending=True)
@@ -215,7 +269,8 @@ def distribution(model, input_ids, decode) -> dict:
 
 
 def playground(distributions: dict[str, dict]):
-    """The most probable next tokens after a prompt, moved by temperature, top-k, top-p and min-p, as :func:`tricks_lib.decoding.sample` has them.
+    """The most probable next tokens after a prompt, moved by temperature, top-k, top-p and min-p, as
+    :func:`tricks_lib.decoding.sample` has them.
 
     Args:
         distributions: prompt -> :func:`distribution`.
@@ -225,13 +280,28 @@ def playground(distributions: dict[str, dict]):
     from tricks_lib.lab import interactive
 
     bars = interactive.source("bars", "place", "now", "own", "colour", "words", "end", "reach")
-    ax = interactive.axes("probability", "", height=520, x_range=DataRange1d(start=0, range_padding=0), y_range=(0.3 - NAMED, 0.7))
+    ax = interactive.axes(
+        "probability",
+        "",
+        height=520,
+        x_range=DataRange1d(start=0, range_padding=0),
+        y_range=(0.3 - NAMED, 0.7),
+    )
     ax.yaxis.visible = ax.ygrid.visible = False
     ax.xaxis.bounds = ax.xgrid.bounds = (0, 1)
     ax.scatter("reach", "place", source=bars, alpha=0)  # leaves room for the words
     ax.hbar("place", right="own", height=0.8, source=bars, color="#d5d5d5", legend_label="temperature alone")
     ax.hbar("place", right="now", height=0.45, source=bars, color="colour", legend_label="after the filters")
-    ax.text("end", "place", "words", source=bars, color="colour", x_offset=5, text_baseline="middle", text_font_size="13px")
+    ax.text(
+        "end",
+        "place",
+        "words",
+        source=bars,
+        color="colour",
+        x_offset=5,
+        text_baseline="middle",
+        text_font_size="13px",
+    )
     ax.legend.location = "bottom_right"
     controls = {
         "after the words": (list(distributions), next(iter(distributions))),

@@ -1,10 +1,11 @@
 """One class in sixteen: which loss finds it, and is it the loss or the threshold?
 
-Dice and a weighted cross-entropy both push the probability of the rare class up. So does, for nothing, a threshold below 0.5:
-chosen on validation it is the control that either has to beat. One training serves an arm with and an arm without it.
+Dice and a weighted cross-entropy both push the probability of the rare class up. So does, for nothing, a
+threshold below 0.5: chosen on validation it is the control that either has to beat. One training serves an
+arm with and an arm without it.
 
-A head with one hidden layer is trained on the frozen encoder's mean vectors, which are computed once. A seed draws the
-training rows, the head's start, its dropout and the order of the batches: the same for every arm.
+A head with one hidden layer is trained on the frozen encoder's mean vectors, which are computed once. A seed
+draws the training rows, the head's start, its dropout and the order of the batches: the same for every arm.
 """
 
 import functools
@@ -27,7 +28,9 @@ ROWS, STEPS, BATCH, MAX_LENGTH, RARE = 5000, 300, 128, 40, "hate_speech"
 
 
 def losses(labels) -> dict:
-    """Name -> ``loss(logits (B, 2), labels (B,))``; the weights are those that give both classes of ``labels`` the same sum."""
+    """Name -> ``loss(logits (B, 2), labels (B,))``; the weights are those that give both classes of
+    ``labels`` the same sum.
+    """
     counts = torch.bincount(torch.as_tensor(labels), minlength=2)
     weight = counts.sum() / (2 * counts)
     return {
@@ -39,7 +42,9 @@ def losses(labels) -> dict:
 
 
 def curve(scores, labels):
-    """Precision and recall (N,) of the k highest scores, k = 1 to N, and these scores; equal scores in their old order."""
+    """Precision and recall (N,) of the k highest scores, k = 1 to N, and these scores; equal scores in their
+    old order.
+    """
     order = np.argsort(-scores, kind="stable")
     found, k = np.cumsum(labels[order]), np.arange(1, len(labels) + 1)
     return found / k, found / max(1, found[-1]), scores[order]
@@ -52,7 +57,9 @@ def average_precision(scores, labels) -> float:
 
 
 def best_threshold(scores, labels) -> float:
-    """What to cut ``scores`` at for the highest F1: half-way between two neighbours, the strictest of equals."""
+    """What to cut ``scores`` at for the highest F1: half-way between two neighbours, the strictest of
+    equals.
+    """
     precision, recall, ordered = curve(scores, labels)
     value = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     value[:-1][ordered[:-1] == ordered[1:]] = -1  # no cut between equals
@@ -66,11 +73,19 @@ def best_threshold(scores, labels) -> float:
 def vectors(encoder, tokenizer, dataset, max_length: int, batch_size=64):
     """Masked mean of the encoder's last layer, (N, H) on the CPU, of each text or pair of texts."""
     rows = fit.tokenize(tokenizer, dataset, max_length)
-    return fit.encode(encoder, rows, fit.collate(tokenizer), lambda output, mask: mean_pool(output.last_hidden_state.float(), mask), batch_size)
+    return fit.encode(
+        encoder,
+        rows,
+        fit.collate(tokenizer),
+        lambda output, mask: mean_pool(output.last_hidden_state.float(), mask),
+        batch_size,
+    )
 
 
 def as_rows(x, y) -> list[dict]:
-    """What :func:`tricks_lib.lab.fit.fit` and :class:`Head` take, of vectors (N, H) and labels (N,) of 0 and 1."""
+    """What :func:`tricks_lib.lab.fit.fit` and :class:`Head` take, of vectors (N, H) and labels (N,) of 0 and
+    1.
+    """
     return [{"vectors": v, "labels": int(label)} for v, label in zip(x, y)]
 
 
@@ -91,14 +106,21 @@ def stratified(labels, seed: int, parts=(0.5, 0.25)) -> list[np.ndarray]:
 
 
 def thinned(labels, share: float, seed: int = 0) -> np.ndarray:
-    """Sorted indices of all negatives, and of as many positives, drawn by ``seed``, as make ``share``; all where there are fewer."""
+    """Sorted indices of all negatives, and of as many positives, drawn by ``seed``, as make ``share``; all
+    where there are fewer.
+    """
     labels = np.asarray(labels)
-    negatives, positives = np.flatnonzero(labels == 0), np.random.default_rng(seed).permutation(np.flatnonzero(labels == 1))
+    negatives, positives = (
+        np.flatnonzero(labels == 0),
+        np.random.default_rng(seed).permutation(np.flatnonzero(labels == 1)),
+    )
     return np.sort(np.r_[negatives, positives[: round(share / (1 - share) * len(negatives))]])
 
 
 def train(rows, loss, *, seed, device=None, **options):
-    """A :class:`Head` trained on rows of vectors with a loss of :func:`losses`; options as :func:`tricks_lib.lab.fit.fit`."""
+    """A :class:`Head` trained on rows of vectors with a loss of :func:`losses`; options as
+    :func:`tricks_lib.lab.fit.fit`.
+    """
     torch.manual_seed(seed)
     head = Head(len(rows[0]["vectors"]), 2)
     fit.fit(head, rows, torch.utils.data.default_collate, seed=seed, device=device,
@@ -132,12 +154,16 @@ def trained(model: str, data: str, loss: str, lr: float, seed: int):
     """Scores and labels of validation and test, of one training."""
     splits = loaded(model, data)
     rows = fit.draw(as_rows(*splits["train"]), ROWS, seed)
-    head = train(rows, losses([row["labels"] for row in rows])[loss], steps=STEPS, lr=lr, batch_size=BATCH, seed=seed)
+    head = train(
+        rows, losses([row["labels"] for row in rows])[loss], steps=STEPS, lr=lr, batch_size=BATCH, seed=seed
+    )
     return {split: (score(head, splits[split][0]), splits[split][1]) for split in ("validation", "test")}
 
 
 def run(experiment, settings, seed, split):
-    """F1 of the rare class. While the rate is chosen, half of validation is scored and the other half chooses the threshold."""
+    """F1 of the rare class. While the rate is chosen, half of validation is scored and the other half chooses
+    the threshold.
+    """
     found = trained(experiment.model, experiment.data, settings["loss"], settings["lr"], seed)
     known, asked = found["validation"], found["test"]
     if split == "validation":
@@ -145,14 +171,22 @@ def run(experiment, settings, seed, split):
     threshold = best_threshold(*known) if settings["threshold"] == "tuned" else settings["threshold"]
     scores, labels = asked
     return {
-        "f1": f1(scores > threshold, labels), "average_precision": round(average_precision(scores, labels), 5),
-        "threshold": round(threshold, 4), "found": int((scores > threshold).sum()),
-    }  # fmt: skip
+        "f1": f1(scores > threshold, labels),
+        "average_precision": round(average_precision(scores, labels), 5),
+        "threshold": round(threshold, 4),
+        "found": int((scores > threshold).sum()),
+    }
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="dice_loss", task="en_hate_davidson", model="mini_bert", data="en_hate_davidson", metric="f1", baseline="cross-entropy", run=run,
+        trick="dice_loss",
+        task="en_hate_davidson",
+        model="mini_bert",
+        data="en_hate_davidson",
+        metric="f1",
+        baseline="cross-entropy",
+        run=run,
         arms={
             "cross-entropy": {"loss": "cross-entropy", "threshold": 0.5},
             "weighted": {"loss": "weighted", "threshold": 0.5},
@@ -161,8 +195,10 @@ EXPERIMENTS = [
             "both": {"loss": "both", "threshold": 0.5},
             "Dice, tuned threshold": {"loss": "Dice", "threshold": "tuned"},
         },
-        grid={"lr": [3e-4, 1e-3, 3e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(20)),
+        grid={"lr": [3e-4, 1e-3, 3e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(20)),
         setting=f"hate speech (6 %) against all other tweets; {ROWS} training rows drawn by the seed; a head with one hidden layer on the frozen mean vectors, "
-                f"{STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens",
+        f"{STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens",
     ),
-]  # fmt: skip
+]

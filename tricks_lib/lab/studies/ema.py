@@ -1,7 +1,10 @@
-"""Which weights are evaluated: those of the last step, or their moving average? With and without learning-rate decay.
+"""Which weights are evaluated: those of the last step, or their moving average? With and without
+learning-rate decay.
 
-An average does not change the training, so one training serves all averages. Each arm still has a learning rate
-of its own: trainings at every rate of the grid are made anyway, and each arm takes its scores from the one it chose.
+An average does not change the training, so one training serves all averages. Each arm still has a learning
+rate
+of its own: trainings at every rate of the grid are made anyway, and each arm takes its scores from the one it
+chose.
 """
 
 import copy
@@ -27,21 +30,29 @@ AVERAGES = {  # name: arguments of EMA, or None for the weights of the last step
 # ---- One weight, to look at ----
 
 
-def noisy_descent(steps: int, lr: float, *, curvature=1.0, noise=1.0, start=0.0, momentum=0.0, copies=(), seed=0) -> np.ndarray:
-    """Path (steps + 1, *copies) of one weight: gradient descent on curvature w^2 / 2 whose gradient has noise of that deviation.
+def noisy_descent(
+    steps: int, lr: float, *, curvature=1.0, noise=1.0, start=0.0, momentum=0.0, copies=(), seed=0
+) -> np.ndarray:
+    """Path (steps + 1, *copies) of one weight: gradient descent on curvature w^2 / 2 whose gradient has noise
+    of that deviation.
 
-    ``momentum``: share of the old direction in the moving average of the gradients that is followed in their place.
+    ``momentum``: share of the old direction in the moving average of the gradients that is followed in their
+    place.
     ``copies``: shape of independent repetitions.
     """
     rng, path, direction = np.random.default_rng(seed), [np.full(copies, float(start))], 0.0
     for _ in range(steps):
-        direction = momentum * direction + (1 - momentum) * (curvature * path[-1] + noise * rng.standard_normal(copies))
+        direction = momentum * direction + (1 - momentum) * (
+            curvature * path[-1] + noise * rng.standard_normal(copies)
+        )
         path.append(path[-1] - lr * direction)
     return np.array(path)
 
 
 def follow(path, **arguments) -> np.ndarray:
-    """Averages that :class:`EMA`, with these arguments, makes of one weight with the values ``path`` (N, *copies); same shape."""
+    """Averages that :class:`EMA`, with these arguments, makes of one weight with the values ``path`` (N,
+    *copies); same shape.
+    """
     values = torch.tensor(np.asarray(path, dtype=np.float64).reshape(len(path), -1))
     model = torch.nn.Linear(values.shape[1], 1, bias=False, dtype=torch.float64)
     weight = model.weight.detach()  # the same memory
@@ -76,14 +87,17 @@ def train(model, rows, stack, *, schedule, averages=AVERAGES, watch=None, **opti
     """One training that is followed by several averages; the model ends with the weights of its last step.
 
     Args:
-        schedule: ``"linear"`` (warm-up and decay, as :func:`tricks_lib.lab.fit.fit` has it) or ``"constant"`` (warm-up only).
+        schedule: ``"linear"`` (warm-up and decay, as :func:`tricks_lib.lab.fit.fit` has it) or ``"constant"``
+            (warm-up only).
         averages: name -> arguments of :class:`EMA`; None is skipped.
         watch: ``watch(averages)`` after each step.
         options: of :func:`tricks_lib.lab.fit.fit`.
     """
     if schedule not in ("linear", "constant"):
         raise ValueError(f"schedule: {schedule!r} given, 'linear' or 'constant' is accepted")
-    followed = {name: EMA(model, **arguments) for name, arguments in averages.items() if arguments is not None}
+    followed = {
+        name: EMA(model, **arguments) for name, arguments in averages.items() if arguments is not None
+    }
 
     def after_step(_):
         for average in followed.values():
@@ -112,7 +126,11 @@ def score(logits, labels) -> dict:
     f1 = [stats.f1(predicted == c, labels == c) for c in classes]  # 0 for a class never seen
     wide = torch.from_numpy(logits).double()
     loss = torch.nn.functional.cross_entropy(wide, torch.from_numpy(labels)).item()
-    return {"macro_f1": float(np.mean(f1)), "accuracy": float((predicted == labels).mean()), "loss": round(loss, 4)}
+    return {
+        "macro_f1": float(np.mean(f1)),
+        "accuracy": float((predicted == labels).mean()),
+        "loss": round(loss, 4),
+    }
 
 
 def classifier(encoder, num_labels: int, seed: int):
@@ -124,7 +142,10 @@ def classifier(encoder, num_labels: int, seed: int):
 def tokens(tokenizer, dataset, max_length: int) -> dict[str, list[dict]]:
     """Rows of each split, fit's form; those that are evaluated lie by length, which saves padding."""
     rows = {split: fit.tokenize(tokenizer, dataset[split], max_length) for split in dataset}
-    return {split: r if split == "train" else sorted(r, key=lambda row: len(row["input_ids"])) for split, r in rows.items()}
+    return {
+        split: r if split == "train" else sorted(r, key=lambda row: len(row["input_ids"]))
+        for split, r in rows.items()
+    }
 
 
 @functools.cache
@@ -132,7 +153,12 @@ def loaded(model_name: str, name: str):
     """Encoder, rows of each split, what pads them, number of classes."""
     encoder, tokenizer = models.load_encoder(model_name)
     dataset = tasks.load_task(name)
-    return encoder, tokens(tokenizer, dataset, MAX_LENGTH), fit.collate(tokenizer), dataset["train"].features["label"].num_classes
+    return (
+        encoder,
+        tokens(tokenizer, dataset, MAX_LENGTH),
+        fit.collate(tokenizer),
+        dataset["train"].features["label"].num_classes,
+    )
 
 
 @functools.cache
@@ -140,7 +166,9 @@ def trained(model_name: str, name: str, split: str, schedule: str, lr: float, se
     """Scores of all averages of one training, on one split."""
     encoder, rows, stack, num_labels = loaded(model_name, name)
     model = classifier(encoder, num_labels, seed)
-    followed = train(model, rows["train"], stack, schedule=schedule, steps=STEPS, batch_size=BATCH, lr=lr, seed=seed)
+    followed = train(
+        model, rows["train"], stack, schedule=schedule, steps=STEPS, batch_size=BATCH, lr=lr, seed=seed
+    )
     return evaluate(model, followed, rows[split], stack)
 
 
@@ -151,13 +179,25 @@ def run(experiment, settings, seed, split):
 
 EXPERIMENTS = [
     Experiment(
-        trick="ema", task="en_hate_davidson", model="mini_bert", data="en_hate_davidson", metric="macro_f1", baseline="linear, last", run=run,
-        arms={f"{schedule}, {name}": {"schedule": schedule, "average": name} for schedule in ("linear", "constant") for name in AVERAGES},
-        grid={"lr": [2e-4, 5e-4, 1e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        trick="ema",
+        task="en_hate_davidson",
+        model="mini_bert",
+        data="en_hate_davidson",
+        metric="macro_f1",
+        baseline="linear, last",
+        run=run,
+        arms={
+            f"{schedule}, {name}": {"schedule": schedule, "average": name}
+            for schedule in ("linear", "constant")
+            for name in AVERAGES
+        },
+        grid={"lr": [2e-4, 5e-4, 1e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole, mean pooling: {STEPS} steps of {BATCH} tweets, cut at {MAX_LENGTH} tokens; learning rate after warm-up linear to zero, "
-                "or constant; one training serves all averages with its schedule, rate and seed",
+        "or constant; one training serves all averages with its schedule, rate and seed",
     ),
-]  # fmt: skip
+]
 
 
 # ---- A figure that answers to the decay ----
@@ -182,21 +222,50 @@ return {
     `(root mean square): the weight ${off(path.weight)}, its average ${off(path.plain)}, with warm-up ${off(path.warm)}.`,
 };
 """
-DECAYS = [0, 0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.997, 0.998, 0.999, 0.9993, 0.9995, 0.9997, 0.9998, 0.9999]
+DECAYS = [
+    0,
+    0.5,
+    0.7,
+    0.8,
+    0.9,
+    0.93,
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.993,
+    0.995,
+    0.997,
+    0.998,
+    0.999,
+    0.9993,
+    0.9995,
+    0.9997,
+    0.9998,
+    0.9999,
+]
 
 
 def playground(steps: int = 600):
-    """The path of :func:`noisy_descent` (start 3, noise 3, seed 0) and its average with and without warm-up, moved by the decay."""
+    """The path of :func:`noisy_descent` (start 3, noise 3, seed 0) and its average with and without warm-up,
+    moved by the decay.
+    """
     from tricks_lib.lab import interactive, plots
 
     path = interactive.source("path", "step", "weight", "plain", "warm")
     ax = interactive.axes("step", "value", height=340, x_range=(0, steps), y_range=(-3, 4))
     for name, label, colour, width, dash in (
-        ("weight", "the weight", "#bbbbbb", 1, "solid"), ("plain", "average", plots.BLUE, 3, "solid"), ("warm", "average, warm-up", plots.RED, 3, "dashed"),
-    ):  # fmt: skip
+        ("weight", "the weight", "#bbbbbb", 1, "solid"),
+        ("plain", "average", plots.BLUE, 3, "solid"),
+        ("warm", "average, warm-up", plots.RED, 3, "dashed"),
+    ):
         ax.line("step", name, source=path, legend_label=label, color=colour, width=width, line_dash=dash)
     return interactive.playground(
-        "ema-by-hand", "A noisy line, one weight over the steps of its training, and two smoother ones, its moving average with and without warm-up.",
-        [ax], {"decay": (DECAYS, 0.99), "learning rate": ([0.01, 0.02, 0.05, 0.1, 0.2, 0.3], 0.1)}, MOVE,
+        "ema-by-hand",
+        "A noisy line, one weight over the steps of its training, and two smoother ones, its moving average "
+        "with and without warm-up.",
+        [ax],
+        {"decay": (DECAYS, 0.99), "learning rate": ([0.01, 0.02, 0.05, 0.1, 0.2, 0.3], 0.1)},
+        MOVE,
         data=np.random.default_rng(0).standard_normal(steps).round(3).tolist(),
-    )  # fmt: skip
+    )

@@ -1,7 +1,9 @@
-"""Is it the direction that counts? FGM against a random direction of the same norm, and against twice the steps.
+"""Is it the direction that counts? FGM against a random direction of the same norm, and against twice the
+steps.
 
-An adversarial step costs a second forward and backward pass, so plain training with twice the steps is the arm of equal
-compute. The control arm pays for the second pass too, and moves the same rows as far, but anywhere.
+An adversarial step costs a second forward and backward pass, so plain training with twice the steps is the
+arm of equal compute. The control arm pays for the second pass too, and moves the same rows as far, but
+anywhere.
 """
 
 import copy
@@ -29,7 +31,9 @@ ATTACKS = {"FGM": FGM, "random": RandomDirection}
 
 
 def adversarial(make, passes: int = 1):
-    """``after_backward`` of :func:`fit.fit`: the attack ``make(model)``, ``passes`` more passes, each a step further, and the clean weights again."""
+    """``after_backward`` of :func:`fit.fit`: the attack ``make(model)``, ``passes`` more passes, each a step
+    further, and the clean weights again.
+    """
     attack = None
 
     def after_backward(model, batch, accelerator):
@@ -45,7 +49,9 @@ def adversarial(make, passes: int = 1):
 
 
 def train(encoder, num_labels, rows, collate_fn, *, seed, attack=None, epsilon=1.0, **options):
-    """A classifier on a copy of ``encoder``, trained plainly or with an attack of ``ATTACKS``; options as :func:`fit.fit`."""
+    """A classifier on a copy of ``encoder``, trained plainly or with an attack of ``ATTACKS``; options as
+    :func:`fit.fit`.
+    """
     torch.manual_seed(seed)
     model = MeanPoolingClassifier(copy.deepcopy(encoder), num_labels)
     after_backward = adversarial(lambda m: ATTACKS[attack](m, epsilon)) if attack else None
@@ -54,7 +60,9 @@ def train(encoder, num_labels, rows, collate_fn, *, seed, attack=None, epsilon=1
 
 
 def losses(model, rows, collate_fn, attack=None, batch_size=64):
-    """Cross-entropy (N,) and correctness (N,) of all rows in evaluation mode; with ``attack(model)`` on, each batch attacked."""
+    """Cross-entropy (N,) and correctness (N,) of all rows in evaluation mode; with ``attack(model)`` on, each
+    batch attacked.
+    """
     where = next(model.parameters()).device
     attack, out = attack and attack(model.eval()), []
     for i in range(0, len(rows), batch_size):
@@ -74,7 +82,9 @@ def losses(model, rows, collate_fn, attack=None, batch_size=64):
 
 @torch.no_grad()
 def along(model, batch, table, direction, lengths, offset=0.0):
-    """Loss of a batch with ``table + offset + t * direction`` in place of ``table``, for each t of ``lengths``; the table comes back."""
+    """Loss of a batch with ``table + offset + t * direction`` in place of ``table``, for each t of
+    ``lengths``; the table comes back.
+    """
     clean, out = table.detach().clone(), []
     for t in lengths:
         table.copy_(clean + offset + t * direction)
@@ -85,11 +95,16 @@ def along(model, batch, table, direction, lengths, offset=0.0):
 
 @functools.cache
 def prepared(model: str, data: str):
-    """Encoder, tokenizer, number of classes and the rows of each split: a fixed random part of train, the rest sorted by length."""
+    """Encoder, tokenizer, number of classes and the rows of each split: a fixed random part of train, the
+    rest sorted by length.
+    """
     encoder, tokenizer = models.load_encoder(model)
     dataset = tasks.load_task(data)
     few = np.random.default_rng(0).permutation(len(dataset["train"]))[:TRAIN_ROWS]
-    rows = {s: fit.tokenize(tokenizer, dataset[s].select(few) if s == "train" else dataset[s], MAX_LENGTH) for s in dataset}
+    rows = {
+        s: fit.tokenize(tokenizer, dataset[s].select(few) if s == "train" else dataset[s], MAX_LENGTH)
+        for s in dataset
+    }
     for split in ("validation", "test"):  # less padding to compute; accuracy knows no order
         rows[split].sort(key=lambda row: len(row["input_ids"]))
     return encoder, tokenizer, dataset["train"].features["label"].num_classes, rows
@@ -106,7 +121,13 @@ def run(experiment, settings, seed, split):
 
 EXPERIMENTS = [
     Experiment(
-        trick="fgm", task="en_banking77", model="mini_bert", data="en_banking77", metric="accuracy", baseline="plain", run=run,
+        trick="fgm",
+        task="en_banking77",
+        model="mini_bert",
+        data="en_banking77",
+        metric="accuracy",
+        baseline="plain",
+        run=run,
         arms={
             "plain": {"steps": STEPS},
             "plain, twice the steps": {"steps": 2 * STEPS},
@@ -114,7 +135,9 @@ EXPERIMENTS = [
             "FGM, epsilon 1": {"steps": STEPS, "attack": "FGM", "epsilon": 1.0},
             "random, epsilon 1": {"steps": STEPS, "attack": "random", "epsilon": 1.0},
         },
-        grid={"lr": [5e-4, 1e-3, 2e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        grid={"lr": [5e-4, 1e-3, 2e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole on {TRAIN_ROWS} random rows: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
     ),
-]  # fmt: skip
+]

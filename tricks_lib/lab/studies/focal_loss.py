@@ -1,8 +1,9 @@
 """Focal loss on unbalanced classes: what does it do to the scores, and what to the confidence?
 
-Few rows, read several times, as that is where cross-entropy learns them by heart and becomes surer than it is right. Two controls
-take what is said of focal loss apart: class weights, for the rare classes, and label smoothing, for the confidence. And a
-temperature, fitted after the training, corrects the confidence of every arm at no cost.
+Few rows, read several times, as that is where cross-entropy learns them by heart and becomes surer than it is
+right. Two controls
+take what is said of focal loss apart: class weights, for the rare classes, and label smoothing, for the
+confidence. And a temperature, fitted after the training, corrects the confidence of every arm at no cost.
 """
 
 import functools
@@ -26,7 +27,8 @@ BINS = 15
 
 
 def binned(confidence, right, bins: int = BINS) -> dict[str, np.ndarray]:
-    """``share`` of the predictions (bins,), mean ``confidence`` and share ``right`` in equal bins of [0, 1]; NaN where a bin is empty.
+    """``share`` of the predictions (bins,), mean ``confidence`` and share ``right`` in equal bins of [0, 1];
+    NaN where a bin is empty.
 
     Args:
         confidence: (N,) in [0, 1]. right: (N,) of 0 and 1.
@@ -52,12 +54,19 @@ def confidence(logits, labels, temperature: float = 1.0) -> tuple[np.ndarray, np
 
 def best_temperature(logits, labels) -> float:
     """The T between 1/5 and 25 with the least cross-entropy of logits / T, to 3 %."""
-    wide, labels = torch.from_numpy(np.asarray(logits, dtype=np.float64)), torch.from_numpy(np.asarray(labels))
-    return float(min(np.geomspace(0.2, 25, 151), key=lambda T: nn.functional.cross_entropy(wide / T, labels).item()))
+    wide, labels = (
+        torch.from_numpy(np.asarray(logits, dtype=np.float64)),
+        torch.from_numpy(np.asarray(labels)),
+    )
+    return float(
+        min(np.geomspace(0.2, 25, 151), key=lambda T: nn.functional.cross_entropy(wide / T, labels).item())
+    )
 
 
 def score(logits, labels, temperature: float = 1.0) -> dict:
-    """Macro-F1, accuracy, mean cross-entropy, mean confidence and calibration error, this before and after the temperature."""
+    """Macro-F1, accuracy, mean cross-entropy, mean confidence and calibration error, this before and after
+    the temperature.
+    """
     sure, right = confidence(logits, labels)
     return {
         **ema.score(logits, labels), "confidence": float(sure.mean()), "ece": calibration_error(sure, right),
@@ -69,7 +78,9 @@ def score(logits, labels, temperature: float = 1.0) -> dict:
 
 
 def balanced(labels, num_labels: int, power: float = 1.0) -> torch.Tensor:
-    """Weight (C,) of each class: (mean count / its own count) ^ power; power 1 gives all classes the same sum of weights."""
+    """Weight (C,) of each class: (mean count / its own count) ^ power; power 1 gives all classes the same sum
+    of weights.
+    """
     counts = torch.bincount(torch.as_tensor(labels), minlength=num_labels).clamp(min=1)
     return (counts.sum() / num_labels / counts) ** power
 
@@ -82,12 +93,16 @@ def train(model, rows, collate_fn, loss, **options):
 
 
 class Head(nn.Module):
-    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to learn a few hundred rows by heart."""
+    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to learn a few
+    hundred rows by heart.
+    """
 
     def __init__(self, hidden_size: int, num_labels: int, seed: int, width: int = 256):
         super().__init__()
         torch.manual_seed(seed)
-        self.layers = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, num_labels))
+        self.layers = nn.Sequential(
+            nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, num_labels)
+        )
 
     def forward(self, x, labels=None):
         return SequenceClassifierOutput(logits=self.layers(x))
@@ -100,7 +115,12 @@ def embedded(encoder, rows, collate_fn, batch_size: int = 64) -> list[dict]:
     for i in range(0, len(rows), batch_size):
         batch = {k: v.to(device()) for k, v in collate_fn(rows[i : i + batch_size]).items()}
         labels = batch.pop("labels").cpu()
-        out += [{"x": x, "labels": y} for x, y in zip(mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu(), labels)]
+        out += [
+            {"x": x, "labels": y}
+            for x, y in zip(
+                mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu(), labels
+            )
+        ]
     return out
 
 
@@ -111,13 +131,17 @@ def stacked(rows) -> dict:
 
 @functools.cache
 def prepared(model: str, data: str):
-    """Encoder, what pads rows, number of classes and the rows of each split: fixed random parts of train and validation, all of test."""
+    """Encoder, what pads rows, number of classes and the rows of each split: fixed random parts of train and
+    validation, all of test.
+    """
     encoder, tokenizer = models.load_encoder(model)
     dataset = tasks.load_task(data)
     rows = {"train": fit.draw(fit.tokenize(tokenizer, dataset["train"], MAX_LENGTH), TRAIN_ROWS, seed=0)}
     for split, count in ("validation", VALIDATION_ROWS), ("test", len(dataset["test"])):
         some = fit.draw(fit.tokenize(tokenizer, dataset[split], MAX_LENGTH), count, seed=0)
-        rows[split] = sorted(some, key=lambda row: len(row["input_ids"]))  # less padding to compute; scores know no order
+        rows[split] = sorted(
+            some, key=lambda row: len(row["input_ids"])
+        )  # less padding to compute; scores know no order
     return encoder, fit.collate(tokenizer), dataset["train"].features["label"].num_classes, rows
 
 
@@ -135,24 +159,43 @@ def run(experiment, settings, seed, split):
     weight, dose = balanced([row["labels"] for row in rows["train"]], num_labels), settings["dose"]
     plain = settings["loss"] == "cross-entropy"
     model = train(
-        ema.classifier(encoder, num_labels, seed), rows["train"], stack, LOSSES[settings["loss"]](weight, dose), seed=seed, steps=STEPS,
-        batch_size=BATCH, lr=settings["lr"], weight_decay=WEIGHT_DECAY[dose] if plain else WEIGHT_DECAY[0],
-    )  # fmt: skip
+        ema.classifier(encoder, num_labels, seed),
+        rows["train"],
+        stack,
+        LOSSES[settings["loss"]](weight, dose),
+        seed=seed,
+        steps=STEPS,
+        batch_size=BATCH,
+        lr=settings["lr"],
+        weight_decay=WEIGHT_DECAY[dose] if plain else WEIGHT_DECAY[0],
+    )
     held_out = fit.predict(model, rows["validation"], stack)
     T = best_temperature(*held_out)
-    return {**score(*(held_out if split == "validation" else fit.predict(model, rows[split], stack)), T), "temperature": T}
+    return {
+        **score(*(held_out if split == "validation" else fit.predict(model, rows[split], stack)), T),
+        "temperature": T,
+    }
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="focal_loss", task="en_hate_davidson", model="mini_bert", data="en_hate_davidson", metric="macro_f1", baseline="cross-entropy", run=run,
+        trick="focal_loss",
+        task="en_hate_davidson",
+        model="mini_bert",
+        data="en_hate_davidson",
+        metric="macro_f1",
+        baseline="cross-entropy",
+        run=run,
         arms={name: {"loss": name} for name in LOSSES},
-        grid={"lr": [5e-4, 1e-3], "dose": [0, 1]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        grid={"lr": [5e-4, 1e-3], "dose": [0, 1]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole on {TRAIN_ROWS} random tweets: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling; doses of the grid: "
-                "label smoothing 0.1, 0.2; class weights (inverse frequency) ^ 1/2, 1; gamma 2, 4; weight decay 0.01, 0.1 for cross-entropy; "
-                "temperature fitted on validation",
+        "label smoothing 0.1, 0.2; class weights (inverse frequency) ^ 1/2, 1; gamma 2, 4; weight "
+        "decay 0.01, 0.1 for cross-entropy; "
+        "temperature fitted on validation",
     ),
-]  # fmt: skip
+]
 
 
 # ---- A figure that answers to gamma and alpha ----
@@ -178,19 +221,42 @@ return {
 
 
 def playground():
-    """Loss and gradient of an example against the probability p of its true label, moved by gamma and alpha."""
+    """Loss and gradient of an example against the probability p of its true label, moved by gamma and
+    alpha.
+    """
     from tricks_lib.lab import interactive, plots
 
-    columns = "p", "cross_entropy", "loss_positive", "loss_negative", "plain", "slope_positive", "slope_negative"
+    columns = (
+        "p",
+        "cross_entropy",
+        "loss_positive",
+        "loss_negative",
+        "plain",
+        "slope_positive",
+        "slope_negative",
+    )
     curves = interactive.source("curves", *columns)
     loss = interactive.axes("", "loss", x_range=(0, 1), y_range=(0, 4))
-    slope = interactive.axes("probability p of the true label", "size of the gradient", x_range=(0, 1), y_range=(0, 1.25))
-    looks = {"cross-entropy": (plots.GREY, 2, "dashed"), "focal, label 1": (plots.BLUE, 5, "solid"), "focal, label 0": (plots.ORANGE, 2, "solid")}
+    slope = interactive.axes(
+        "probability p of the true label", "size of the gradient", x_range=(0, 1), y_range=(0, 1.25)
+    )
+    looks = {
+        "cross-entropy": (plots.GREY, 2, "dashed"),
+        "focal, label 1": (plots.BLUE, 5, "solid"),
+        "focal, label 0": (plots.ORANGE, 2, "solid"),
+    }
     for (label, (colour, width, dash)), above, below in zip(looks.items(), columns[1:4], columns[4:]):
         loss.line("p", above, source=curves, color=colour, width=width, line_dash=dash, legend_label=label)
         slope.line("p", below, source=curves, color=colour, width=width, line_dash=dash)
     return interactive.playground(
-        "focal-loss-by-hand", "Two plots against the probability of the true label, above the loss, below the size of its gradient: "
-        "cross-entropy, and focal loss for positive and for negative examples.", [loss, slope],
-        {"gamma": ([i / 4 for i in range(21)], 2.0), "alpha": ([None, *(i / 20 for i in range(1, 20))], 0.25)}, MOVE,
-    )  # fmt: skip
+        "focal-loss-by-hand",
+        "Two plots against the probability of the true label, above the loss, below the size of its "
+        "gradient: "
+        "cross-entropy, and focal loss for positive and for negative examples.",
+        [loss, slope],
+        {
+            "gamma": ([i / 4 for i in range(21)], 2.0),
+            "alpha": ([None, *(i / 20 for i in range(1, 20))], 0.25),
+        },
+        MOVE,
+    )

@@ -1,8 +1,9 @@
-"""What each layer holds, and what is gained by reading several: frozen encoders under a linear head, and one fine-tuned whole.
+"""What each layer holds, and what is gained by reading several: frozen encoders under a linear head, and one
+fine-tuned whole.
 
-A text is the masked mean of its tokens' states, in every layer. All heads are one and the same: a linear layer on
-standardised features, L2 penalty, fitted to the end by L-BFGS in float64. A seed draws the training rows, and draws the
-same ones where the encoder is fine-tuned, so that the two settings can be compared.
+A text is the masked mean of its tokens' states, in every layer. All heads are one and the same: a linear
+layer on standardised features, L2 penalty, fitted to the end by L-BFGS in float64. A seed draws the training
+rows, and draws the same ones where the encoder is fine-tuned, so that the two settings can be compared.
 """
 
 import copy
@@ -24,10 +25,12 @@ PENALTIES = [0.0001, 0.001, 0.01, 0.1, 1.0]
 
 
 def layer_means(encoder, rows, collate_fn, batch_size: int = 64) -> torch.Tensor:
-    """Masked mean of the tokens' states in every layer, the embeddings' output first: (N, L + 1, H), float32, on the CPU.
+    """Masked mean of the tokens' states in every layer, the embeddings' output first: (N, L + 1, H), float32,
+    on the CPU.
 
     Args:
-        rows: what :func:`tricks_lib.lab.fit.tokenize` returns. collate_fn: what :func:`tricks_lib.lab.fit.collate` returns.
+        rows: what :func:`tricks_lib.lab.fit.tokenize` returns. collate_fn: what
+            :func:`tricks_lib.lab.fit.collate` returns.
     """
 
     def read(output, mask):
@@ -69,8 +72,9 @@ def read(states: torch.Tensor, arm: dict, seed: int = 0) -> torch.Tensor:
     """The vector (N, D) of each text that an arm's head gets.
 
     Args:
-        arm: ``{"read": "layer", "layer": i}``, or ``"concat"``, ``"sum"`` or ``"weighted"`` with ``"layers": k`` (weights
-            before they are learnt), or ``"widened"``: the last layer beside random features of it, ``"times"`` as wide in all.
+        arm: ``{"read": "layer", "layer": i}``, or ``"concat"``, ``"sum"`` or ``"weighted"`` with ``"layers":
+            k`` (weights before they are learnt), or ``"widened"``: the last layer beside random features of
+            it, ``"times"`` as wide in all.
     """
     if arm["read"] == "layer":
         return states[:, arm["layer"]]
@@ -80,13 +84,18 @@ def read(states: torch.Tensor, arm: dict, seed: int = 0) -> torch.Tensor:
         last = states[:, -1] - states[:, -1].mean(1, keepdim=True)
         H = last.shape[1]
         into = torch.randn(H, (arm["times"] - 1) * H, generator=torch.Generator().manual_seed(seed))
-        return torch.cat([states[:, -1], torch.relu(last / last.std(1, keepdim=True) @ into.to(last.dtype) / H**0.5)], dim=1)
+        return torch.cat(
+            [states[:, -1], torch.relu(last / last.std(1, keepdim=True) @ into.to(last.dtype) / H**0.5)],
+            dim=1,
+        )
     with torch.no_grad():
         return WeightedLayerPool(arm["layers"]).to(states.dtype)(tokens(states))[:, 0]
 
 
 class Head(nn.Module):
-    """A linear layer on the standardised vectors of an arm; ``weighted`` learns its layers' weights with it (their scale stays 1)."""
+    """A linear layer on the standardised vectors of an arm; ``weighted`` learns its layers' weights with it
+    (their scale stays 1).
+    """
 
     def __init__(self, states: torch.Tensor, num_labels: int, arm: dict, seed: int = 0):
         super().__init__()
@@ -112,17 +121,30 @@ class Head(nn.Module):
         return self.layers.weights.softmax(0).tolist()
 
 
-def fit_head(states, labels, num_labels: int, arm: dict, C: float = 0.1, seed: int = 0, iterations: int = 200) -> Head:
-    """Minimise the cross-entropy's sum times C plus half of the squared norm of the linear layer's weights, as scikit-learn does."""
+def fit_head(
+    states, labels, num_labels: int, arm: dict, C: float = 0.1, seed: int = 0, iterations: int = 200
+) -> Head:
+    """Minimise the cross-entropy's sum times C plus half of the squared norm of the linear layer's weights,
+    as scikit-learn does.
+    """
     states = states.double()
     head = Head(states, num_labels, arm, seed)
     vector = head.vector(states)
     learnt = [head.linear.weight, head.linear.bias, *([head.layers.weights] if head.layers else [])]
-    optimizer = torch.optim.LBFGS(learnt, max_iter=iterations, history_size=20, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        learnt,
+        max_iter=iterations,
+        history_size=20,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
+    )
 
     def closure():
         optimizer.zero_grad()
-        loss = F.cross_entropy(head(vector), labels) + head.linear.weight.square().sum() / (2 * C * len(labels))
+        loss = F.cross_entropy(head(vector), labels) + head.linear.weight.square().sum() / (
+            2 * C * len(labels)
+        )
         loss.backward()
         return loss
 
@@ -135,8 +157,11 @@ def accuracy(head: Head, states, labels) -> float:
     return (head(head.vector(states.double())).argmax(1) == labels).double().mean().item()
 
 
-def compare(states, labels, of_arms: dict[str, dict], rows: int, seeds, penalties=PENALTIES, tuning_seed: int = 101) -> dict[str, list[float]]:
-    """Accuracy on ``test`` of every arm's head, a number a seed; each arm's penalty is chosen on ``validation`` with a seed of its own.
+def compare(
+    states, labels, of_arms: dict[str, dict], rows: int, seeds, penalties=PENALTIES, tuning_seed: int = 101
+) -> dict[str, list[float]]:
+    """Accuracy on ``test`` of every arm's head, a number a seed; each arm's penalty is chosen on
+    ``validation`` with a seed of its own.
 
     Args:
         states, labels: split -> (N, L + 1, H) and (N,).
@@ -155,8 +180,12 @@ def compare(states, labels, of_arms: dict[str, dict], rows: int, seeds, penaltie
 
 
 def layer_scores(x, y, x_test, y_test, C: float = 0.01, layers: int = 4) -> list[float]:
-    """Accuracy on the test states of a head on each layer alone, embeddings first, and then on the last ``layers`` side by side."""
-    of_arms = [{"read": "layer", "layer": i} for i in range(x.shape[1])] + [{"read": "concat", "layers": layers}]
+    """Accuracy on the test states of a head on each layer alone, embeddings first, and then on the last
+    ``layers`` side by side.
+    """
+    of_arms = [{"read": "layer", "layer": i} for i in range(x.shape[1])] + [
+        {"read": "concat", "layers": layers}
+    ]
     return [accuracy(fit_head(x, y, int(y.max()) + 1, arm, C), x_test, y_test) for arm in of_arms]
 
 
@@ -167,11 +196,15 @@ def words_in(rows, words: list[int]) -> torch.Tensor:
 
 
 def explained(x_train, y_train, x_test, y_test, penalty: float = 10.0) -> float:
-    """Share of the variance of ``y_test`` (N, K) that ridge regression on standardised ``x`` (N, D) predicts; 0 is that of the mean."""
+    """Share of the variance of ``y_test`` (N, K) that ridge regression on standardised ``x`` (N, D) predicts;
+    0 is that of the mean.
+    """
     x_train, y_train, x_test, y_test = (v.double() for v in (x_train, y_train, x_test, y_test))
     centre, spread, mean = x_train.mean(0), x_train.std(0).clamp(min=1e-9), y_train.mean(0)
     a, b = (x_train - centre) / spread, (x_test - centre) / spread
-    weight = torch.linalg.solve(a.T @ a + penalty * torch.eye(a.shape[1], dtype=a.dtype), a.T @ (y_train - mean))
+    weight = torch.linalg.solve(
+        a.T @ a + penalty * torch.eye(a.shape[1], dtype=a.dtype), a.T @ (y_train - mean)
+    )
     return 1 - ((y_test - mean - b @ weight).square().sum() / (y_test - mean).square().sum()).item()
 
 
@@ -183,12 +216,24 @@ def run_frozen(experiment, settings, seed, split):
     return result if head.layers is None else {**result, "shares": [round(s, 4) for s in head.shares()]}
 
 
-def finetune(prepared, layers: int, lr: float, seed: int, rows: int = ROWS, steps: int = STEPS, batch_size: int = BATCH):
+def finetune(
+    prepared, layers: int, lr: float, seed: int, rows: int = ROWS, steps: int = STEPS, batch_size: int = BATCH
+):
     """The encoder trained whole under a head that reads its last ``layers`` layers side by side."""
     data, collate_fn, encoder = prepared
     torch.manual_seed(seed)
-    model = LastFourClassifier(copy.deepcopy(encoder), int(labels_of(data["train"]).max()) + 1, pool="mean", num_layers=layers)
-    fit.fit(model, fit.draw(data["train"], rows, seed), collate_fn, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+    model = LastFourClassifier(
+        copy.deepcopy(encoder), int(labels_of(data["train"]).max()) + 1, pool="mean", num_layers=layers
+    )
+    fit.fit(
+        model,
+        fit.draw(data["train"], rows, seed),
+        collate_fn,
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+    )
     return model
 
 
@@ -200,27 +245,46 @@ def run_finetuned(experiment, settings, seed, split):
 
 
 def arms(depth: int, layers: int = 4) -> dict[str, dict]:
-    """Every layer of an encoder of ``depth`` layers alone, and the ways to read the last ``layers`` of them."""
+    """Every layer of an encoder of ``depth`` layers alone, and the ways to read the last ``layers`` of
+    them.
+    """
     alone = {f"layer {i}": {"read": "layer", "layer": i} for i in range(1, depth)}
     together = {name: {"read": name, "layers": layers} for name in ("sum", "weighted", "concat")}
     return {
-        "embeddings": {"read": "layer", "layer": 0}, **alone, "last layer": {"read": "layer", "layer": depth},
-        "widened": {"read": "widened", "times": layers}, **together, "concat, all": {"read": "concat", "layers": depth + 1},
-    }  # fmt: skip
+        "embeddings": {"read": "layer", "layer": 0},
+        **alone,
+        "last layer": {"read": "layer", "layer": depth},
+        "widened": {"read": "widened", "times": layers},
+        **together,
+        "concat, all": {"read": "concat", "layers": depth + 1},
+    }
 
 
 FROZEN = {
-    "trick": "last_four", "data": "en_trec", "metric": "accuracy", "baseline": "last layer", "run": run_frozen, "grid": {"C": PENALTIES},
+    "trick": "last_four",
+    "data": "en_trec",
+    "metric": "accuracy",
+    "baseline": "last layer",
+    "run": run_frozen,
+    "grid": {"C": PENALTIES},
     "setting": f"frozen encoder, masked mean of each layer; linear head on {ROWS} training rows drawn by the seed",
-}  # fmt: skip
+}
 
 EXPERIMENTS = [
     Experiment(task="en_trec", model="mini_bert", arms=arms(4), **FROZEN),
     Experiment(task="en_trec_minilm", model="all-MiniLM-L6-v2", arms=arms(6), **FROZEN),
     Experiment(
-        trick="last_four", task="en_trec_finetuned", model="mini_bert", data="en_trec", metric="accuracy", baseline="last layer", run=run_finetuned,
+        trick="last_four",
+        task="en_trec_finetuned",
+        model="mini_bert",
+        data="en_trec",
+        metric="accuracy",
+        baseline="last layer",
+        run=run_finetuned,
         arms={"last layer": {"layers": 1}, "concat": {"layers": 4}},
-        grid={"lr": [5e-4, 1e-3, 2e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        grid={"lr": [5e-4, 1e-3, 2e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
     ),
-]  # fmt: skip
+]

@@ -1,8 +1,10 @@
-"""Does a smaller rate for the lower layers help, once the rate itself is tuned? And what do the circulating groups leave behind?
+"""Does a smaller rate for the lower layers help, once the rate itself is tuned? And what do the circulating
+groups leave behind?
 
-Few rows, two to three passes: where forgetting should hurt most. A seed draws the training rows, the head's start and the
-order of the batches: the same for every arm. The decays are those of the papers: 0.95 (Sun et al. 2019), 0.8 (ELECTRA
-small and base), 1/2.6 (ULMFiT).
+Few rows, two to three passes: where forgetting should hurt most. A seed draws the training rows, the head's
+start and the
+order of the batches: the same for every arm. The decays are those of the papers: 0.95 (Sun et al. 2019), 0.8
+(ELECTRA small and base), 1/2.6 (ULMFiT).
 """
 
 import copy
@@ -24,11 +26,15 @@ SNIPPET = {"snippet 0.95": {"decay": 0.95, "snippet": True}}
 
 
 def snippet_groups(model, lr: float, multiplier: float, head_lr: float) -> list[dict]:
-    """The groups that circulate, their ``12`` and their head's name put right: embeddings and pooler are in none."""
+    """The groups that circulate, their ``12`` and their head's name put right: embeddings and pooler are in
+    none.
+    """
     groups, rate = [], lr
     layers = 1 + max(place.layer or 0 for place in places(model))
     for layer in range(layers, -1, -1):  # one too many at the top: an empty group takes the full rate
-        groups.append({"params": [p for n, p in model.named_parameters() if f"encoder.layer.{layer}." in n], "lr": rate})
+        groups.append(
+            {"params": [p for n, p in model.named_parameters() if f"encoder.layer.{layer}." in n], "lr": rate}
+        )
         rate *= multiplier
     head = [p for n, p in model.named_parameters() if "layer_norm" in n or "classifier" in n]
     return [*groups, {"params": head, "lr": head_lr}]
@@ -42,7 +48,9 @@ def groups(model, arm: dict, lr: float) -> list[dict]:
 
 
 @functools.cache
-def prepare(task: str, max_length: int, model: str | None = None, head: str = "cls", labels: tuple[str, ...] = ()):
+def prepare(
+    task: str, max_length: int, model: str | None = None, head: str = "cls", labels: tuple[str, ...] = ()
+):
     """Rows of each split, how they are stacked, and ``make(seed)``, which gives a fresh classifier.
 
     Args:
@@ -54,7 +62,9 @@ def prepare(task: str, max_length: int, model: str | None = None, head: str = "c
     names = data["train"].features["label"].names
     new = {names.index(name): i for i, name in enumerate(labels or names)}
     rows = {s: fit.tokenize(tokenizer, data[s], max_length) for s in data}
-    rows = {s: [{**row, "labels": new[row["labels"]]} for row in rows[s] if row["labels"] in new] for s in rows}
+    rows = {
+        s: [{**row, "labels": new[row["labels"]]} for row in rows[s] if row["labels"] in new] for s in rows
+    }
 
     def make(seed: int):
         torch.manual_seed(seed)
@@ -79,20 +89,44 @@ def movement(model, start: dict[str, torch.Tensor]) -> dict[str, float]:
     return {key: (moved[key] / size[key]) ** 0.5 for key in moved}
 
 
-def one_run(prepared, arm: dict, lr: float, seed: int, split: str = "test", rows: int = ROWS, steps: int = STEPS, batch_size: int = BATCH) -> dict:
+def one_run(
+    prepared,
+    arm: dict,
+    lr: float,
+    seed: int,
+    split: str = "test",
+    rows: int = ROWS,
+    steps: int = STEPS,
+    batch_size: int = BATCH,
+) -> dict:
     """Fine-tune one classifier; accuracy on ``split``, movement of each part and mean of the last losses."""
     data, collate_fn, make = prepared
     model = make(seed)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     of_arm = groups(model, arm, lr)
-    losses = fit.fit(model, draw(data["train"], rows, seed), collate_fn, steps=steps, lr=lr, batch_size=batch_size, seed=seed, param_groups=of_arm)
+    losses = fit.fit(
+        model,
+        draw(data["train"], rows, seed),
+        collate_fn,
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        param_groups=of_arm,
+    )
     logits, labels = fit.predict(model, data[split], collate_fn)
     tail = losses[-max(1, steps // 5) :]
-    return {"accuracy": float((logits.argmax(1) == labels).mean()), "movement": movement(model, start), "last_loss": sum(tail) / len(tail)}
+    return {
+        "accuracy": float((logits.argmax(1) == labels).mean()),
+        "movement": movement(model, start),
+        "last_loss": sum(tail) / len(tail),
+    }
 
 
 def run(experiment, settings, seed, split):
-    result = one_run(prepare(experiment.data, MAX_LENGTH, experiment.model), settings, settings["lr"], seed, split)
+    result = one_run(
+        prepare(experiment.data, MAX_LENGTH, experiment.model), settings, settings["lr"], seed, split
+    )
     rounded = {part: round(value, 5) for part, value in result["movement"].items()}
     return {**result, "movement": rounded, "last_loss": round(result["last_loss"], 4)}
 
@@ -110,9 +144,19 @@ def word_states(encoder, tokenizer, texts, max_length: int, words: int = 8, batc
     rng, where = np.random.default_rng(0), next(encoder.parameters()).device
     states, ids, index = [], [], []
     for i in range(0, len(texts), batch_size):
-        batch = tokenizer(texts[i : i + batch_size], padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(where)
-        of_layers = torch.stack(encoder(**batch, output_hidden_states=True).hidden_states).float().cpu().numpy()  # (L + 1, B, T, H)
-        for row, (text_ids, n) in enumerate(zip(batch["input_ids"].tolist(), batch["attention_mask"].sum(1).tolist())):
+        batch = tokenizer(
+            texts[i : i + batch_size],
+            padding=True,
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        ).to(where)
+        of_layers = (
+            torch.stack(encoder(**batch, output_hidden_states=True).hidden_states).float().cpu().numpy()
+        )  # (L + 1, B, T, H)
+        for row, (text_ids, n) in enumerate(
+            zip(batch["input_ids"].tolist(), batch["attention_mask"].sum(1).tolist())
+        ):
             drawn = 1 + rng.permutation(n - 2)[:words]
             states.append(of_layers[:, row, drawn])
             ids += [(text_ids[t], text_ids[t - 1]) for t in drawn]
@@ -121,9 +165,11 @@ def word_states(encoder, tokenizer, texts, max_length: int, words: int = 8, batc
 
 
 def probe_layers(encoder, tokenizer, data, max_length: int, words: int = 20) -> dict[str, list[float]]:
-    """What a linear probe reads from the state of a single word, layer by layer: accuracy on ``test`` after training on ``train``.
+    """What a linear probe reads from the state of a single word, layer by layer: accuracy on ``test`` after
+    training on ``train``.
 
-    ``this word`` and ``the word before``: which of the ``words`` most frequent tokens it is, other tokens are left out;
+    ``this word`` and ``the word before``: which of the ``words`` most frequent tokens it is, other tokens are
+    left out;
     ``label of the text``: from one word, whichever it is. The probe is scikit-learn's ridge classifier.
     """
     from sklearn.linear_model import RidgeClassifier
@@ -132,15 +178,24 @@ def probe_layers(encoder, tokenizer, data, max_length: int, words: int = 20) -> 
     x, y = {}, {}
     for split in ("train", "test"):
         x[split], ids, index = word_states(encoder, tokenizer, list(data[split]["text"]), max_length)
-        y[split] = {"this word": ids[:, 0], "the word before": ids[:, 1], "label of the text": np.array(data[split]["label"])[index]}
+        y[split] = {
+            "this word": ids[:, 0],
+            "the word before": ids[:, 1],
+            "label of the text": np.array(data[split]["label"])[index],
+        }
     frequent = np.argsort(-np.bincount(y["train"]["this word"]), kind="stable")[:words]
     found = {}
     for what in y["train"]:
-        kept = {s: np.isin(y[s][what], frequent) if "word" in what.split()[:2] else np.full(len(y[s][what]), True) for s in y}
+        kept = {
+            s: np.isin(y[s][what], frequent) if "word" in what.split()[:2] else np.full(len(y[s][what]), True)
+            for s in y
+        }
         found[what] = []
         for layer in range(len(x["train"])):
             scaler = StandardScaler().fit(x["train"][layer].astype(np.float64))
-            train, test = (scaler.transform(x[s][layer][kept[s]].astype(np.float64)) for s in ("train", "test"))
+            train, test = (
+                scaler.transform(x[s][layer][kept[s]].astype(np.float64)) for s in ("train", "test")
+            )
             probe = RidgeClassifier(alpha=100.0).fit(train, y["train"][what][kept["train"]])
             found[what].append(float(probe.score(test, y["test"][what][kept["test"]])))
     return found
@@ -148,8 +203,17 @@ def probe_layers(encoder, tokenizer, data, max_length: int, words: int = 20) -> 
 
 EXPERIMENTS = [
     Experiment(
-        trick="layer_decay", task="en_trec", model="mini_bert", data="en_trec", metric="accuracy", baseline="flat", run=run,
-        arms=ARMS | SNIPPET, grid={"lr": [2.5e-4, 5e-4, 1e-3, 2e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        trick="layer_decay",
+        task="en_trec",
+        model="mini_bert",
+        data="en_trec",
+        metric="accuracy",
+        baseline="flat",
+        run=run,
+        arms=ARMS | SNIPPET,
+        grid={"lr": [2.5e-4, 5e-4, 1e-3, 2e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, [CLS] with pooler",
     ),
-]  # fmt: skip
+]

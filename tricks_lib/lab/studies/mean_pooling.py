@@ -41,7 +41,9 @@ def features(model_name: str, data: str, split: str, column: str = "text"):
     return pooled(model, tokenizer, dataset[column]), np.array(dataset["label"])
 
 
-def probe(x_train, y_train, x_test, y_test, C: float = 1.0, seed: int | None = None, share: float = 0.8) -> float:
+def probe(
+    x_train, y_train, x_test, y_test, C: float = 1.0, seed: int | None = None, share: float = 0.8
+) -> float:
     """Accuracy of a linear probe: standardised features, multinomial logistic regression (scikit-learn).
 
     Args:

@@ -1,7 +1,9 @@
-"""Does a correlation term in the loss raise the correlation on new texts? Against squared error alone, and against CCC.
+"""Does a correlation term in the loss raise the correlation on new texts? Against squared error alone, and
+against CCC.
 
-Labels are standardised with mean and standard deviation of the training split: squared error has a unit and 1 - r has none,
-so a weight p means something only then. All arms see the same rows, starts and orders of batches; the terms cost nothing.
+Labels are standardised with mean and standard deviation of the training split: squared error has a unit and 1
+- r has none, so a weight p means something only then. All arms see the same rows, starts and orders of
+batches; the terms cost nothing.
 """
 
 import copy
@@ -23,22 +25,36 @@ STEPS, BATCH, MAX_LENGTH = 50, 16, 64
 
 def arms(*weights: float) -> dict[str, dict]:
     """Settings of each arm: squared error, the same with the correlation term at each weight p, and CCC."""
-    return {"MSE": {"loss": "mse"}} | {f"MSE + corr, p {p:g}": {"loss": "mse_corr", "p": p} for p in weights} | {"CCC": {"loss": "ccc"}}
+    return (
+        {"MSE": {"loss": "mse"}}
+        | {f"MSE + corr, p {p:g}": {"loss": "mse_corr", "p": p} for p in weights}
+        | {"CCC": {"loss": "ccc"}}
+    )
 
 
 def objective(arm: dict):
     """The loss of an arm: ``f(predictions (B,), targets (B,)) -> scalar``."""
-    return {"mse": F.mse_loss, "mse_corr": functools.partial(mse_corr_loss, p=arm.get("p", 0.0)), "ccc": ccc_loss}[arm["loss"]]
+    return {
+        "mse": F.mse_loss,
+        "mse_corr": functools.partial(mse_corr_loss, p=arm.get("p", 0.0)),
+        "ccc": ccc_loss,
+    }[arm["loss"]]
 
 
 class Head(torch.nn.Module):
-    """A regressor on vectors (B, H) of a frozen encoder: normalisation, a hidden layer, dropout, a linear layer."""
+    """A regressor on vectors (B, H) of a frozen encoder: normalisation, a hidden layer, dropout, a linear
+    layer.
+    """
 
     def __init__(self, inputs: int, hidden: int = 128, dropout: float = 0.1):
         super().__init__()
         linear = torch.nn.Linear
         self.layers = torch.nn.Sequential(
-            torch.nn.LayerNorm(inputs), linear(inputs, hidden), torch.nn.GELU(), torch.nn.Dropout(dropout), linear(hidden, 1)
+            torch.nn.LayerNorm(inputs),
+            linear(inputs, hidden),
+            torch.nn.GELU(),
+            torch.nn.Dropout(dropout),
+            linear(hidden, 1),
         )
 
     def forward(self, vectors, labels=None):
@@ -50,11 +66,12 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
     """A regression task, ready to train on.
 
     Args:
-        frozen: train only a :class:`Head` on the masked means of the encoder's last layer, computed once; else the whole encoder.
+        frozen: train only a :class:`Head` on the masked means of the encoder's last layer, computed once;
+            else the whole encoder.
 
     Returns:
-        ``rows`` by split, with labels standardised by the training split; ``stack``, which makes a batch of them;
-        ``make(seed)``, a fresh model with logits (B, 1); ``mean`` and ``sd`` of the training labels.
+        ``rows`` by split, with labels standardised by the training split; ``stack``, which makes a batch of
+        them; ``make(seed)``, a fresh model with logits (B, 1); ``mean`` and ``sd`` of the training labels.
     """
     data, (encoder, tokenizer) = tasks.load_task(task), models.load_encoder(model)
     mean, sd = float(np.mean(data["train"]["label"])), float(np.std(data["train"]["label"]))
@@ -66,11 +83,16 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
             vectors = torch.cat([mean_pool(*each) for each in states])
             rows[split] = [{"vectors": v, "labels": torch.tensor(y)} for v, y in zip(vectors, labels)]
         else:
-            rows[split] = [{**row, "labels": y} for row, y in zip(fit.tokenize(tokenizer, data[split], max_length), labels)]
+            rows[split] = [
+                {**row, "labels": y}
+                for row, y in zip(fit.tokenize(tokenizer, data[split], max_length), labels)
+            ]
 
     def make(seed: int):
         torch.manual_seed(seed)
-        return Head(encoder.config.hidden_size) if frozen else MeanPoolingClassifier(copy.deepcopy(encoder), 1)
+        return (
+            Head(encoder.config.hidden_size) if frozen else MeanPoolingClassifier(copy.deepcopy(encoder), 1)
+        )
 
     return SimpleNamespace(rows=rows, stack=stack, make=make, mean=mean, sd=sd)
 
@@ -78,11 +100,18 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
 def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
     """:func:`tricks_lib.lab.fit.fit` with the loss of an arm; returns the loss at every step."""
     loss = objective(arm)
-    return fit.fit(model, rows, collate_fn, loss_fn=fit.of_logits(lambda logits, targets: loss(logits[:, 0], targets)), **options)
+    return fit.fit(
+        model,
+        rows,
+        collate_fn,
+        loss_fn=fit.of_logits(lambda logits, targets: loss(logits[:, 0], targets)),
+        **options,
+    )
 
 
 def scores(model, rows, collate_fn, sd: float = 1.0) -> dict[str, float]:
-    """Pearson, Spearman, root mean squared error (times ``sd``: in the labels' own unit) and spread: sd of predictions / sd of labels.
+    """Pearson, Spearman, root mean squared error (times ``sd``: in the labels' own unit) and spread: sd of
+    predictions / sd of labels.
 
     Constant predictions order nothing: both correlations are 0.
     """
@@ -90,13 +119,17 @@ def scores(model, rows, collate_fn, sd: float = 1.0) -> dict[str, float]:
     x, y = logits[:, 0].astype(np.float64), labels.astype(np.float64)
     constant = np.ptp(x) == 0
     return {
-        "pearson": 0.0 if constant else stats.pearson(x, y), "spearman": 0.0 if constant else stats.spearman(x, y),
-        "rmse": float(sd * np.sqrt(np.mean((x - y) ** 2))), "spread": float(x.std() / y.std()),
-    }  # fmt: skip
+        "pearson": 0.0 if constant else stats.pearson(x, y),
+        "spearman": 0.0 if constant else stats.spearman(x, y),
+        "rmse": float(sd * np.sqrt(np.mean((x - y) ** 2))),
+        "spread": float(x.std() / y.std()),
+    }
 
 
 def watch(task, every: int, split: str = "test"):
-    """``after_step`` for :func:`train`, and the list it fills: the scores before the first step and after each ``every`` steps."""
+    """``after_step`` for :func:`train`, and the list it fills: the scores before the first step and after
+    each ``every`` steps.
+    """
     seen, steps = [], 0
 
     def look(model):
@@ -111,28 +144,55 @@ def watch(task, every: int, split: str = "test"):
 
 
 def gains(results: dict[str, list[dict]], metric: str, baseline: str = "MSE") -> dict[str, dict]:
-    """Paired difference of every other arm to the baseline in hundredths, positive where the arm is better (a smaller rmse is).
+    """Paired difference of every other arm to the baseline in hundredths, positive where the arm is better (a
+    smaller rmse is).
 
     Args:
         results: arm -> what :func:`scores` returned, one for each seed.
     """
     sign = -1 if metric == "rmse" else 1
     column = {arm: [sign * each[metric] for each in runs] for arm, runs in results.items()}
-    found = {arm: stats.paired_difference(values, column[baseline]) for arm, values in column.items() if arm != baseline}
-    return {arm: {k: v if k in ("p", "n") else 100 * v for k, v in each.items()} for arm, each in found.items()}
+    found = {
+        arm: stats.paired_difference(values, column[baseline])
+        for arm, values in column.items()
+        if arm != baseline
+    }
+    return {
+        arm: {k: v if k in ("p", "n") else 100 * v for k, v in each.items()} for arm, each in found.items()
+    }
 
 
 def run(experiment, settings, seed, split):
     task = prepare(experiment.data, experiment.model)
     model = task.make(seed)
-    train(model, task.rows["train"], task.stack, settings, steps=STEPS, lr=settings["lr"], batch_size=BATCH, seed=seed)
-    return {name: round(value, 6) for name, value in scores(model, task.rows[split], task.stack, task.sd).items()}
+    train(
+        model,
+        task.rows["train"],
+        task.stack,
+        settings,
+        steps=STEPS,
+        lr=settings["lr"],
+        batch_size=BATCH,
+        seed=seed,
+    )
+    return {
+        name: round(value, 6) for name, value in scores(model, task.rows[split], task.stack, task.sd).items()
+    }
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="mse_corr_loss", task="en_clear_readability", model="mini_bert", data="en_clear_readability", metric="pearson", baseline="MSE", run=run,
-        arms=arms(1.5, 5.0), grid={"lr": [5e-4, 1e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        trick="mse_corr_loss",
+        task="en_clear_readability",
+        model="mini_bert",
+        data="en_clear_readability",
+        metric="pearson",
+        baseline="MSE",
+        run=run,
+        arms=arms(1.5, 5.0),
+        grid={"lr": [5e-4, 1e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling, standardised labels",
     ),
-]  # fmt: skip
+]

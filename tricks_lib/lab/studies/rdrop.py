@@ -1,10 +1,11 @@
-"""Does R-Drop help where examples are few? Against the same steps without it, and against twice the steps without it.
+"""Does R-Drop help where examples are few? Against the same steps without it, and against twice the steps
+without it.
 
-An R-Drop step reads its batch twice, so the arm with the same compute is the one with twice the steps. A seed draws
-the training rows, the head's start and the order of the batches: the same for every arm.
+An R-Drop step reads its batch twice, so the arm with the same compute is the one with twice the steps. A seed
+draws the training rows, the head's start and the order of the batches: the same for every arm.
 
-The two strengths are one published number, 0.5, read in two ways: as the weight of a mean over the batch (0.5), and as
-that of the official README's sum over a batch of 16 (0.5 * 16 = 8).
+The two strengths are one published number, 0.5, read in two ways: as the weight of a mean over the batch
+(0.5), and as that of the official README's sum over a batch of 16 (0.5 * 16 = 8).
 """
 
 import copy
@@ -29,14 +30,22 @@ def arms(*alphas: float) -> dict[str, dict]:
 
 
 def train(model, rows, collate_fn, arm, *, steps, seed, **options) -> list[float]:
-    """:func:`tricks_lib.lab.fit.fit` with the steps and the loss of an arm; returns the loss at every step."""
-    with_rdrop = (lambda model, batch: rdrop_forward(model, batch, arm["alpha"]).loss) if arm["alpha"] else None
-    return fit.fit(model, rows, collate_fn, steps=arm["times"] * steps, seed=seed, loss_fn=with_rdrop, **options)
+    """:func:`tricks_lib.lab.fit.fit` with the steps and the loss of an arm; returns the loss at every
+    step.
+    """
+    with_rdrop = (
+        (lambda model, batch: rdrop_forward(model, batch, arm["alpha"]).loss) if arm["alpha"] else None
+    )
+    return fit.fit(
+        model, rows, collate_fn, steps=arm["times"] * steps, seed=seed, loss_fn=with_rdrop, **options
+    )
 
 
 @torch.no_grad()
 def two_passes(model, batch, seed=0):
-    """Logits (B, C) of two passes with dropout whose masks ``seed`` decides; leaves model and random state as they were."""
+    """Logits (B, C) of two passes with dropout whose masks ``seed`` decides; leaves model and random state as
+    they were.
+    """
     training, where = model.training, next(model.parameters()).device
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -47,23 +56,31 @@ def two_passes(model, batch, seed=0):
 
 
 def disagreement(model, rows, collate_fn, batch_size=64) -> float:
-    """Mean divergence of two passes with dropout, equation (1); the model and the random state stay as they were."""
+    """Mean divergence of two passes with dropout, equation (1); the model and the random state stay as they
+    were.
+    """
     batches = [collate_fn(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
     passes = [two_passes(model, batch) for batch in batches]
     return symmetric_kl(*(torch.cat(each) for each in zip(*passes))).item()
 
 
 class Head(torch.nn.Module):
-    """A classifier on vectors (B, H) of a frozen encoder: dropout, a hidden layer, dropout, a linear layer."""
+    """A classifier on vectors (B, H) of a frozen encoder: dropout, a hidden layer, dropout, a linear
+    layer.
+    """
 
     def __init__(self, inputs: int, num_labels: int, hidden: int = 256, dropout: float = 0.5):
         super().__init__()
         drop, linear = torch.nn.Dropout, torch.nn.Linear
-        self.layers = torch.nn.Sequential(drop(dropout), linear(inputs, hidden), torch.nn.GELU(), drop(dropout), linear(hidden, num_labels))
+        self.layers = torch.nn.Sequential(
+            drop(dropout), linear(inputs, hidden), torch.nn.GELU(), drop(dropout), linear(hidden, num_labels)
+        )
 
     def forward(self, vectors, labels=None):
         logits = self.layers(vectors)
-        return SequenceClassifierOutput(loss=None if labels is None else torch.nn.functional.cross_entropy(logits, labels), logits=logits)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else torch.nn.functional.cross_entropy(logits, labels), logits=logits
+        )
 
 
 def vectors(encoder, tokenizer, dataset) -> list[dict]:
@@ -74,7 +91,8 @@ def vectors(encoder, tokenizer, dataset) -> list[dict]:
 
 
 def prepare(task: str, frozen: bool, max_length: int = 80):
-    """Rows of the training and test split, how they are stacked, and ``make(seed)``, which gives a fresh classifier.
+    """Rows of the training and test split, how they are stacked, and ``make(seed)``, which gives a fresh
+    classifier.
 
     Args:
         frozen: train only a :class:`Head` on vectors that are computed once; else the whole encoder.
@@ -91,7 +109,11 @@ def prepare(task: str, frozen: bool, max_length: int = 80):
 
     def make(seed: int):
         torch.manual_seed(seed)
-        return Head(encoder.config.hidden_size, num_labels) if frozen else classifier(copy.deepcopy(encoder), num_labels, HEAD)
+        return (
+            Head(encoder.config.hidden_size, num_labels)
+            if frozen
+            else classifier(copy.deepcopy(encoder), num_labels, HEAD)
+        )
 
     return train, test, stack, make
 
@@ -107,24 +129,46 @@ def run(experiment, settings, seed, split):
     collate_fn = fit.collate(tokenizer)
     torch.manual_seed(seed)
     model = classifier(models.load_encoder(experiment.model)[0], num_labels, HEAD)
-    train(model, draw(known, ROWS, seed), collate_fn, settings, steps=STEPS, seed=seed, lr=settings["lr"], batch_size=BATCH)
-    return {"accuracy": accuracy(model, asked, collate_fn), "disagreement": round(disagreement(model, asked[:128], collate_fn), 5)}
+    train(
+        model,
+        draw(known, ROWS, seed),
+        collate_fn,
+        settings,
+        steps=STEPS,
+        seed=seed,
+        lr=settings["lr"],
+        batch_size=BATCH,
+    )
+    return {
+        "accuracy": accuracy(model, asked, collate_fn),
+        "disagreement": round(disagreement(model, asked[:128], collate_fn), 5),
+    }
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="rdrop", task="en_trec", model="mini_bert", data="en_trec", metric="accuracy", baseline="baseline", run=run,
-        arms=arms(0.5, 8.0), grid={"lr": [3e-4, 1e-3]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        trick="rdrop",
+        task="en_trec",
+        model="mini_bert",
+        data="en_trec",
+        metric="accuracy",
+        baseline="baseline",
+        run=run,
+        arms=arms(0.5, 8.0),
+        grid={"lr": [3e-4, 1e-3]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
     ),
-]  # fmt: skip
+]
 
 
 # ---- Two passes of one example, by hand and by slider ----
 
 
 def descent(first: float, second: float, alpha: float, steps: int = 80, lr: float = 0.25):
-    """Two passes of one example of two classes, moved down the gradient of :func:`rdrop_loss`; a pass is one logit, that of the true class.
+    """Two passes of one example of two classes, moved down the gradient of :func:`rdrop_loss`; a pass is one
+    logit, that of the true class.
 
     Args:
         first, second: probability that each pass gives to the true class at the start.
@@ -132,7 +176,11 @@ def descent(first: float, second: float, alpha: float, steps: int = 80, lr: floa
     Returns:
         (steps + 1, 2), these probabilities after each step.
     """
-    x, label, path = torch.tensor([first, second], dtype=torch.float64).logit().requires_grad_(), torch.tensor([0]), []
+    x, label, path = (
+        torch.tensor([first, second], dtype=torch.float64).logit().requires_grad_(),
+        torch.tensor([0]),
+        [],
+    )
     for _ in range(steps + 1):
         logits = torch.stack([x, torch.zeros_like(x)], dim=1)  # (2 passes, 2 classes)
         (slope,) = torch.autograd.grad(rdrop_loss(logits[:1], logits[1:], label, alpha), x)
@@ -175,27 +223,62 @@ return {
 
 
 def playground():
-    """Where equation (2) moves the probabilities of two passes for the true class, moved by alpha and by where they start."""
+    """Where equation (2) moves the probabilities of two passes for the true class, moved by alpha and by
+    where they start.
+    """
     from bokeh.models import Arrow, VeeHead
 
     from tricks_lib.lab import interactive, plots
 
     arrows = interactive.source("arrows", "x0", "y0", "x1", "y1")
     paths = {name: interactive.source(name, "step", "p", "q") for name in ("plain", "path")}
-    plane = interactive.axes("first pass: probability of the true class", "second pass", height=380, x_range=(0, 1), y_range=(0, 1))
+    plane = interactive.axes(
+        "first pass: probability of the true class", "second pass", height=380, x_range=(0, 1), y_range=(0, 1)
+    )
     head = VeeHead(size=6, fill_color="#aaaaaa", line_color="#aaaaaa")
-    plane.add_layout(Arrow(x_start="x0", y_start="y0", x_end="x1", y_end="y1", source=arrows, end=head, line_color="#aaaaaa"))
+    plane.add_layout(
+        Arrow(
+            x_start="x0", y_start="y0", x_end="x1", y_end="y1", source=arrows, end=head, line_color="#aaaaaa"
+        )
+    )
     plane.line([0, 1], [0, 1], color="#444444", line_dash="dotted")
     time = interactive.axes("step", "probability", height=240, x_range=(0, 80), y_range=(0, 1))
     for name, label, width, dash in ("plain", "alpha 0", 2, "dashed"), ("path", "this alpha", 4, "solid"):
-        plane.line("p", "q", source=paths[name], color=plots.RED, width=width, line_dash=dash, legend_label=label)
-        time.line("step", "p", source=paths[name], color=plots.BLUE, width=width, line_dash=dash, legend_label=f"first pass, {label}")
-        time.line("step", "q", source=paths[name], color=plots.ORANGE, width=width, line_dash=dash, legend_label=f"second pass, {label}")
+        plane.line(
+            "p", "q", source=paths[name], color=plots.RED, width=width, line_dash=dash, legend_label=label
+        )
+        time.line(
+            "step",
+            "p",
+            source=paths[name],
+            color=plots.BLUE,
+            width=width,
+            line_dash=dash,
+            legend_label=f"first pass, {label}",
+        )
+        time.line(
+            "step",
+            "q",
+            source=paths[name],
+            color=plots.ORANGE,
+            width=width,
+            line_dash=dash,
+            legend_label=f"second pass, {label}",
+        )
     plane.legend.location = "top_left"
     time.legend.location = "bottom_right"
     starts = [0.02, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.98]
     return interactive.playground(
-        "rdrop-by-hand", "Above, the plane of the probabilities that two passes give to the true class: arrows show where the gradient moves them, "
-        "a line the way from the start chosen. Below, both probabilities over the steps, with and without the term.", [plane, time],
-        {"alpha": ([0, 0.1, 0.2, 0.5, 1, 2, 4, 8], 2), "first pass": (starts, 0.9), "second pass": (starts, 0.3)}, MOVE,
-    )  # fmt: skip
+        "rdrop-by-hand",
+        "Above, the plane of the probabilities that two passes give to the true class: arrows show where "
+        "the gradient moves them, "
+        "a line the way from the start chosen. Below, both probabilities over the steps, with and without "
+        "the term.",
+        [plane, time],
+        {
+            "alpha": ([0, 0.1, 0.2, 0.5, 1, 2, 4, 8], 2),
+            "first pass": (starts, 0.9),
+            "second pass": (starts, 0.3),
+        },
+        MOVE,
+    )

@@ -1,7 +1,7 @@
 """Named entities, one label a word: which loss finds them, and which layers of a frozen encoder know them.
 
-A word is its first token. A batch of texts (B, T) is a list of its M words: logits (M, C), labels (M,), so all losses of texts apply.
-Most words are no entity, tag O; what is scored are whole entities.
+A word is its first token. A batch of texts (B, T) is a list of its M words: logits (M, C), labels (M,), so
+all losses of texts apply. Most words are no entity, tag O; what is scored are whole entities.
 Shapes: B batch, T tokens, H hidden, C classes, L layers, M words.
 """
 
@@ -26,7 +26,9 @@ COMMON = {"steps": 420, "batch_size": 16, "max_length": 128}
 
 
 def entities(tags) -> set[tuple[str, int, int]]:
-    """(kind, first word, word after the last) of each entity of a text's BIO tags; an I- that continues nothing begins one, as in conlleval."""
+    """(kind, first word, word after the last) of each entity of a text's BIO tags; an I- that continues
+    nothing begins one, as in conlleval.
+    """
     found, kind, start = set(), None, 0
     for i, tag in enumerate([*tags, OUTSIDE]):
         begin_or_in, _, now = tag.partition("-")
@@ -39,7 +41,9 @@ def entities(tags) -> set[tuple[str, int, int]]:
 
 
 def entity_f1(predicted, tags) -> float:
-    """2 TP / (P + Y) over the entities of all texts, each a list of tags; right is an entity of the right kind with the right ends."""
+    """2 TP / (P + Y) over the entities of all texts, each a list of tags; right is an entity of the right
+    kind with the right ends.
+    """
     pairs = [(entities(p), entities(t)) for p, t in zip(predicted, tags, strict=True)]
     return 2 * sum(len(p & t) for p, t in pairs) / max(1, sum(len(p) + len(t) for p, t in pairs))
 
@@ -48,25 +52,46 @@ def entity_f1(predicted, tags) -> float:
 
 
 def tokenize(tokenizer, dataset, max_length: int) -> list[dict]:
-    """Rows ``{"input_ids", "attention_mask", "words", "labels", "tags"}``: ``words``, the place of the first token of each word; ``labels``, as many.
-    ``tags``: the labels of all words, -1 in ``seen`` for those that have no token, or one behind ``max_length``, else the index in ``labels``."""
-    encoded, out = tokenizer(list(dataset["tokens"]), is_split_into_words=True, truncation=True, max_length=max_length), []
+    """Rows ``{"input_ids", "attention_mask", "words", "labels", "tags"}``: ``words``, the place of the first
+    token of each word; ``labels``, as many.
+    ``tags``: the labels of all words, -1 in ``seen`` for those that have no token, or one behind
+    ``max_length``, else the index in ``labels``."""
+    encoded, out = (
+        tokenizer(list(dataset["tokens"]), is_split_into_words=True, truncation=True, max_length=max_length),
+        [],
+    )
     for i, tags in enumerate(dataset["label"]):
         words = encoded.word_ids(i)
         first = {w: t for t, w in reversed([*enumerate(words)]) if w is not None}  # word: its first token
         seen = sorted(first)
         columns = {k: encoded[k][i] for k in ("input_ids", "attention_mask")}
-        out.append({**columns, "words": [first[w] for w in seen], "labels": [tags[w] for w in seen], "seen": seen, "tags": list(tags)})
+        out.append(
+            {
+                **columns,
+                "words": [first[w] for w in seen],
+                "labels": [tags[w] for w in seen],
+                "seen": seen,
+                "tags": list(tags),
+            }
+        )
     return out
 
 
 def collate(tokenizer):
-    """Pads a list of rows on the right; ``words`` (M,) counts through the flattened batch (B * T,), ``labels`` (M,) go with it."""
+    """Pads a list of rows on the right; ``words`` (M,) counts through the flattened batch (B * T,),
+    ``labels`` (M,) go with it.
+    """
 
     def stack(rows):
-        batch = tokenizer.pad([{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows], padding_side="right", return_tensors="pt")
+        batch = tokenizer.pad(
+            [{k: row[k] for k in ("input_ids", "attention_mask")} for row in rows],
+            padding_side="right",
+            return_tensors="pt",
+        )
         T = batch["input_ids"].shape[1]
-        words = torch.cat([b * T + torch.tensor(row["words"], dtype=torch.long) for b, row in enumerate(rows)])
+        words = torch.cat(
+            [b * T + torch.tensor(row["words"], dtype=torch.long) for b, row in enumerate(rows)]
+        )
         return {**batch, "words": words, "labels": torch.tensor([y for row in rows for y in row["labels"]])}
 
     return stack
@@ -78,12 +103,16 @@ class Tagger(finetuned.Classifier):
     def forward(self, input_ids, attention_mask, words, labels=None, **inputs):
         vectors = self.states(input_ids, attention_mask, **inputs).flatten(0, 1)[words]
         logits = self.classifier(self.dropout(vectors))
-        return SequenceClassifierOutput(loss=None if labels is None else classification_loss(logits, labels), logits=logits)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else classification_loss(logits, labels), logits=logits
+        )
 
 
 @functools.cache
 def prepared(model: str, data: str, max_length: int):
-    """Encoder, ``rows`` of each split, ``stack``, which makes a batch of them, ``make(seed)``, a fresh model, and the ``names`` of the tags."""
+    """Encoder, ``rows`` of each split, ``stack``, which makes a batch of them, ``make(seed)``, a fresh model,
+    and the ``names`` of the tags.
+    """
     dataset, (encoder, tokenizer) = tasks.load_task(data), models.load_encoder(model)
     names = dataset["train"].features["label"].feature.names
     rows = {split: tokenize(tokenizer, dataset[split], max_length) for split in dataset}
@@ -98,7 +127,9 @@ def prepared(model: str, data: str, max_length: int):
 
 
 def score(predicted, rows, names) -> dict[str, float]:
-    """F1 of the entities, and macro-F1 of the words' tags, of the class (M,) of each word of the rows; a word that has none is outside."""
+    """F1 of the entities, and macro-F1 of the words' tags, of the class (M,) of each word of the rows; a word
+    that has none is outside.
+    """
     ends = np.cumsum([len(row["words"]) for row in rows])[:-1]
     found, true = [], [[names[y] for y in row["tags"]] for row in rows]
     for row, classes in zip(rows, np.split(predicted, ends)):
@@ -115,12 +146,22 @@ def score(predicted, rows, names) -> dict[str, float]:
 
 
 def run(experiment, settings, seed, split):
-    """Fine-tuned: each word's likeliest tag, or an entity wherever all tags but O together are above a threshold chosen on held-out rows."""
+    """Fine-tuned: each word's likeliest tag, or an entity wherever all tags but O together are above a
+    threshold chosen on held-out rows.
+    """
     task = prepared(experiment.model, experiment.data, settings["max_length"])
-    (known, true), (asked, _) = probabilities(experiment.model, experiment.data, finetuned.shared(settings, "threshold"), seed, split)
+    (known, true), (asked, _) = probabilities(
+        experiment.model, experiment.data, finetuned.shared(settings, "threshold"), seed, split
+    )
     outside = task.names.index(OUTSIDE)
-    threshold = dice_loss.best_threshold(1 - known[:, outside], (true != outside).astype(int)) if settings.get("threshold") == "tuned" else None
-    return score(finetuned.decide(asked, outside, threshold), finetuned.halves(task.rows, split)[1], task.names)
+    threshold = (
+        dice_loss.best_threshold(1 - known[:, outside], (true != outside).astype(int))
+        if settings.get("threshold") == "tuned"
+        else None
+    )
+    return score(
+        finetuned.decide(asked, outside, threshold), finetuned.halves(task.rows, split)[1], task.names
+    )
 
 
 @functools.cache
@@ -130,13 +171,18 @@ def probabilities(model: str, data: str, settings: tuple, seed: int, split: str)
     task = prepared(model, data, settings["max_length"])
     model = task.make(seed)
     finetuned.train(model, task.rows["train"], task.stack, settings, seed)
-    return [finetuned.probability(*fit.predict(model, rows, task.stack)) for rows in finetuned.halves(task.rows, split)]
+    return [
+        finetuned.probability(*fit.predict(model, rows, task.stack))
+        for rows in finetuned.halves(task.rows, split)
+    ]
 
 
 @functools.cache
 @torch.no_grad()
 def features(model: str, data: str, split: str, batch_size: int = 64):
-    """States (M, L, H) of the words of a split in the last layers, lower layer first, their labels (M,) and the index (M,) of their rows."""
+    """States (M, L, H) of the words of a split in the last layers, lower layer first, their labels (M,) and
+    the index (M,) of their rows.
+    """
     task = prepared(model, data, COMMON["max_length"])
     encoder, states, labels = task.encoder.to(device()).eval(), [], []
     for i in range(0, len(task.rows[split]), batch_size):
@@ -152,7 +198,9 @@ def features(model: str, data: str, split: str, batch_size: int = 64):
 @torch.no_grad()
 def predict(head, states, batch_size: int = 4096) -> np.ndarray:
     """Classes (M,) that a head of :func:`last_four.fit_head` gives to states (M, L, H)."""
-    return torch.cat([head(head.vector(some.double())).argmax(1) for some in states.split(batch_size)]).numpy()
+    return torch.cat(
+        [head(head.vector(some.double())).argmax(1) for some in states.split(batch_size)]
+    ).numpy()
 
 
 def run_frozen(experiment, settings, seed, split):
@@ -161,22 +209,41 @@ def run_frozen(experiment, settings, seed, split):
     x, y, of = features(experiment.model, experiment.data, "train")
     chosen = np.isin(of, last_four.draw(len(task.rows["train"]), SENTENCES, seed))
     head = last_four.fit_head(x[chosen], y[chosen], len(task.names), settings, settings["C"], seed)
-    return score(predict(head, features(experiment.model, experiment.data, split)[0]), task.rows[split], task.names)
+    return score(
+        predict(head, features(experiment.model, experiment.data, split)[0]), task.rows[split], task.names
+    )
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="last_four", task="en_wnut17", model=MODEL, data="en_wnut17", metric="entity_f1", baseline="last layer", run=run_frozen,
+        trick="last_four",
+        task="en_wnut17",
+        model=MODEL,
+        data="en_wnut17",
+        metric="entity_f1",
+        baseline="last layer",
+        run=run_frozen,
         arms={
-            "last layer": {"read": "layer", "layer": finetuned.LAYERS - 1}, "widened": {"read": "widened", "times": finetuned.LAYERS},
+            "last layer": {"read": "layer", "layer": finetuned.LAYERS - 1},
+            "widened": {"read": "widened", "times": finetuned.LAYERS},
             **{name: {"read": name, "layers": finetuned.LAYERS} for name in ("sum", "weighted", "concat")},
         },
-        grid={"C": last_four.PENALTIES[1:]}, seeds=tuple(range(10)),
+        grid={"C": last_four.PENALTIES[1:]},
+        seeds=tuple(range(10)),
         setting=f"frozen encoder, first token of each word; linear head on the words of {SENTENCES} training sentences drawn by the seed",
     ),
     Experiment(
-        trick="dice_loss", task="en_wnut17", model=MODEL, data="en_wnut17", metric="entity_f1", baseline="cross-entropy", run=run,
-        arms={arm: {**COMMON, **settings} for arm, settings in finetuned.DICE.items()}, grid={"lr": finetuned.RATES}, seeds=tuple(range(10)),
-        setting=finetuned.described(COMMON) + ", first token of each word; the threshold, on all tags but O together, is tuned on validation",
+        trick="dice_loss",
+        task="en_wnut17",
+        model=MODEL,
+        data="en_wnut17",
+        metric="entity_f1",
+        baseline="cross-entropy",
+        run=run,
+        arms={arm: {**COMMON, **settings} for arm, settings in finetuned.DICE.items()},
+        grid={"lr": finetuned.RATES},
+        seeds=tuple(range(10)),
+        setting=finetuned.described(COMMON)
+        + ", first token of each word; the threshold, on all tags but O together, is tuned on validation",
     ),
-]  # fmt: skip
+]

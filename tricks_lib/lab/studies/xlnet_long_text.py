@@ -1,8 +1,9 @@
-"""What of a long text does a reader see, and does it help? First tokens, head and tail, windows, segments, segments with memory.
+"""What of a long text does a reader see, and does it help? First tokens, head and tail, windows, segments,
+segments with memory.
 
-Recorded: the encoder is frozen, so a document's vector is computed once for each way of reading; a linear probe is
-trained on the vectors. A seed decides which 80 % of the training rows the probe sees, the same for every arm. Longer
-segments without memory cost about what the memory costs: the arm of equal compute.
+Recorded: the encoder is frozen, so a document's vector is computed once for each way of reading; a linear
+probe is trained on the vectors. A seed decides which 80 % of the training rows the probe sees, the same for
+every arm. Longer segments without memory cost about what the memory costs: the arm of equal compute.
 
 Demo: a reader learns from single notes, and then reads whole pages.
 """
@@ -19,7 +20,12 @@ from torch.utils._pytree import tree_leaves
 from tricks_lib.lab import device, fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.studies.mean_pooling import probe
-from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, freeze_all_but_last, truncate_head_tail
+from tricks_lib.xlnet_long_text import (
+    SlidingWindowClassifier,
+    XLNetLongClassifier,
+    freeze_all_but_last,
+    truncate_head_tail,
+)
 
 TRAIN_ROWS, MAX_LENGTH, LENGTH, STRIDE = 400, 1024, 128, 96
 
@@ -27,11 +33,21 @@ TRAIN_ROWS, MAX_LENGTH, LENGTH, STRIDE = 400, 1024, 128, 96
 # ---- Readers ----
 
 
-def reader(encoder, num_labels: int, *, length: int = LENGTH, memory: int = 0, stride: int | None = None, pool: str = "mean"):
+def reader(
+    encoder,
+    num_labels: int,
+    *,
+    length: int = LENGTH,
+    memory: int = 0,
+    stride: int | None = None,
+    pool: str = "mean",
+):
     """A classifier of the package: segments for an ``XLNetModel``, windows for any other encoder."""
     if encoder.config.model_type == "xlnet":
         return XLNetLongClassifier(encoder, num_labels, segment_length=length, mem_len=memory, pool=pool)
-    return SlidingWindowClassifier(encoder, num_labels, window_length=length, stride=stride or length, pool=pool)
+    return SlidingWindowClassifier(
+        encoder, num_labels, window_length=length, stride=stride or length, pool=pool
+    )
 
 
 def cut(rows: list[dict], keep: str = "all", length: int = LENGTH) -> list[dict]:
@@ -45,7 +61,9 @@ def cut(rows: list[dict], keep: str = "all", length: int = LENGTH) -> list[dict]
 
 
 def by_length(function, rows: list[dict]) -> np.ndarray:
-    """``function(rows)`` with rows sorted by length, less padding to compute; its result in the order of ``rows``."""
+    """``function(rows)`` with rows sorted by length, less padding to compute; its result in the order of
+    ``rows``.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     found = function([rows[i] for i in order])
     out = np.empty_like(found)
@@ -55,7 +73,9 @@ def by_length(function, rows: list[dict]) -> np.ndarray:
 
 def vectors(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
     """Document vectors (N, H) of a reader: its logits with the identity as head."""
-    model.classifier = nn.Linear(model.classifier.in_features, model.classifier.in_features).to(model.classifier.weight.device)
+    model.classifier = nn.Linear(model.classifier.in_features, model.classifier.in_features).to(
+        model.classifier.weight.device
+    )
     nn.init.eye_(model.classifier.weight), nn.init.zeros_(model.classifier.bias)
     return by_length(lambda some: fit.predict(model, some, collate_fn, batch_size)[0], rows)
 
@@ -76,16 +96,22 @@ def notes(tokenizer, max_length: int = 48, seed: int = 0) -> list[dict]:
     return issues + fit.draw([row for row in rows if row["labels"] == 0], 3 * len(issues), seed)
 
 
-def choose(position, per_bin: int, without: int, width: int = 100, bins: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (N,) of the first ``per_bin`` pages whose note starts in each bin of ``width`` words (the last bin is open), and of
-    the first ``without`` pages that have none; and the bin of each, -1 for none."""
+def choose(
+    position, per_bin: int, without: int, width: int = 100, bins: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N,) of the first ``per_bin`` pages whose note starts in each bin of ``width`` words (the last
+    bin is open), and of the first ``without`` pages that have none; and the bin of each, -1 for none."""
     place = np.where(np.asarray(position) < 0, -1, np.minimum(np.asarray(position) // width, bins - 1))
-    index = np.concatenate([np.flatnonzero(place == b)[: without if b < 0 else per_bin] for b in range(-1, bins)])
+    index = np.concatenate(
+        [np.flatnonzero(place == b)[: without if b < 0 else per_bin] for b in range(-1, bins)]
+    )
     return index, place[index]
 
 
 def marked(tokenizer, pages, max_length: int = 4096) -> list[dict]:
-    """Rows of pages with a column ``note``: 1 for the tokens of the line that begins at word ``position``, else 0."""
+    """Rows of pages with a column ``note``: 1 for the tokens of the line that begins at word ``position``,
+    else 0.
+    """
     rows = fit.tokenize(tokenizer, pages, max_length)
     for row, page in zip(rows, pages):
         words, start, end = 0, 0, 0
@@ -96,23 +122,31 @@ def marked(tokenizer, pages, max_length: int = 4096) -> list[dict]:
             words += len(line.split())
         else:
             start = end
-        offsets = tokenizer(page["text"], truncation=True, max_length=max_length, return_offsets_mapping=True)["offset_mapping"]
+        offsets = tokenizer(
+            page["text"], truncation=True, max_length=max_length, return_offsets_mapping=True
+        )["offset_mapping"]
         row["note"] = [int(a < b and start <= a < end) for a, b in offsets]
     return rows
 
 
 def shown(rows: list[dict], keep: str, length: int = LENGTH) -> np.ndarray:
     """Share (N,) of the tokens of each row's note that :func:`cut` leaves."""
-    return np.array([sum(short["note"]) / max(1, sum(row["note"])) for row, short in zip(rows, cut(rows, keep, length))])
+    return np.array(
+        [sum(short["note"]) / max(1, sum(row["note"])) for row, short in zip(rows, cut(rows, keep, length))]
+    )
 
 
 def recall(values, place, alarms: float = 0.2) -> np.ndarray:
-    """Share (bins,) of the pages of each bin whose score is above the (1 - ``alarms``) quantile of the pages without a note."""
+    """Share (bins,) of the pages of each bin whose score is above the (1 - ``alarms``) quantile of the pages
+    without a note.
+    """
     found = values > np.quantile(values[place < 0], 1 - alarms)
     return np.array([found[place == b].mean() for b in range(place.max() + 1)])
 
 
-def train(encoder, rows, collate_fn, *, layers: int | None = None, seed=0, length=LENGTH, pool="max", **options):
+def train(
+    encoder, rows, collate_fn, *, layers: int | None = None, seed=0, length=LENGTH, pool="max", **options
+):
     """A reader of two classes, its last ``layers`` trained on ``rows``; options as :func:`fit.fit`."""
     torch.manual_seed(seed)
     model = reader(encoder, 2, length=length, pool=pool)
@@ -124,7 +158,9 @@ def train(encoder, rows, collate_fn, *, layers: int | None = None, seed=0, lengt
 
 @torch.no_grad()
 def sees(model, T: int) -> np.ndarray:
-    """(T, T) bool: does the last state of token i change with token j? By changing each of T tokens in turn; ids below T + 1."""
+    """(T, T) bool: does the last state of token i change with token j? By changing each of T tokens in turn;
+    ids below T + 1.
+    """
     ids, states = torch.arange(1, T + 1).repeat(T + 1, 1), []
     ids[1:].fill_diagonal_(0)
     hook = model.encoder.register_forward_hook(lambda module, args, out: states.append(out.last_hidden_state))
@@ -141,18 +177,25 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
-        self.bytes = max([self.bytes, *(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        self.bytes = max(
+            [
+                self.bytes,
+                *(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, torch.Tensor)),
+            ]
+        )
         return out
 
 
 @torch.no_grad()
 def seconds(ways: dict, document, lengths, most: int) -> dict:
-    """Way -> {tokens: CPU seconds} of one call after a short one; the first way, which is slow, up to ``most`` tokens."""
+    """Way -> {tokens: CPU seconds} of one call after a short one; the first way, which is slow, up to
+    ``most`` tokens.
+    """
     out = {name: {} for name in ways}
     for name, way in ways.items():
         way(document[:, : lengths[0]])
         for T in lengths:
-            if T <= most or name != next(iter(ways)):
+            if most >= T or name != next(iter(ways)):
                 start = time.process_time()
                 way(document[:, :T])
                 out[name][T] = time.process_time() - start
@@ -181,14 +224,22 @@ def features(data: str, split: str, model: str, keep: str, length: int, memory: 
 
 
 def run(experiment, settings, seed, split):
-    how = {"keep": "all", "length": LENGTH, "memory": 0, "stride": STRIDE} | {k: v for k, v in settings.items() if k != "C"}
+    how = {"keep": "all", "length": LENGTH, "memory": 0, "stride": STRIDE} | {
+        k: v for k, v in settings.items() if k != "C"
+    }
     train, test = (features(experiment.data, part, **how) for part in ("train", split))
     return {"accuracy": probe(*train, *test, settings["C"], seed)}
 
 
 EXPERIMENTS = [
     Experiment(
-        trick="xlnet_long_text", task="en_moviereview2k", model="mini_xlnet", data="en_moviereview2k", metric="accuracy", baseline="XLNet, first segment", run=run,
+        trick="xlnet_long_text",
+        task="en_moviereview2k",
+        model="mini_xlnet",
+        data="en_moviereview2k",
+        metric="accuracy",
+        baseline="XLNet, first segment",
+        run=run,
         arms={
             "XLNet, first segment": {"model": "mini_xlnet", "keep": "first"},
             "XLNet, segments": {"model": "mini_xlnet"},
@@ -198,8 +249,11 @@ EXPERIMENTS = [
             "BERT, head and tail": {"model": "mini_bert", "keep": "head and tail"},
             "BERT, windows": {"model": "mini_bert"},
         },
-        grid={"C": [0.001, 0.01, 0.1]}, tuning_seeds=(101, 102), seeds=tuple(range(10)),
+        grid={"C": [0.001, 0.01, 0.1]},
+        tuning_seeds=(101, 102),
+        seeds=tuple(range(10)),
         setting=f"reviews of at most {MAX_LENGTH} tokens; frozen mini_xlnet or mini_bert, mean pooling; segments, windows, head and tail of {LENGTH} tokens "
-                f"unless it says 256, a memory of {LENGTH}, windows every {STRIDE}; linear probe on a random 80 % of {TRAIN_ROWS} training rows a seed",
+        f"unless it says 256, a memory of {LENGTH}, windows every {STRIDE}; linear probe on a "
+        f"random 80 % of {TRAIN_ROWS} training rows a seed",
     ),
-]  # fmt: skip
+]
