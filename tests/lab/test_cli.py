@@ -26,7 +26,22 @@ MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
 
 
 def rows(n, pair):
-    words = ["the", "a", "room", "bed", "soup", "was", "is", "not", "cold", "warm", "good", "bad", "loud", "quiet"]
+    words = [
+        "the",
+        "a",
+        "room",
+        "bed",
+        "soup",
+        "was",
+        "is",
+        "not",
+        "cold",
+        "warm",
+        "good",
+        "bad",
+        "loud",
+        "quiet",
+    ]
     texts = [" ".join(words[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
     if pair:
         return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
