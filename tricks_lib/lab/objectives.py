@@ -1,9 +1,12 @@
 """What the four mini checkpoints are trained to do: a tokenizer, a network, a batch and a loss for each.
 
-bert      masked language modelling (Devlin et al. 2019, section 3.1) without next-sentence prediction (Liu et al. 2019)
-xlnet     permutation language modelling with two streams and, in part of the batches, memory (Yang et al. 2019, sections 2.2 to 2.4)
+bert      masked language modelling (Devlin et al. 2019, section 3.1) without next-sentence prediction
+          (Liu et al. 2019)
+xlnet     permutation language modelling with two streams and, in part of the batches, memory
+          (Yang et al. 2019, sections 2.2 to 2.4)
 gpt2      next-token prediction (Radford et al. 2019)
-gpt2_zh   the same, one token a character, in the form of the common Chinese GPT-2: ``[CLS] text [SEP]``, read with ``BertTokenizer``
+gpt2_zh   the same, one token per character, in the form of the common Chinese GPT-2:
+          ``[CLS] text [SEP]``, read with ``BertTokenizer``
 
 In bert and xlnet the vocabulary is scored at the selected positions only, which is most of what makes a CPU
 run affordable.
