@@ -1,4 +1,4 @@
-"""``python -m tricks_lib.lab run | list | show | verify``: the book's experiments and their records."""
+"""``python -m tricks_lib.lab fetch | run | list | show | verify``: the book's experiments, their records."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import transformers
 
-from tricks_lib.lab import experiment, records
+from tricks_lib.lab import experiment, fetch, records
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,7 +16,10 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv):
     parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|list|show|verify")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|run|list|show|verify")
+    get = commands.add_parser("fetch", help="download a data set or model from its publisher into the cache")
+    get.add_argument("names", nargs="*", metavar="NAME", help=", ".join(fetch.names()))
+    get.add_argument("--all", action="store_true", help="all of them")
     run = commands.add_parser(
         "run", help="run an experiment, or all that have no record; interrupted ones go on"
     )
@@ -31,7 +34,7 @@ def parse(argv):
     show.add_argument("name", help="trick/task; see list")
     verify = commands.add_parser("verify", help="recompute every record's statistics from its raw numbers")
     verify.add_argument("name", nargs="?", help="trick/task (default: all records)")
-    for command in commands.choices.values():
+    for command in [run, *(commands.choices[name] for name in ("list", "show", "verify"))]:
         command.add_argument("--folder", type=Path, help="folder of the records (default: chapters/evidence)")
     args = parser.parse_args(argv)
     if args.command == "run" and args.jobs < 1:
@@ -41,6 +44,11 @@ def parse(argv):
             f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment "
             f"or --all is accepted"
         )
+    if args.command == "fetch":
+        if bool(args.names) == args.all:
+            given = f"{' '.join(args.names)!r} and --all" if args.all else "none"
+            parser.error(f"NAME: {given} given, names or --all are accepted: {', '.join(fetch.names())}")
+        return args
     if args.folder and args.command != "run" and not args.folder.is_dir():
         parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
     args.folder = args.folder or records.folder()
@@ -73,6 +81,18 @@ def run_all(folder, jobs, progress) -> int:
                 flush=True,
             )
     print(f"{len(wanted) - failed} of {len(wanted)} experiments without a record have one now")
+    return 2 if failed else 0
+
+
+def fetch_all(names) -> int:
+    """Fetch one after the other; one that fails is named with its reason, and the others go on."""
+    failed = 0
+    for name in names:
+        try:
+            fetch.fetch(name)
+        except (ValueError, OSError, ImportError) as error:
+            failed += 1
+            print(f"error: {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return 2 if failed else 0
 
 
@@ -123,6 +143,8 @@ def main(argv=None) -> int:
     """Exit code: 0, 2 for bad input (one line says what is accepted), 130 after Ctrl-C."""
     args = parse(argv)
     try:
+        if args.command == "fetch":
+            return fetch_all(args.names or fetch.names())
         if args.command == "run":
             transformers.utils.logging.disable_progress_bar()  # the bar that counts is the experiment's own
             transformers.utils.logging.set_verbosity_error()
