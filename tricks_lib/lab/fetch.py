@@ -26,6 +26,17 @@ from tricks_lib.lab import tasks
 from tricks_lib.lab.models import ASSETS, cache, sha256
 from tricks_lib.lab.sources import SOURCES, Source
 
+MINILM = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/"
+MINILM += "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+MINILM_FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -89,20 +100,27 @@ def make_data(name: str, folder: Path) -> tuple[str, ...]:
     return tuple(digests)
 
 
+def addresses(source: Source) -> list[str]:
+    """What is downloaded: each file, or the archive of the commit where there is a folder among them."""
+    if any(path.endswith("/") for path in source.files):
+        return [f"https://codeload.github.com/{source.repository}/tar.gz/{source.commit}"]
+    base = f"https://raw.githubusercontent.com/{source.repository}/{source.commit}"
+    return [f"{base}/{path}" for path in source.files]
+
+
 def get_files(source: Source, folder: Path) -> list[Path]:
     """Local copies of the files and folders of a source."""
-    where = f"{source.repository}/{source.commit}"
-    if any(path.endswith("/") for path in source.files):
-        archive = folder / "archive.tar.gz"
-        download(f"https://codeload.github.com/{source.repository}/tar.gz/{source.commit}", archive)
-        with tarfile.open(archive) as content:
-            root = content.getnames()[0].split("/")[0]
-            wanted = tuple(f"{root}/{path}" for path in source.files)
-            content.extractall(folder, [m for m in content if m.name.startswith(wanted)], filter="data")
-        return [folder / root / path for path in source.files]
-    for path in source.files:
-        download(f"https://raw.githubusercontent.com/{where}/{path}", folder / path)
-    return [folder / path for path in source.files]
+    if not any(path.endswith("/") for path in source.files):
+        for path, address in zip(source.files, addresses(source)):
+            download(address, folder / path)
+        return [folder / path for path in source.files]
+    archive = folder / "archive.tar.gz"
+    download(*addresses(source), archive)
+    with tarfile.open(archive) as content:
+        root = content.getnames()[0].split("/")[0]
+        wanted = tuple(f"{root}/{path}" for path in source.files)
+        content.extractall(folder, [m for m in content if m.name.startswith(wanted)], filter="data")
+    return [folder / root / path for path in source.files]
 
 
 def download(address: str, file: Path) -> None:
@@ -131,17 +149,10 @@ def minilm(folder: Path) -> str:
     """The published weights rounded to fp16, which is what the records were made with."""
     import safetensors.torch
 
-    base = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve"
-    for file in (
-        "config.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.txt",
-    ):
-        download(f"{base}/c9745ed1d9f207416be6d2e6f8de32d1f16199bf/{file}", folder / file)
+    for file in MINILM_FILES:
+        download(f"{MINILM}/{file}", folder / file)
     original = folder / "original"
-    download(f"{base}/c9745ed1d9f207416be6d2e6f8de32d1f16199bf/model.safetensors", original)
+    (folder / "model.safetensors").replace(original)
     tensors = safetensors.torch.load_file(original)
     original.unlink()
     tensors = {name: value.half() for name, value in sorted(tensors.items()) if value.is_floating_point()}
