@@ -324,9 +324,9 @@ def corpus(name: str) -> tuple[list[str], list[str], str]:
     """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's
     pretraining divided them.
     """
-    from tricks_lib.lab import pretrain
+    from tricks_lib.lab.pretraining.corpus import read_corpus
 
-    return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
+    return read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
 
 
 def describe(name: str) -> dict:

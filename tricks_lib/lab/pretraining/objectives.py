@@ -13,34 +13,10 @@ run affordable.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the weights of one checkpoint, except the text."""
-
-    vocab_size: int = 8192
-    hidden_size: int = 192
-    num_layers: int = 4
-    num_heads: int = 3
-    max_positions: int = 512
-    tokens: int = 64  # a row of most batches
-    # a row of every long_every-th batch: positions are trained from the start, since late ones stay untrained
-    long_tokens: int = 512
-    long_every: int = 8
-    batch_tokens: int = 4096
-    share: float = 0.2  # of the tokens of a row, selected for prediction
-    steps: int = 12_000
-    lr: float = 2e-3
-    muon_lr: float | None = None  # for the matrices of the layers; None: AdamW for all
-    warmup: int = 500
-    weight_decay: float = 0.1
-    seed: int = 0
 
 
 def choose(rows, share, generator, first=0, last=None):
