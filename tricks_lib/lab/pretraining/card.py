@@ -8,6 +8,7 @@ import time
 import numpy as np
 import torch
 
+from tricks_lib.lab.pretraining.corpus import end_of_document
 from tricks_lib.lab.pretraining.objectives import OBJECTIVES
 
 SAMPLES = 10  # texts in the card, of seeds 0, 1, ...
