@@ -37,7 +37,7 @@ MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 # Strict: a warning fails the build. Jupyter Book's closing banner goes; warnings are on stderr.
 BUILD := $(VENV)/bin/jupyter-book build -W -n --keep-going --quiet
 
-.PHONY: help book test test-slow site notebooks bench status test-site links test-versions repository lock clean
+.PHONY: help book test test-slow site notebooks bench status test-site links test-versions repository version lock clean
 
 help:
 	@echo 'make book            run the chapters and build the site from what they print (_build/html)'
@@ -51,6 +51,7 @@ help:
 	@echo 'make status          the page "Status": every notebook under nbval, one after another'
 	@echo 'make test-versions   the package at both ends of its version ranges (large downloads)'
 	@echo 'make repository URL=https://github.com/OWNER/NAME    write the address wherever it stands'
+	@echo 'make version VERSION=X.Y.Z    write the version wherever it stands, also what the notebooks install'
 	@echo 'make lock            renew requirements.txt from pyproject.toml (needs uv)'
 	@echo 'make clean           remove what the other targets built'
 	@echo 'Settings: PYTHON=python3.12  VENV=.venv  JOBS=2  TRICKS_PROFILE=mini|full (make book)  ENDS=lowest|newest (make test-versions)'
@@ -74,8 +75,8 @@ $(STAMP): requirements.txt pyproject.toml setup.py
 
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 # PYTHON was named: an environment made by another version does not serve.
-VERSION = $(shell { '$(1)' -c 'import sys; print(sys.version_info[:2])'; } 2>/dev/null)
-ifneq ($(call VERSION,$(PYTHON)),$(call VERSION,$(PY)))
+PYTHON_OF = $(shell { '$(1)' -c 'import sys; print(sys.version_info[:2])'; } 2>/dev/null)
+ifneq ($(call PYTHON_OF,$(PYTHON)),$(call PYTHON_OF,$(PY)))
 .PHONY: other-python
 other-python:
 	$(CHECK_PYTHON)
@@ -137,12 +138,15 @@ test-versions:
 repository: $(STAMP)
 	@$(PY) scripts/repository.py '$(URL)'
 
+version: $(STAMP)
+	@$(PY) scripts/version.py '$(VERSION)'
+
 lock:
 	@scripts/lock.sh
 
 # A word that is no target says so, and what is.
 .DEFAULT:
-	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, links, test-versions, repository, lock, clean, help" >&2; exit 2
+	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
 
 clean:
 	@rm -rf _build build *.egg-info .pytest_cache .hypothesis .coverage

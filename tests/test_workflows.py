@@ -8,6 +8,8 @@ import pytest
 import tomllib
 import yaml
 
+from tests import load_script
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -52,3 +54,21 @@ def test_the_records_of_the_release_agree():
     assert citation["license"] == zenodo["license"] == project["license"]
     assert citation["title"] == zenodo["title"]
     assert citation["url"] in zenodo["related_identifiers"][0]["identifier"]
+
+
+def test_the_version_agrees_everywhere_and_the_notebooks_install_its_release():
+    assert not load_script("version").agreement()
+    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+        text = path.read_text("utf-8")
+        assert ("%pip install" in text) == ('RELEASE = \\"' in text), path.name
+
+
+def test_a_new_version_is_written_everywhere(tmp_path, monkeypatch):
+    version = load_script("version")
+    for pattern in [*version.PLACES, version.CHANGELOG]:
+        for file in ROOT.glob(pattern):
+            (tmp_path / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file.relative_to(ROOT)).write_text(file.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(version, "ROOT", tmp_path)
+    version.write("9.8.7")
+    assert version.current() == "9.8.7" and version.agreement() == ["chapters/changelog.md: no section 9.8.7"]
