@@ -61,7 +61,9 @@ def contrastive_search(
         B, V = logits.shape
         prompts, n = torch.arange(B, device=logits.device) * k, min(k, V)
         wide = torch.promote_types(states.dtype, torch.float32)  # cosines near 1 are alike in half precision
-        past = states.new_zeros(B, run.ids.shape[1], states.shape[-1], dtype=wide)  # (B, T + new, H), directions
+        past = states.new_zeros(
+            B, run.ids.shape[1], states.shape[-1], dtype=wide
+        )  # (B, T + new, H), directions
         past[:, : run.length] = F.normalize(states.to(wide), dim=-1)
         padding = None if run.feed.mask is None else run.feed.mask[::k, None, : run.length] == 0  # (B, 1, T)
         for _ in range(run.max_new_tokens):
@@ -75,7 +77,9 @@ def contrastive_search(
             if padding is not None:
                 likeness[..., : padding.shape[-1]].masked_fill_(padding, -2.0)  # below any cosine
             score = (1 - a) * p - a * likeness.amax(dim=-1)[:, :n]  # (B, n), equation (1)
-            best = score.masked_fill(p == 0, -torch.inf).argmax(dim=-1)  # (B,); a blocked token may be among them
+            best = score.masked_fill(p == 0, -torch.inf).argmax(
+                dim=-1
+            )  # (B,); a blocked token may be among them
             rows = prompts + best  # (B,)
             logits, past[:, t] = logits[rows], directions.flatten(0, 1)[rows]
             chosen = run.ids[rows, t]  # (B,)

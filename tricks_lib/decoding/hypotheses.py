@@ -89,5 +89,7 @@ def advance(run, group: Group, candidates: list, step: int, start: int, by: Sett
         # asked every candidate.
         best = alive[0][0] if merge_last else candidates[0][0]
         length = run.max_new_tokens if by.early_stopping == "never" and by.length_penalty > 0 else step
-        group.open = by.early_stopping is not True and group.finished[-1][0] < best / length**by.length_penalty
+        group.open = (
+            by.early_stopping is not True and group.finished[-1][0] < best / length**by.length_penalty
+        )
     return alive

@@ -4,6 +4,7 @@ silent.
 Shapes: B prompts, T tokens of the prompt, t tokens so far, V vocabulary.
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import TypedDict
@@ -81,6 +82,18 @@ def asked_for(name: str, *configs):
         if value is not None and value != getattr(_plain_config(), name, None):
             return value
     return None
+
+
+def without_fill_ins(config, own):
+    """A config that ``generate`` has handed on, less the values that neither its caller nor the model's ``own``
+    config asked for: transformers 5 fills them in.
+    """
+    fill_ins = getattr(type(config), "_get_default_generation_params", dict)()
+    config = copy.copy(config)
+    for name, value in fill_ins.items():
+        if getattr(config, name, None) == value and getattr(own, name, None) is None:
+            setattr(config, name, None)
+    return config
 
 
 @functools.cache

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from tricks_lib._checks import require_now
 from tricks_lib.decoding.ngrams import block_repeated_ngrams
-from tricks_lib.decoding.options import REFUSED, Options, asked_for, check_config, limits, new_tokens
+from tricks_lib.decoding.options import (
+    REFUSED,
+    Options,
+    asked_for,
+    check_config,
+    limits,
+    new_tokens,
+    without_fill_ins,
+)
 from tricks_lib.decoding.prepared import INPUTS, by_generate_now, plain, unpacked
 from tricks_lib.decoding.prompt import as_list, causal_model, check_prompt, check_room, special_tokens
 from tricks_lib.decoding.streaming import Stream, streamer_of_generate
@@ -59,7 +67,9 @@ class Run:
         check_prompt(model, input_ids, attention_mask)
         under_generate = "use_cache" in handed  # `generate` hands it on; it is no option
         _check_handed(handed)
-        self.configs = [generation_config, None if under_generate else getattr(model, "generation_config", None)]
+        self.configs = [generation_config, own_config := getattr(model, "generation_config", None)]
+        if under_generate:
+            self.configs = [without_fill_ins(generation_config, own_config)]
         check_config(generation_config, self.configs, set(own))
         (B, T), given = input_ids.shape, limits(repetition_penalty, no_repeat_ngram_size, min_new_tokens)
         self.max_new_tokens = new_tokens(max_new_tokens, T, self.configs)
