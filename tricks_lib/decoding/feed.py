@@ -68,8 +68,8 @@ class Feed:
             self.inputs[name].reorder_cache(rows)
         else:
             raise TypeError(
-                f"model: {type(self.model).__name__}, whose cache ({type(self.inputs[name]).__name__}) cannot "
-                f"change the order of its rows, given; for beams and candidates one that can is accepted"
+                f"model: {type(self.model).__name__} given, whose cache ({type(self.inputs[name]).__name__}) "
+                f"cannot change the order of its rows; for beams and candidates one that can is accepted"
             )
 
 

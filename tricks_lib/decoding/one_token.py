@@ -8,6 +8,7 @@ Shapes: B batch, T tokens of the prompt, V vocabulary.
 """
 
 from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -27,8 +28,8 @@ def greedy_search(
     ``model.generate(do_sample=False)`` returns.
 
     Args:
-        model: a decoder-only language model of transformers, or a module with the forward of one (ids, a mask,
-            ``past_key_values`` with ``reorder_cache``); in evaluation mode.
+        model: a decoder-only language model of transformers, or a module with the forward of one (ids, a
+            mask, ``past_key_values`` with ``reorder_cache``); in evaluation mode.
         input_ids: (B, T), int64, the prompts, padded on the left.
         max_new_tokens: at most so many tokens are added; default: what the generation config says.
         **options: attention_mask, eos_token_id, pad_token_id, repetition_penalty, no_repeat_ngram_size,

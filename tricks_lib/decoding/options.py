@@ -85,8 +85,8 @@ def asked_for(name: str, *configs):
 
 
 def without_fill_ins(config, own):
-    """A config that ``generate`` has handed on, less the values that neither its caller nor the model's ``own``
-    config asked for: transformers 5 fills them in.
+    """A config that ``generate`` has handed on, less the values that neither its caller nor the model's
+    ``own`` config asked for: transformers 5 fills them in.
     """
     fill_ins = getattr(type(config), "_get_default_generation_params", dict)()
     config = copy.copy(config)
@@ -116,7 +116,7 @@ def check_config(generation_config, configs: list, own: set) -> None:
         value = asked_for(name, *configs)
         if name not in own and value is not None and value != neutral:
             raise ValueError(
-                f"{name}: {value!r} is asked for by the generation_config, {neutral!r} is accepted by this mode"
+                f"{name}: {value!r} is asked for by the generation_config, {neutral!r} is accepted here"
             )
 
 

@@ -112,7 +112,7 @@ def check_room(model, takes, input_ids: Tensor, attention_mask, max_new_tokens: 
         )
     if longest + max_new_tokens - 1 > (limit := positions(model)):
         raise ValueError(
-            f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens, {limit} positions, of "
+            f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens; {limit} positions, of "
             f"which the last token needs none, are accepted"
         )
     return padded

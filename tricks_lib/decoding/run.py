@@ -62,7 +62,8 @@ class Run:
         takes = causal_model(model)
         if model.training:
             raise ValueError(
-                "model: one in training mode given, where dropout changes the tokens; model.eval() is accepted"
+                "model: one in training mode given, where dropout changes the tokens; model.eval() is "
+                "accepted"
             )
         check_prompt(model, input_ids, attention_mask)
         under_generate = "use_cache" in handed  # `generate` hands it on; it is no option
@@ -100,8 +101,11 @@ class Run:
         self.ids[:, :T] = ready.ids
         self.done = torch.zeros(self.B, dtype=torch.bool, device=self.ids.device)
         if T > 1 and any(token in self.eos for token in input_ids[:, -1].tolist()):
-            message = "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with add_special_tokens=False"
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(
+                "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with "
+                "add_special_tokens=False",
+                stacklevel=4,
+            )
 
     def _changes(self, own: set, do_sample: bool) -> dict:
         """What the config is to say to ``generate``, whatever it says: the mode, and what is checked here."""
@@ -199,7 +203,8 @@ def _check_handed(handed: dict) -> None:
     """What cannot be honoured is an error, never ignored."""
     for name in sorted(handed.keys() - INPUTS - {"synced_gpus"}):
         raise TypeError(
-            f"{name}: given, but accepted are the mode's own arguments and {', '.join(Options.__annotations__)}"
+            f"{name}: given, but accepted are the mode's own arguments and "
+            f"{', '.join(Options.__annotations__)}"
         )
     if (cache := handed.get("past_key_values")) is not None and cache.get_seq_length():
         raise ValueError(
@@ -214,8 +219,8 @@ def _check_under_generate(config, given: dict, own: set, length: int) -> None:
     for name in {"num_beams", "num_return_sequences"} & own if "num_beams" in own else ():
         if getattr(config, name, None) not in (None, 1):
             raise ValueError(
-                f"{name}: given to generate, which repeated the rows for it; it is accepted as the mode's own "
-                f"argument"
+                f"{name}: given to generate, which repeated the rows for it; it is accepted as the mode's "
+                f"own argument"
             )
     for name in given.keys() - {"no_repeat_ngram_size"}:
         raise ValueError(f"{name}: given to a mode under generate; it is accepted as an argument of generate")

@@ -1,7 +1,7 @@
 """Tokens handed on as they come: to a function, or to a streamer of transformers.
 
-A streamer has ``put(tokens)`` and ``end()``, which says that no more will come: without it the last word stays
-in the streamer and a reader in another thread waits for ever.
+A streamer has ``put(tokens)`` and ``end()``, which says that no more will come: without it the last word
+stays in the streamer and a reader in another thread waits for ever.
 """
 
 import inspect
@@ -31,8 +31,8 @@ class Stream:
             prompt = prompt if getattr(owner, "skip_prompt", False) else None  # its first put is skipped
         if rows > 1 and streamer is not None and _writes_one_text(streamer):
             raise ValueError(
-                f"{self.name}: a {type(streamer).__name__}, which writes one text, given with {rows} rows; one row "
-                f"is accepted"
+                f"{self.name}: a {type(streamer).__name__}, which writes one text, given with {rows} rows; "
+                f"one row is accepted"
             )
         self.on_token, self.streamer, self.prompt = on_token, streamer, prompt
 

@@ -1,5 +1,5 @@
-"""What shapes the distribution that a token is drawn from, in the order of ``generate``: the temperature, then
-the filters.
+"""What shapes the distribution that a token is drawn from, in the order of ``generate``: the temperature,
+then the filters.
 
 Each comes from the argument of its name, which this package's filter applies, or else from the generation
 config, whose warper ``generate`` has made.
