@@ -53,7 +53,8 @@ def contrastive_search(
     k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
     if penalty_alpha is not None:
         penalty_alpha = number("penalty_alpha", penalty_alpha, 0.0, 1.0)
-    with Run(model, input_ids, max_new_tokens, ("penalty_alpha",), **options) as run:
+    own = ("penalty_alpha",)
+    with Run(model, input_ids, max_new_tokens, own, looks_at_last=True, **options) as run:
         a = number("penalty_alpha", run.asked_for("penalty_alpha", penalty_alpha, 0.6), 0.0, 1.0)
         run.repeat(k)  # k rows of each prompt, one for each candidate
         logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, T, H)

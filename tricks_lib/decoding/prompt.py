@@ -92,9 +92,9 @@ def check_prompt(model, input_ids, attention_mask, name: str = "input_ids") -> N
     )
 
 
-def check_room(model, takes, input_ids: Tensor, attention_mask, max_new_tokens: int) -> bool:
-    """Whether there is padding; on the left alone, and only where the model takes a mask. The last new token
-    is chosen but not looked at, and needs no position.
+def check_room(model, takes, input_ids: Tensor, attention_mask, new: int) -> bool:
+    """Whether there is padding: it is on the left, and only where the model takes a mask. The model must have
+    positions for ``new`` tokens more.
     """
     longest, padded = input_ids.shape[1], False
     if attention_mask is not None:
@@ -110,10 +110,10 @@ def check_room(model, takes, input_ids: Tensor, attention_mask, max_new_tokens: 
             f"attention_mask: one with padding given for {type(model).__name__}, whose forward takes none; "
             f"only ones are accepted"
         )
-    if longest + max_new_tokens - 1 > (limit := positions(model)):
+    if longest + new > (limit := positions(model)):
         raise ValueError(
-            f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens; {limit} positions, of "
-            f"which the last token needs none, are accepted"
+            f"max_new_tokens: {new} tokens to look at given after a prompt of {longest}, the model's {limit} "
+            f"positions are accepted"
         )
     return padded
 

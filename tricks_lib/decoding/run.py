@@ -31,7 +31,8 @@ class Run:
 
     Args:
         own: names of the mode's own parameters, which ``asked_for`` reads from the generation config.
-        do_sample: whether the config's temperature and filters are meant.
+        do_sample: whether the config's temperature and filters are meant. looks_at_last: whether the model
+            sees the last new token as well.
 
     Attributes:
         ids: (R, T + max_new_tokens), tokens, padding where none is yet. length: columns in use. each: R / B.
@@ -45,6 +46,7 @@ class Run:
         max_new_tokens,
         own=(),
         do_sample=False,
+        looks_at_last=False,
         *,
         attention_mask=None,
         eos_token_id=None,
@@ -76,7 +78,12 @@ class Run:
         self.max_new_tokens = new_tokens(max_new_tokens, T, self.configs)
         self.eos = special_tokens("eos_token_id", eos_token_id, model, self.configs)
         self.pad = (special_tokens("pad_token_id", pad_token_id, model, self.configs) or self.eos or [0])[0]
-        padded = check_room(model, takes, input_ids, attention_mask, self.max_new_tokens)
+        seen = self.max_new_tokens - (not looks_at_last)
+        padded = check_room(model, takes, input_ids, attention_mask, seen)
+        if looks_at_last and "static" in (kind := str(self.asked_for("cache_implementation", None, ""))):
+            raise ValueError(
+                f"cache_implementation: {kind!r}, without a place for the last token, is asked for by the generation_config; a cache that grows is accepted"
+            )
         processors = callables("logits_processor", logits_processor)
         criteria = callables("stopping_criteria", stopping_criteria)
         if under_generate and streamer is None:

@@ -58,7 +58,7 @@ def use_warpers(run, given: dict) -> None:
             steps.append(partial(_applied, apply, given[name]))
         elif name in handed:
             steps.append(handed[name])
-        elif apply is not None and (value := run.asked_for(name, None, None)) is not None:
+        elif apply is not None and (value := run.asked_for(name, None, None)):  # 0: none, as in generate
             steps.append(partial(_applied, apply, value))
     run.processors = first + steps + [p for p in run.processors if type(p).__name__ in LAST]
 
