@@ -1028,12 +1028,12 @@ def test_sample_takes_temperature_and_filters_from_the_generation_config(asked):
 def test_an_argument_of_sample_counts_and_stands_where_generate_has_it():
     model, (ids, mask) = tiny_gpt2(1), prompts(1, 3)
     model.generation_config.temperature, model.generation_config.top_p = 0.3, 0.7
-    for given in ({"temperature": 1.5}, {"top_k": 4}, {"temperature": 1.2, "min_p": 0.1}):
+    for arguments in ({"temperature": 1.5}, {"top_k": 4}, {"temperature": 1.2, "min_p": 0.1}):
         torch.manual_seed(0)
-        ours = sample(model, ids, 9, attention_mask=mask, **given)
+        ours = sample(model, ids, 9, attention_mask=mask, **arguments)
         torch.manual_seed(0)
         theirs = model.generate(
-            ids, attention_mask=mask, max_new_tokens=9, do_sample=True, **({"top_k": 0} | given)
+            ids, attention_mask=mask, max_new_tokens=9, do_sample=True, **({"top_k": 0} | arguments)
         )
         assert torch.equal(ours, theirs)
 
@@ -1146,7 +1146,7 @@ ROPE = "rope_parameters" if VERSION >= (5, 0) else "rope_scaling"
 
 
 @pytest.mark.parametrize("kind", [{"rope_type": "linear"}, {"rope_type": "dynamic"},
-                                  {"rope_type": "yarn", "original_max_position_embeddings": 8}], ids=str)  # fmt: skip
+                         {"rope_type": "yarn", "original_max_position_embeddings": 8}], ids=str)  # fmt: skip
 def test_scaled_rotary_positions_reach_beyond_max_position_embeddings(kind):
     rope = kind | {"factor": 4.0} | ({"rope_theta": 10000.0} if ROPE == "rope_parameters" else {})
     model, (ids, mask) = (
@@ -1201,7 +1201,7 @@ def test_positions_are_those_of_generate_with_padding_and_without(name, more, pa
 
 
 def test_a_cache_whose_rows_cannot_change_places_is_refused_for_beams_and_candidates():
-    sizes = {"vocab_size": 24, "hidden_size": 8, "attention_hidden_size": 8, "num_hidden_layers": 1}
+    sizes = {"vocab_size": 24, "hidden_size": 8, "attention_hidden_size": 8, "num_hidden_layers": 2}
     torch.manual_seed(0)
     model = transformers.RwkvForCausalLM(transformers.RwkvConfig(**sizes)).eval()
     ids = torch.randint(4, 24, (2, 4))
@@ -1211,6 +1211,10 @@ def test_a_cache_whose_rows_cannot_change_places_is_refused_for_beams_and_candid
             mode(model, ids, 5)
 
 
+PEFT_WARNING = "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
 @pytest.mark.parametrize("mode", MODES)
 def test_low_rank_adapters_decode_as_the_model_inside(mode):
     peft = pytest.importorskip("peft")
@@ -1228,6 +1232,7 @@ def test_low_rank_adapters_decode_as_the_model_inside(mode):
     assert torch.equal(found, inside) and not torch.equal(found, without)
 
 
+@pytest.mark.filterwarnings(PEFT_WARNING)
 def test_virtual_tokens_are_refused():
     peft = pytest.importorskip("peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
@@ -1287,7 +1292,10 @@ def test_a_streamer_gets_every_word_and_its_end(mode, skip_prompt, model):
     prompt = [] if skip_prompt else ids[0].tolist()
     ways = {
         "on_token": (new, lambda s: decode(model, ids, 6, eos_token_id=[], on_token=s.put, **options)),
-        "streamer": ([*prompt, *new], lambda s: decode(model, ids, 6, eos_token_id=[], streamer=s, **options)),
+        "streamer": (
+            [*prompt, *new],
+            lambda s: decode(model, ids, 6, eos_token_id=[], streamer=s, **options),
+        ),
         "generate": (
             [*prompt, *new],
             lambda s: model.generate(
@@ -1321,12 +1329,12 @@ def test_a_streamer_is_ended_once_also_where_a_step_fails(mode, model):
             raise RuntimeError("in the middle")
         return scores
 
-    for given in ("streamer", "on_token"):
+    for name in ("streamer", "on_token"):
         streamer = Ended()
-        how = {given: streamer if given == "streamer" else streamer.put}
+        how = {name: streamer if name == "streamer" else streamer.put}
         with pytest.raises(RuntimeError, match="in the middle"):
             decode(model, prompts(0, 2)[0], 6, eos_token_id=[], logits_processor=failing, **how, **options)
-        assert streamer.ends == 1 and len(streamer.got) == 2 + (given == "streamer")
+        assert streamer.ends == 1 and len(streamer.got) == 2 + (name == "streamer")
 
 
 def test_a_streamer_of_ones_own_gets_several_rows_as_from_generate(model):

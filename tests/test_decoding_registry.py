@@ -49,10 +49,10 @@ def takes_positions(model) -> bool:
 
 
 def scored(model, ids, mask):
-    """What generate says, and log p of it by its own scores."""
-    options = {"return_dict_in_generate": True, "output_scores": True, "do_sample": False}
+    """What generate says, and log p of it by its own logits."""
+    options = {"return_dict_in_generate": True, "output_logits": True, "do_sample": False}
     out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, eos_token_id=None, **options)
-    log_p = torch.stack(out.scores, dim=1).log_softmax(-1)  # (B, NEW, V)
+    log_p = torch.stack(out.logits, dim=1).log_softmax(-1)  # (B, NEW, V)
     return out.sequences, log_p.gather(-1, out.sequences[:, T:, None]).sum(dim=(1, 2))
 
 
@@ -86,6 +86,7 @@ def verdicts(model) -> dict[str, str]:
     if "failing" in found.values():
         return found | {"contrastive_search": "failing", "sequence_log_prob": "failing"}
     ids, mask = prompts(False)
+    model.generation_config.forced_eos_token_id = None  # Bart's, which neither oracle below knows
     said, log_p = scored(model, ids, mask)
     found["contrastive_search"] = verdict(
         lambda: plain_contrastive(model, ids[:1], 3, 0.6, 3),

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 
 from tricks_lib._checks import number
 from tricks_lib.decoding.options import Options
+from tricks_lib.decoding.prompt import left_to_right
 from tricks_lib.decoding.run import Run
 
 __all__ = ["contrastive_search"]
@@ -50,6 +51,7 @@ def contrastive_search(
         >>> contrastive_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, penalty_alpha=0.6,
         top_k=3).shape torch.Size([1, 7])
     """
+    left_to_right(model)
     k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
     if penalty_alpha is not None:
         penalty_alpha = number("penalty_alpha", penalty_alpha, 0.0, 1.0)
@@ -84,7 +86,7 @@ def contrastive_search(
             rows = prompts + best  # (B,)
             logits, past[:, t] = logits[rows], directions.flatten(0, 1)[rows]
             chosen = run.ids[rows, t]  # (B,)
-            run.select(rows.repeat_interleave(k))
+            run.select(rows.repeat_interleave(k), candidates=True)
             run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it
             if run.take(chosen):
                 break

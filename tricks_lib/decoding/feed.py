@@ -55,10 +55,16 @@ class Feed:
         )
         return ids
 
-    def select(self, rows: Tensor) -> None:
-        """Rows (R,) of the cache in that order; one may stand there several times."""
+    def select(self, rows: Tensor, candidates: bool = False) -> None:
+        """Rows (R,) of the cache in that order; one may stand there several times. Beams change places as in
+        generate's beam search, candidates as in its contrastive search, which some caches do better.
+        """
         name = next((name for name in CACHES if self.inputs.get(name) is not None), None)
         if name is None:  # every step computes the whole prefix
+            return
+        kind = vars(type(self.inputs[name]))
+        if candidates and "batch_select_indices" in kind and "reorder_cache" not in kind:
+            self.inputs[name].batch_select_indices(rows)
             return
         reorder = getattr(self.model, "_temporary_reorder_cache", None)  # transformers 4
         reorder = reorder or getattr(self.model, "_reorder_cache", None)
@@ -103,5 +109,5 @@ class PlainFeed:
             self.mask = self.mask.repeat_interleave(times, dim=0)
         return ids.repeat_interleave(times, dim=0)
 
-    def select(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor, candidates: bool = False) -> None:
         self.cache.reorder_cache(rows)

@@ -39,6 +39,17 @@ def causal_model(model):
     return inspect.signature(model.forward).parameters.keys()
 
 
+def left_to_right(model):
+    """The names of the forward's arguments, if the state of a token is what predicts the next one."""
+    takes = causal_model(model)
+    masked = getattr(model.config, "model_type", None) in ("xlnet", "xlm", "flaubert")
+    if masked and not getattr(model.config, "causal", False):
+        raise TypeError(
+            f"model: {type(model).__name__}, which predicts masked or permuted tokens, given, {CAUSAL}"
+        )
+    return takes
+
+
 def positions(model) -> float:
     """How many positions the model has; infinity where it does not say, or where rotary positions are scaled:
     how far they then reach is the scaling's.

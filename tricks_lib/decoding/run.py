@@ -74,7 +74,7 @@ class Run:
         if under_generate:
             self.configs = [without_fill_ins(generation_config, own_config)]
         check_config(generation_config, self.configs, set(own))
-        (B, T), given = input_ids.shape, limits(repetition_penalty, no_repeat_ngram_size, min_new_tokens)
+        T, given = input_ids.shape[1], limits(repetition_penalty, no_repeat_ngram_size, min_new_tokens)
         self.max_new_tokens = new_tokens(max_new_tokens, T, self.configs)
         self.eos = special_tokens("eos_token_id", eos_token_id, model, self.configs)
         self.pad = (special_tokens("pad_token_id", pad_token_id, model, self.configs) or self.eos or [0])[0]
@@ -82,13 +82,12 @@ class Run:
         padded = check_room(model, takes, input_ids, attention_mask, seen)
         if looks_at_last and "static" in (kind := str(self.asked_for("cache_implementation", None, ""))):
             raise ValueError(
-                f"cache_implementation: {kind!r}, without a place for the last token, is asked for by the generation_config; a cache that grows is accepted"
+                f"cache_implementation: {kind!r}, without a place for the last token, is asked for by the "
+                f"generation_config; a cache that grows is accepted"
             )
         processors = callables("logits_processor", logits_processor)
         criteria = callables("stopping_criteria", stopping_criteria)
-        if under_generate and streamer is None:
-            streamer = streamer_of_generate()
-        stream = Stream(on_token, streamer, B, None if under_generate else input_ids)
+
         self.ngram_size = given.get("no_repeat_ngram_size", 0)
         if under_generate:
             _check_under_generate(generation_config, given, set(own), T + self.max_new_tokens)
@@ -98,15 +97,17 @@ class Run:
         elif not hasattr(model, "prepare_inputs_for_generation"):
             ready = plain(model, input_ids, attention_mask if padded else None, given, processors, takes)
         else:
-            changes = self._changes(set(own), do_sample) | given
+            changes = given | self._changes(given, set(own), do_sample)
             config = generation_config
             ready = by_generate_now(model, input_ids, attention_mask, config, changes, processors, takes)
         self.model, self.feed, self.processors = ready.model, ready.feed, ready.processors
-        self.stream, self.criteria = stream, ready.criteria + criteria
-        self.B, self.each, self.length = len(ready.ids), 1, T
+        self.criteria, self.B, self.each, self.length = ready.criteria + criteria, len(ready.ids), 1, T
         self.ids = ready.ids.new_full((self.B, T + self.max_new_tokens), self.pad)  # (R, T + new)
         self.ids[:, :T] = ready.ids
         self.done = torch.zeros(self.B, dtype=torch.bool, device=self.ids.device)
+        if under_generate and streamer is None:
+            streamer = streamer_of_generate()
+        self.stream = Stream(on_token, streamer, self.B, None if under_generate else ready.ids)
         if T > 1 and any(token in self.eos for token in input_ids[:, -1].tolist()):
             warnings.warn(
                 "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with "
@@ -114,7 +115,7 @@ class Run:
                 stacklevel=4,
             )
 
-    def _changes(self, own: set, do_sample: bool) -> dict:
+    def _changes(self, given: dict, own: set, do_sample: bool) -> dict:
         """What the config is to say to ``generate``, whatever it says: the mode, and what is checked here."""
         changes = {"max_new_tokens": self.max_new_tokens, "use_cache": True, "do_sample": do_sample}
         changes |= {"eos_token_id": self.eos, "pad_token_id": self.pad, "num_beams": 1}
@@ -123,7 +124,7 @@ class Run:
         for name in own & REFUSED.keys() - {"num_return_sequences" if do_sample else None}:
             if asked_for(name, *self.configs) is not None:
                 changes[name] = REFUSED[name]
-        if self.ngram_size:
+        if "no_repeat_ngram_size" in given:
             changes["no_repeat_ngram_size"] = 0
         return changes
 
@@ -200,10 +201,10 @@ class Run:
         self.ids = torch.cat([prompts, self.ids[:, self.length :].repeat_interleave(times, dim=0)], dim=1)
         self.each = times
 
-    def select(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor, candidates: bool = False) -> None:
         """Keep ``rows`` (R,), in that order, each of the prompt whose place it takes."""
         self.ids = self.ids[rows]
-        self.feed.select(rows)
+        self.feed.select(rows, candidates)
 
 
 def _check_handed(handed: dict) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from tricks_lib._checks import number
 from tricks_lib.decoding.prompt import (
     CAUSAL,
-    causal_model,
     check_prompt,
+    left_to_right,
     positions,
     positions_of,
     special_tokens,
@@ -63,7 +63,11 @@ def sequence_log_prob(
         >>> sequence_log_prob(model, torch.tensor([[1, 2, 3, 4]]), prompt_length=2).shape
         torch.Size([1])
     """
-    takes = _left_to_right(model)
+    takes = left_to_right(model)
+    if getattr(model.config, "model_type", None) == "cpmant":  # its whole prompt sees itself
+        raise TypeError(
+            f"model: {type(model).__name__}, which scores a prompt otherwise than token by token, given, {CAUSAL}"
+        )
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
     prompt_length = number(
@@ -99,19 +103,6 @@ def sequence_log_prob(
     keep &= ends.long().cumsum(dim=1) - ends.long() == 0  # none before the first end token
     count = keep.sum(dim=1).clamp(min=1)
     return log_p.masked_fill(~keep, 0).sum(dim=1) / count.to(log_p.dtype) ** length_penalty
-
-
-def _left_to_right(model):
-    """The names of the forward's arguments, if logits at a token are those of the next one, and see none
-    after it.
-    """
-    takes, config = causal_model(model), model.config
-    masked = getattr(config, "model_type", None) in ("xlnet", "xlm", "flaubert")
-    if masked and not getattr(config, "causal", False):
-        raise TypeError(
-            f"model: {type(model).__name__}, which predicts masked or permuted tokens, given, {CAUSAL}"
-        )
-    return takes
 
 
 @torch.no_grad()
