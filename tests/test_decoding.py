@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import runpy
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ from tricks_lib.decoding import (
     sequence_log_prob,
     top_h_filter,
     top_k_filter,
+    top_n_sigma_filter,
     top_p_filter,
     typical_filter,
 )
@@ -114,6 +116,11 @@ def np_top_h(p, top_h):
     return set(order[: max(1, int((np.cumsum(terms) <= top_h * terms.sum()).sum()))].tolist())
 
 
+def np_top_n_sigma(logits, n):
+    """Tang et al. 2024, algorithm 1; what is added to all logits changes neither side."""
+    return np.flatnonzero(logits >= logits.max() - n * logits.std(ddof=1)).tolist()
+
+
 def np_entropy(p):
     return -(p * np.log(p)).sum()
 
@@ -150,6 +157,7 @@ FILTERS = {  # ours, parameter, the set of tokens by definition, transformers' c
         "EtaLogitsWarper",
     ),
     "top-h": (top_h_filter, 0.6, np_top_h, "TopHLogitsWarper"),
+    "top-n-sigma": (top_n_sigma_filter, 1.5, lambda p, n: set(np_top_n_sigma(np.log(p), n)), None),
 }
 named_filters = pytest.mark.parametrize("name", FILTERS)
 
@@ -174,7 +182,7 @@ def test_filter_keeps_the_set_of_its_definition(name, dtype, scale):
 @named_filters
 def test_filter_agrees_with_transformers_on_batches(name):
     ours, value, _, warper = FILTERS[name]
-    if not hasattr(logits_process, warper):
+    if warper is None or not hasattr(logits_process, warper):
         pytest.skip(f"transformers {transformers.__version__} has no {warper}")
     theirs = getattr(logits_process, warper)(value)
     for seed, V in itertools.product(range(5), (10, 1000)):
@@ -280,6 +288,22 @@ def test_typical_is_the_smallest_set_of_the_most_typical_tokens(logits, mass):
     assert inside.all() or distance[inside].max() <= distance[~inside].min() + 1e-5
     if mass < 1 and inside.sum() > 1:
         assert p[inside].sum() - p[inside & (distance >= distance[inside].max() - 1e-5)].min() <= mass + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_top_n_sigma_is_the_formula_at_every_temperature(dtype):
+    for seed, n in itertools.product(range(5), (0.0, 0.5, 1.0, 3.0)):
+        logits = 3 * torch.randn(4, 60, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        for temperature in (1.0, 0.5, 4.0):
+            out = top_n_sigma_filter(logits / temperature, n)
+            for row, filtered in zip(logits.double().numpy(), out):
+                assert kept(filtered) == set(np_top_n_sigma(row, n)), (n, temperature)
+
+
+def test_top_n_sigma_of_one_token_left_keeps_it():
+    logits = torch.tensor([[-math.inf, 2.0, -math.inf]])
+    assert torch.equal(top_n_sigma_filter(logits, 1.0), logits)
+    assert torch.equal(top_n_sigma_filter(logits[:, 1:2], 0.0), logits[:, 1:2])
 
 
 def test_filters_at_the_ends_of_their_ranges():
@@ -649,13 +673,16 @@ def test_sample_equals_generate_under_the_same_seed(options):
         {"typical_p": 0.4},
         {"eta_cutoff": 0.2},
         {"top_h": 0.5},
+        {"top_n_sigma": 1.0},
+        {"temperature": 3.0, "top_n_sigma": 1.0, "top_k": 3},
     ],
     ids=str,
 )
 def test_sample_draws_from_the_filtered_distribution_and_nothing_else(options):
     model, N = bigrams(), 4000
     by_name = {"temperature": torch.div, "top_k": top_k_filter, "top_p": top_p_filter, "min_p": min_p_filter,
-               "typical_p": typical_filter, "eta_cutoff": eta_filter, "top_h": top_h_filter}  # fmt: skip
+               "typical_p": typical_filter, "eta_cutoff": eta_filter, "top_h": top_h_filter,
+               "top_n_sigma": top_n_sigma_filter}  # fmt: skip
     logits = model.table[5].float()
     for name, value in options.items():
         logits = by_name[name](logits, value)
@@ -872,6 +899,498 @@ def test_generate_hands_its_processors_and_criteria_on(model):
         )
 
 
+# ------------------------------------------------------------------------------------------------ what a
+# generation config asks for
+
+
+ASKED = {  # each changes what is said
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 2,
+    "encoder_repetition_penalty": 0.2,
+    "min_length": 12,
+    "min_new_tokens": 6,
+    "suppress_tokens": [4, 7],
+    "begin_suppress_tokens": [4, 5, 7, 8],
+    "bad_words_ids": [[4], [7, 7], [9]],
+    "forced_eos_token_id": EOS,
+    "sequence_bias": [[[4], -9.0], [[6], 5.0]],
+    "exponential_decay_length_penalty": (1, 3.0),
+    "guidance_scale": 3.0,
+    "watermarking_config": transformers.WatermarkingConfig(bias=4.0, greenlist_ratio=0.5),
+    "max_new_tokens": 3,
+}
+
+
+def says(config, mode, model, seed=0, **options):
+    """The mode and ``generate`` under the model's own config, and the mode under one that is passed."""
+    ids, mask = prompts(seed, 3)
+    given = {"attention_mask": mask} | ({} if "max_new_tokens" in config else {"max_new_tokens": 8})
+    alone = mode(model, ids, **given, **options)
+    passed = mode(model, ids, **given, **options, generation_config=transformers.GenerationConfig(**config))
+    for name, value in config.items():
+        setattr(model.generation_config, name, value)
+    theirs = model.generate(ids, do_sample=False, **given, **options)
+    return mode(model, ids, **given, **options), passed, theirs, alone
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_a_generation_config_asks_for_is_done_as_generate_does_it(name):
+    changed = False
+    for seed in range(6):
+        if name == "max_new_tokens":
+            model, (ids, _) = tiny_gpt2(seed), prompts(seed, 1, padded=False)
+            model.generation_config.max_new_tokens = 3
+            assert greedy_search(model, ids, eos_token_id=[]).shape[1] == 8
+            return
+        ours, passed, theirs, alone = says({name: ASKED[name]}, greedy_search, tiny_gpt2(seed), seed)
+        assert torch.equal(ours, theirs) and torch.equal(passed, theirs), seed
+        changed |= not torch.equal(ours, alone)
+    assert changed, "the option changes nothing: the test would not see it ignored"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(ASKED.keys() - {"guidance_scale", "watermarking_config", "max_new_tokens"})
+)
+def test_beams_do_what_a_generation_config_asks_for(name):
+    changed = False
+    for seed in range(6):
+        ours, passed, theirs, alone = says(
+            {name: ASKED[name]}, beam_search, tiny_gpt2(seed), seed, num_beams=3
+        )
+        assert torch.equal(ours, theirs) and torch.equal(passed, theirs), seed
+        changed |= not torch.equal(ours, alone)
+    assert changed
+
+
+LIMITS = {"repetition_penalty": 2.5, "no_repeat_ngram_size": 2, "min_new_tokens": 5}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(
+    "mode, options", [(greedy_search, {}), (beam_search, {"num_beams": 3, "length_penalty": -1.0})]
+)
+def test_limits_are_arguments_by_the_names_of_generate(name, mode, options):
+    changed = False
+    for seed in range(6):
+        model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
+        shared = {"attention_mask": mask, "max_new_tokens": 8, **options}
+        free = mode(model, ids, **shared)
+        theirs = model.generate(ids, do_sample=False, **shared, **{name: LIMITS[name]})
+        setattr(model.generation_config, name, 1)  # the argument counts
+        assert torch.equal(mode(model, ids, **shared, **{name: LIMITS[name]}), theirs)
+        changed |= not torch.equal(theirs, free)
+    assert changed
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_limits_hold_in_every_mode(mode):
+    decode, options = MODES[mode]
+    for seed in range(3):
+        model, (ids, _) = tiny_gpt2(seed), prompts(seed, 2, padded=False)
+        found = decode(model, ids, 8, min_new_tokens=6, repetition_penalty=1.5, **options)
+        assert not (found[:, 5:11] == EOS).any()
+        assert not torch.equal(found, decode(model, ids, 8, min_new_tokens=6, **options)) or seed
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"temperature": 0.4},
+        {"top_k": 3},
+        {"top_p": 0.6, "temperature": 1.7},
+        {"min_p": 0.2},
+        {"typical_p": 0.5},
+        {"epsilon_cutoff": 0.1},
+        {"eta_cutoff": 0.2},
+        {"num_return_sequences": 2, "do_sample": True},
+    ],
+    ids=str,
+)
+def test_sample_takes_temperature_and_filters_from_the_generation_config(asked):
+    for seed in range(3):
+        model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
+        for name, value in asked.items():
+            setattr(model.generation_config, name, value)
+        by = {"attention_mask": mask, "max_new_tokens": 8}
+        torch.manual_seed(seed)
+        ours = sample(model, ids, **by)
+        torch.manual_seed(seed)
+        theirs = model.generate(ids, **({"do_sample": True, "top_k": 0} | asked), **by)
+        assert torch.equal(ours, theirs)
+        torch.manual_seed(seed)
+        under = model.generate(
+            ids, custom_generate=lambda *a, **k: sample(*a, **k), do_sample=True, top_k=0, **by
+        )
+        torch.manual_seed(seed)
+        assert torch.equal(under, model.generate(ids, do_sample=True, top_k=0, **by))
+
+
+def test_an_argument_of_sample_counts_and_stands_where_generate_has_it():
+    model, (ids, mask) = tiny_gpt2(1), prompts(1, 3)
+    model.generation_config.temperature, model.generation_config.top_p = 0.3, 0.7
+    for arguments in ({"temperature": 1.5}, {"top_k": 4}, {"temperature": 1.2, "min_p": 0.1}):
+        torch.manual_seed(0)
+        ours = sample(model, ids, 9, attention_mask=mask, **arguments)
+        torch.manual_seed(0)
+        theirs = model.generate(
+            ids, attention_mask=mask, max_new_tokens=9, do_sample=True, **({"top_k": 0} | arguments)
+        )
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"num_beams": 3}, {"num_beams": 4, "length_penalty": -1.0}, {"num_beams": 3, "early_stopping": True},
+     {"num_beams": 3, "num_return_sequences": 2}],
+    ids=str,
+)  # fmt: skip
+def test_beam_search_takes_its_own_parameters_from_the_generation_config(asked):
+    for seed in range(4):
+        model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
+        by = {"attention_mask": mask, "max_new_tokens": 6}
+        theirs = model.generate(ids, do_sample=False, **by, **asked)
+        given = beam_search(model, ids, **by, **asked)
+        for name, value in asked.items():
+            setattr(model.generation_config, name, value)
+        assert torch.equal(beam_search(model, ids, **by), theirs) and torch.equal(given, theirs)
+        passed = transformers.GenerationConfig(**asked)
+        assert torch.equal(beam_search(tiny_gpt2(seed), ids, **by, generation_config=passed), theirs)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("num_beams", 4),
+        ("num_return_sequences", 3),
+        ("penalty_alpha", 0.6),
+        ("dola_layers", "high"),
+        ("prompt_lookup_num_tokens", 3),
+        ("stop_strings", ["."]),
+        ("return_dict_in_generate", True),
+        ("token_healing", True),
+    ],
+)
+def test_what_would_be_another_mode_or_output_is_refused_before_the_first_token(name, value, model):
+    ids, _ = prompts(0, 1, padded=False)
+    setattr(model.generation_config, name, value)
+    seen = []
+    with pytest.raises(ValueError, match=f"^{name}: .* accepted"):
+        greedy_search(model, ids, 4, on_token=seen.append)
+    fresh, config = tiny_gpt2(0), transformers.GenerationConfig()
+    setattr(config, name, value)
+    with pytest.raises(ValueError, match=f"^{name}: .* accepted"):
+        greedy_search(fresh, ids, 4, generation_config=config, on_token=seen.append)
+    assert not seen
+
+
+def test_rows_that_generate_has_repeated_for_beams_are_refused(model):
+    ids, _ = prompts(0, 2, padded=False)
+    with pytest.raises(ValueError, match="^num_beams: .* accepted"):
+        model.generate(
+            ids, max_new_tokens=4, num_beams=2, custom_generate=lambda *a, **k: beam_search(*a, **k)
+        )
+
+
+@pytest.mark.parametrize("name", ["repetition_penalty", "min_new_tokens"])
+def test_limits_under_generate_are_generates_own_and_a_plain_module_has_none(name, model):
+    ids, _ = prompts(0, 2, padded=False)
+    limited = lambda *a, **k: greedy_search(*a, **k, **{name: 2})  # noqa: E731
+    with pytest.raises(ValueError, match=f"^{name}: .* accepted"):
+        model.generate(ids, max_new_tokens=4, custom_generate=limited)
+    with pytest.raises(ValueError, match=f"^{name}: .* accepted"):
+        greedy_search(bigrams(), ids, 4, **{name: 2})
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample", "beam", "diverse"])
+def test_a_cache_of_fixed_size_says_the_same(mode):
+    decode, options = MODES[mode]
+    for seed in range(3):
+        model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 3)
+        expected = decode(model, ids, 8, attention_mask=mask, **options)
+        model.generation_config.cache_implementation = "static"
+        assert torch.equal(decode(model, ids, 8, attention_mask=mask, **options), expected)
+    with pytest.raises(ValueError, match="^cache_implementation: .* accepted"):
+        contrastive_search(model, ids, 8)
+
+
+# ------------------------------------------------------------------------------------------------ what the
+# model sees
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample", "beam", "diverse"])
+def test_the_last_new_token_needs_no_position(mode):
+    decode, options = MODES[mode]
+    model, ids = tiny_gpt2(0, positions=8), torch.randint(4, 10, (2, 6))
+    assert decode(model, ids, 3, eos_token_id=[], **options).shape[1] == 9
+    with pytest.raises(ValueError, match="^max_new_tokens: .* accepted"):
+        decode(model, ids, 4, eos_token_id=[], **options)
+    assert sequence_log_prob(model, decode(model, ids, 3, eos_token_id=[], **options), 6).shape == (2,)
+
+
+def test_contrastive_search_looks_at_the_last_token_too():
+    model, ids = tiny_gpt2(0, positions=8), torch.randint(4, 10, (2, 6))
+    assert contrastive_search(model, ids, 2, eos_token_id=[]).shape == (2, 8)
+    with pytest.raises(ValueError, match="^max_new_tokens: .* accepted"):
+        contrastive_search(model, ids, 3)
+
+
+def tiny(name, **more):
+    torch.manual_seed(0)
+    sizes = (
+        SIZES | {"vocab_size": 24, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_range": 0.4} | more
+    )
+    return getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**sizes)).eval()
+
+
+ROPE = "rope_parameters" if VERSION >= (5, 0) else "rope_scaling"
+
+
+@pytest.mark.parametrize("kind", [{"rope_type": "linear"}, {"rope_type": "dynamic"},
+                         {"rope_type": "yarn", "original_max_position_embeddings": 8}], ids=str)  # fmt: skip
+def test_scaled_rotary_positions_reach_beyond_max_position_embeddings(kind):
+    rope = kind | {"factor": 4.0} | ({"rope_theta": 10000.0} if ROPE == "rope_parameters" else {})
+    model, (ids, mask) = (
+        tiny("Llama", max_position_embeddings=8, **{ROPE: rope}),
+        prompts(1, 3, vocab_size=24),
+    )
+    shared = {"attention_mask": mask, "max_new_tokens": 15, "eos_token_id": []}
+    theirs = model.generate(ids, do_sample=False, **shared | {"eos_token_id": None})
+    assert torch.equal(greedy_search(model, ids, **shared), theirs)
+    assert sequence_log_prob(model, theirs, 5, mask, eos_token_id=[]).isfinite().all()
+
+
+def test_unscaled_rotary_positions_end_where_the_model_says():
+    with pytest.raises(ValueError, match="^max_new_tokens: .* accepted"):
+        greedy_search(tiny("Llama", max_position_embeddings=8), prompts(1, 3, vocab_size=24)[0], 15)
+
+
+@pytest.mark.parametrize(
+    "name, more",
+    [
+        ("Roberta", {"is_decoder": True}),  # counts positions from its padding id on where it counts itself
+        ("Jamba", {"num_key_value_heads": 1, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2,
+                   "use_mamba_kernels": False, "mamba_d_state": 4, "mamba_dt_rank": 2}),
+        ("Bert", {"is_decoder": True}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("padded", [False, True])
+def test_positions_are_those_of_generate_with_padding_and_without(name, more, padded):
+    class_name = {"Bert": "BertLMHeadModel"}.get(name, f"{name}ForCausalLM")
+    torch.manual_seed(0)
+    sizes = (
+        SIZES | {"vocab_size": 24, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_range": 0.4} | more
+    )
+    model = getattr(transformers, class_name)(getattr(transformers, f"{name}Config")(**sizes)).eval()
+    ids, mask = prompts(1, 3, vocab_size=24, padded=padded)
+    shared = {"attention_mask": mask, "max_new_tokens": 7}
+    assert torch.equal(greedy_search(model, ids, **shared), model.generate(ids, do_sample=False, **shared))
+    assert torch.equal(
+        beam_search(model, ids, num_beams=3, **shared),
+        model.generate(ids, do_sample=False, num_beams=3, **shared),
+    )
+    out = model.generate(
+        ids,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **shared | {"eos_token_id": None},
+    )
+    log_p = torch.stack(out.scores, dim=1).log_softmax(-1).gather(-1, out.sequences[:, 5:, None])
+    ours = sequence_log_prob(model, out.sequences, 5, mask, eos_token_id=[])
+    torch.testing.assert_close(ours, log_p.sum(dim=(1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_whose_rows_cannot_change_places_is_refused_for_beams_and_candidates():
+    sizes = {"vocab_size": 24, "hidden_size": 8, "attention_hidden_size": 8, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    model = transformers.RwkvForCausalLM(transformers.RwkvConfig(**sizes)).eval()
+    ids = torch.randint(4, 24, (2, 4))
+    assert torch.equal(greedy_search(model, ids, 5), model.generate(ids, max_new_tokens=5, do_sample=False))
+    for mode in (beam_search, diverse_beam_search, contrastive_search):
+        with pytest.raises(TypeError, match="^model: RwkvForCausalLM .* accepted"):
+            mode(model, ids, 5)
+
+
+PEFT_WARNING = "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("mode", MODES)
+def test_low_rank_adapters_decode_as_the_model_inside(mode):
+    peft = pytest.importorskip("peft")
+    decode, options = MODES[mode]
+    model, (ids, mask) = tiny_gpt2(0), prompts(0, 3)
+    lora = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    with torch.no_grad():
+        for name, parameter in lora.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
+    found = decode(lora.eval(), ids, 8, attention_mask=mask, **options)
+    inside = decode(lora.base_model.model, ids, 8, attention_mask=mask, **options)
+    with lora.disable_adapter():
+        without = decode(lora, ids, 8, attention_mask=mask, **options)
+    assert torch.equal(found, inside) and not torch.equal(found, without)
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_virtual_tokens_are_refused():
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    with pytest.raises(TypeError, match="^model: .*virtual tokens.* accepted"):
+        greedy_search(peft.get_peft_model(tiny_gpt2(0).float(), config).eval(), prompts(0, 1)[0], 3)
+
+
+NO_DECODERS = {
+    "masked": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**SIZES, vocab_size=24)),
+    "both sides": lambda: transformers.BertLMHeadModel(
+        transformers.BertConfig(**SIZES, vocab_size=24, is_decoder=False)
+    ),
+    "classifier": lambda: transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(vocab_size=24, n_embd=8, n_layer=1, n_head=2)
+    ),
+    "no head": lambda: transformers.GPT2Model(
+        transformers.GPT2Config(vocab_size=24, n_embd=8, n_layer=1, n_head=2)
+    ),
+    "permuted": lambda: transformers.XLNetLMHeadModel(
+        transformers.XLNetConfig(vocab_size=24, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DECODERS)
+def test_sequence_log_prob_refuses_what_does_not_predict_the_next_token(kind):
+    with pytest.raises(TypeError, match="^model: .* accepted"):
+        sequence_log_prob(NO_DECODERS[kind]().eval(), torch.tensor([[4, 5, 6]]))
+
+
+@pytest.mark.parametrize("kind", NO_DECODERS.keys() - {"permuted"})
+def test_decoding_refuses_what_does_not_predict_the_next_token(kind):
+    with pytest.raises(TypeError, match="^model: .* accepted"):
+        greedy_search(NO_DECODERS[kind]().eval(), torch.tensor([[4, 5, 6]]), 2)
+
+
+# ------------------------------------------------------------------------------------------------ streamers
+
+
+class Words:
+    def decode(self, ids, **options):
+        return " ".join(f"w{int(i)}" for i in ids)
+
+
+def said_by(streamer, call) -> str:
+    """What a reader in this thread gets while ``call`` runs in another one."""
+    threading.Thread(target=call, args=(streamer,), daemon=True).start()
+    return "".join(streamer).strip()
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample", "contrastive"])
+@pytest.mark.parametrize("skip_prompt", [False, True])
+def test_a_streamer_gets_every_word_and_its_end(mode, skip_prompt, model):
+    decode, options = MODES[mode]
+    ids, _ = prompts(0, 1, padded=False)
+    new = decode(model, ids, 6, eos_token_id=[], **options)[0, 5:]
+    prompt = [] if skip_prompt else ids[0].tolist()
+    ways = {
+        "on_token": (new, lambda s: decode(model, ids, 6, eos_token_id=[], on_token=s.put, **options)),
+        "streamer": (
+            [*prompt, *new],
+            lambda s: decode(model, ids, 6, eos_token_id=[], streamer=s, **options),
+        ),
+        "generate": (
+            [*prompt, *new],
+            lambda s: model.generate(
+                ids, max_new_tokens=6, eos_token_id=None, streamer=s,
+                custom_generate=lambda *a, **k: decode(*a, **k, **options),
+            ),
+        ),
+    }  # fmt: skip
+    for way, (expected, call) in ways.items():
+        streamer = transformers.TextIteratorStreamer(Words(), skip_prompt=skip_prompt, timeout=60)
+        assert said_by(streamer, call) == Words().decode(expected), way
+
+
+class Ended:
+    def __init__(self):
+        self.got, self.ends = [], 0
+
+    def put(self, tokens):
+        self.got.append(tokens)
+
+    def end(self):
+        self.ends += 1
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample", "contrastive"])
+def test_a_streamer_is_ended_once_also_where_a_step_fails(mode, model):
+    decode, options = MODES[mode]
+
+    def failing(ids, scores):
+        if ids.shape[1] == 7:
+            raise RuntimeError("in the middle")
+        return scores
+
+    for name in ("streamer", "on_token"):
+        streamer = Ended()
+        how = {name: streamer if name == "streamer" else streamer.put}
+        with pytest.raises(RuntimeError, match="in the middle"):
+            decode(model, prompts(0, 2)[0], 6, eos_token_id=[], logits_processor=failing, **how, **options)
+        assert streamer.ends == 1 and len(streamer.got) == 2 + (name == "streamer")
+
+
+def test_a_streamer_of_ones_own_gets_several_rows_as_from_generate(model):
+    ids, _ = prompts(0, 2, padded=False)
+    ours, theirs = Ended(), Ended()
+    greedy_search(model, ids, 5, streamer=ours)
+    model.generate(ids, max_new_tokens=5, do_sample=False, streamer=theirs)
+    assert ours.ends == theirs.ends == 1
+    assert all(map(torch.equal, ours.got, theirs.got)) and len(ours.got) == len(theirs.got)
+
+
+@pytest.mark.parametrize("given", ["streamer", "on_token"])
+def test_a_streamer_of_one_text_refuses_two_rows(given, model):
+    streamer = transformers.TextStreamer(Words())
+    how = {given: streamer if given == "streamer" else streamer.put}
+    with pytest.raises(ValueError, match=f"^{given}: .* accepted"):
+        greedy_search(model, prompts(0, 2)[0], 4, **how)
+
+
+def test_beams_have_no_streamer(model):
+    with pytest.raises(ValueError, match="^streamer: .* accepted"):
+        beam_search(model, prompts(0, 1)[0], 4, streamer=Ended())
+
+
+# ------------------------------------------------------------------------------------------------ numbers of
+# NumPy
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_numbers_of_numpy_are_numbers(mode, model):
+    decode, options = MODES[mode]
+    ids, _ = prompts(0, 2, padded=False)
+    numpy = {k: np.int64(v) if isinstance(v, int) else np.float32(v) for k, v in options.items()}
+    more = {"no_repeat_ngram_size": 2, "min_new_tokens": 2, "eos_token_id": EOS, "pad_token_id": PAD}
+    found = decode(model, ids, np.int64(6), **{k: np.int32(v) for k, v in more.items()}, **numpy,
+                   repetition_penalty=np.float64(1.2))  # fmt: skip
+    assert torch.equal(found, decode(model, ids, 6, repetition_penalty=1.2, **more, **options))
+
+
+@named_filters
+def test_filters_take_numbers_of_numpy(name):
+    ours, value, *_ = FILTERS[name]
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
+    kind = np.int64 if isinstance(value, int) else np.float64
+    assert torch.equal(ours(logits, kind(value)), ours(logits, value))
+
+
+def test_scores_and_tables_take_numbers_of_numpy(model):
+    ids, _ = prompts(0, 2, padded=False)
+    assert torch.equal(
+        sequence_log_prob(model, ids, np.int64(2), length_penalty=np.float64(1.0)),
+        sequence_log_prob(model, ids, 2, length_penalty=1.0),
+    )
+    assert len(next_token_table(model, ids[:1], None, np.int64(2), np.int64(3))) == 2
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_result_is_usable_in_training(mode, model):
     decode, options = MODES[mode]
@@ -896,15 +1415,13 @@ def test_cuda_gives_the_tokens_of_the_cpu(mode):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@named_filters
-def test_cuda_filters_do_not_synchronise(name):
-    ours, value, *_ = FILTERS[name]
-    logits = torch.randn(4, 300, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        ours(logits, value)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+def test_a_wrong_prompt_on_cuda_is_an_ordinary_error_and_the_next_call_works():
+    model, (ids, mask) = tiny_gpt2(0).cuda(), prompts(0, 2)
+    for wrong in ({"input_ids": ids + 50}, {"attention_mask": mask.flip(1)}, {"attention_mask": 2 * mask}):
+        given = {"input_ids": ids, "attention_mask": mask} | wrong
+        with pytest.raises(ValueError, match="^(input_ids|attention_mask): .* accepted"):
+            greedy_search(model, max_new_tokens=3, **{name: x.cuda() for name, x in given.items()})
+    assert greedy_search(model, ids.cuda(), 3, eos_token_id=[]).shape == (2, 8)
 
 
 @pytest.mark.gpu
@@ -1180,7 +1697,7 @@ BAD_INPUT = {
     "max_new_tokens: zero": (greedy(max_new_tokens=0), ValueError, "max_new_tokens"),
     "max_new_tokens: a float": (greedy(max_new_tokens=3.0), TypeError, "max_new_tokens"),
     "max_new_tokens: a bool": (greedy(max_new_tokens=True), TypeError, "max_new_tokens"),
-    "max_new_tokens: more than positions": (greedy(max_new_tokens=18), ValueError, "max_new_tokens"),
+    "max_new_tokens: more than positions": (greedy(max_new_tokens=19), ValueError, "max_new_tokens"),
     "attention_mask: a list": (greedy(attention_mask=[[1, 1, 1]] * 2), TypeError, "attention_mask"),
     "attention_mask: shape": (greedy(attention_mask=ONES[:, :2]), ValueError, "attention_mask"),
     "attention_mask: other values": (greedy(attention_mask=2 * ONES), ValueError, "attention_mask"),
@@ -1243,15 +1760,17 @@ BAD_INPUT = {
     "eta_cutoff: zero": (draws(eta_cutoff=0), ValueError, "eta_cutoff"),
     "top_h: zero": (draws(top_h=0), ValueError, "top_h"),
     "top_h: above 1": (draws(top_h=1.5), ValueError, "top_h"),
+    "top_n_sigma: negative": (draws(top_n_sigma=-1.0), ValueError, "top_n_sigma"),
+    "top_n_sigma: NaN": (draws(top_n_sigma=math.nan), ValueError, "top_n_sigma"),
+    "top_n_sigma: a string": (draws(top_n_sigma="1"), TypeError, "top_n_sigma"),
+    "repetition_penalty: zero": (greedy(repetition_penalty=0.0), ValueError, "repetition_penalty"),
+    "repetition_penalty: a string": (greedy(repetition_penalty="1"), TypeError, "repetition_penalty"),
+    "min_new_tokens: negative": (greedy(min_new_tokens=-1), ValueError, "min_new_tokens"),
+    "min_new_tokens: a float": (greedy(min_new_tokens=2.0), TypeError, "min_new_tokens"),
     "generator: a seed": (draws(generator=42), TypeError, "generator"),
     "generator: other device": (draws(generator=Elsewhere()), ValueError, "generator"),
     "num_beams: zero": (beams(num_beams=0), ValueError, "num_beams"),
     "num_beams: a float": (beams(num_beams=2.0), TypeError, "num_beams"),
-    "num_beams: to generate": (
-        beams(generation_config=transformers.GenerationConfig(num_beams=2)),
-        ValueError,
-        "num_beams",
-    ),
     "num_return_sequences: more than beams": (
         beams(num_return_sequences=3),
         ValueError,
@@ -1265,7 +1784,6 @@ BAD_INPUT = {
     "length_penalty: overflows": (beams(length_penalty=2000.0), ValueError, "length_penalty"),
     "length_penalty: divides by zero": (beams(length_penalty=-2000.0), ValueError, "length_penalty"),
     "early_stopping: one": (beams(early_stopping=1), ValueError, "early_stopping"),
-    "early_stopping: None": (beams(early_stopping=None), ValueError, "early_stopping"),
     "early_stopping: another word": (beams(early_stopping="always"), ValueError, "early_stopping"),
     "stopping_criteria: with beams": (
         beams(stopping_criteria=lambda ids, scores: None),
@@ -1286,7 +1804,7 @@ BAD_INPUT = {
         "num_return_sequences",
     ),
     "penalty_alpha: above 1": (contrast(penalty_alpha=1.2), ValueError, "penalty_alpha"),
-    "penalty_alpha: None": (contrast(penalty_alpha=None), TypeError, "penalty_alpha"),
+    "penalty_alpha: a string": (contrast(penalty_alpha="0.6"), TypeError, "penalty_alpha"),
     "contrastive top_k: zero": (contrast(top_k=0), ValueError, "top_k"),
     "penalty_alpha: NaN": (contrast(penalty_alpha=math.nan), ValueError, "penalty_alpha"),
     "contrastive attention_mask: other device": (
@@ -1312,7 +1830,7 @@ BAD_INPUT = {
     "sequences: other device": (scored(sequences=IDS.to("meta")), ValueError, "sequences"),
     "sequences: empty batch": (scored(sequences=IDS[:0]), ValueError, "sequences"),
     "sequences: more than positions": (
-        scored(model=bigrams(max_position_embeddings=2)),
+        scored(model=bigrams(max_position_embeddings=1)),
         ValueError,
         "sequences",
     ),

@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.prompt import causal_model, check_prompt, positions, special_tokens
+from tricks_lib.decoding.prompt import (
+    CAUSAL,
+    check_prompt,
+    left_to_right,
+    positions,
+    positions_of,
+    special_tokens,
+)
 from tricks_lib.decoding.run import Run
 
 __all__ = ["sequence_log_prob", "next_token_table"]
@@ -56,11 +63,17 @@ def sequence_log_prob(
         >>> sequence_log_prob(model, torch.tensor([[1, 2, 3, 4]]), prompt_length=2).shape
         torch.Size([1])
     """
-    takes = causal_model(model)
+    takes = left_to_right(model)
+    if getattr(model.config, "model_type", None) == "cpmant":  # its whole prompt sees itself
+        raise TypeError(
+            f"model: {type(model).__name__}, which scores a prompt otherwise than token by token, given, {CAUSAL}"
+        )
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
-    number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
-    number("length_penalty", length_penalty, -10.0, 10.0)
+    prompt_length = number(
+        "prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True
+    )
+    length_penalty = number("length_penalty", length_penalty, -10.0, 10.0)
     if isinstance(attention_mask, Tensor) and attention_mask.shape == (
         B,
         prompt_length,
@@ -68,20 +81,22 @@ def sequence_log_prob(
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(B, T - prompt_length)], dim=1)
     check_prompt(model, sequences, attention_mask, "sequences")
     mask = torch.ones_like(sequences) if attention_mask is None else attention_mask.long()
-    if (longest := int(mask.sum(dim=1).max())) > (limit := positions(model)):
-        raise ValueError(f"sequences: {longest} tokens given, the model's {limit} positions are accepted")
+    seen = slice(0, max(T - 1, 1))  # nothing is predicted from the last token
+    if (longest := int(mask[:, seen].sum(dim=1).max())) > (limit := positions(model)):
+        raise ValueError(
+            f"sequences: {longest} tokens before the last given, the model's {limit} positions are accepted"
+        )
 
-    inputs = {"input_ids": sequences, "attention_mask": mask, "use_cache": False}
-    if "position_ids" in takes or "kwargs" in takes:
-        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    inputs = {"input_ids": sequences, "attention_mask": mask, "position_ids": positions_of(mask)}
+    inputs = {name: value[:, seen] for name, value in inputs.items() if name in takes}
     first = max(prompt_length, 1)
-    logits = model(**inputs).logits[:, first - 1 : -1]  # (B, n, V) predict the tokens first..T-1
+    logits = model(**inputs, use_cache=False).logits[:, first - 1 : T - 1]  # (B, n, V): tokens first..T-1
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = sequences[:, first:].long()  # (B, n)
     log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, n)
 
     keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool()  # (B, n)
-    eos = special_tokens("eos_token_id", eos_token_id, model, getattr(model, "generation_config", None))
+    eos = special_tokens("eos_token_id", eos_token_id, model, [getattr(model, "generation_config", None)])
     ends = keep & torch.isin(
         targets, torch.tensor(eos, dtype=torch.long, device=targets.device)
     )  # not the padding of a model whose pad is its eos
@@ -128,18 +143,15 @@ def next_token_table(
 
     if tokenizer is not None and not hasattr(tokenizer, "decode"):
         raise TypeError(f"tokenizer: {type(tokenizer).__name__} given, one with decode() is accepted")
-    number("num_choices", num_choices, 1, accepted="a positive integer", integer=True)
+    num_choices = number("num_choices", num_choices, 1, accepted="a positive integer", integer=True)
     run = Run(model, input_ids, max_new_tokens, attention_mask=attention_mask, eos_token_id=eos_token_id)
     if len(input_ids) != 1:
         raise ValueError(f"input_ids: shape {tuple(input_ids.shape)} given, one prompt (1, T) is accepted")
+    padding = 0 if attention_mask is None else int((attention_mask == 0).sum())
     decode = tokenizer.decode if tokenizer is not None else lambda ids: " ".join(map(str, ids))
     rows = []
-    for _ in range(max_new_tokens):
-        so_far = (
-            run.ids[0, : run.length]
-            if run.mask is None
-            else run.ids[0, : run.length][run.mask[0, : run.length].bool()]
-        )
+    for _ in range(run.max_new_tokens):
+        so_far = run.ids[0, padding : run.length]
         p = run.next_logits()[0].softmax(dim=-1)  # (V,)
         top = p.topk(min(num_choices, len(p)))
         choices = {
