@@ -80,9 +80,9 @@ class EMA:
             raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
         if not isinstance(buffers, bool):
             raise TypeError(f"buffers: {buffers!r} given, True or False is accepted")
-        self.decay, self.warmup, self.gamma = decay, warmup, gamma
-        self.update_every, self.start_step = update_every, start_step
-        check(**self._settings())
+        check(decay=decay, warmup=warmup, gamma=gamma, update_every=update_every, start_step=start_step)
+        self.decay, self.warmup, self.gamma = float(decay), warmup, float(gamma)
+        self.update_every, self.start_step = int(update_every), int(start_step)
         self.model, self.buffers, self.num_updates = model, buffers, 0
         self._backup: dict[str, Tensor] | None = None
         self._copies = Copies()
@@ -129,9 +129,8 @@ class EMA:
     def _follow_buffers(self, decay: float) -> None:
         for name, value in self._buffers().items():
             shadow = self._shadow_buffers.get(name)
-            if (
-                shadow is None or shadow.shape != value.shape
-            ):  # made or resized on the way, such as a cache of positions
+            # made or resized on the way, such as a cache of positions
+            if shadow is None or shadow.shape != value.shape:
                 self._shadow_buffers[name] = weights.start(value, self.device)
             elif value.is_floating_point():
                 value = value.to(shadow)

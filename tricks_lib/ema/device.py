@@ -18,10 +18,13 @@ def available(device: torch.device | str | None, weights: Mapping[str, Tensor]) 
             f"CPUOffloadPolicy moves the average too)"
         )
     try:
-        return torch.empty(0, device=device).device
+        found = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # no such device, or torch is built without it
         reason = str(error).splitlines()[0]
         raise ValueError(f"device: {device!r} given, one that is there is accepted ({reason})") from error
+    if found.type == "meta":
+        raise ValueError(f"device: {device!r} given, one that holds values is accepted")
+    return found
 
 
 class Copies:
