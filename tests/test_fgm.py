@@ -209,15 +209,16 @@ def test_name_emb_dot_matches_no_parameter_and_is_an_error_while_the_default_fin
         assert_same(weights(model), clean)
 
 
-def test_target_by_name_gives_each_parameter_its_own_norm():
+@pytest.mark.parametrize("kind", [FGM, PGD, AWP, RandomDirection])
+def test_target_by_name_gives_each_parameter_its_own_norm(kind):
     model = Net()
-    fgm, clean = FGM(model, epsilon=0.3, target="s.weight"), weights(model)  # tokens, positions
+    attack, clean = kind(model, epsilon=0.3, target="s.weight"), weights(model)  # tokens, positions
     loss_of(model, A).backward()
-    with fgm.perturbed():
+    with attack.perturbed():
         for name in ("tokens.weight", "positions.weight"):
-            assert (dict(model.named_parameters())[name] - clean[name]).norm().item() == pytest.approx(
-                0.3, rel=1e-5
-            )
+            length = 0.3 * clean[name].norm().item() if kind is AWP else 0.3  # PGD's alpha is 0.3 too
+            r = dict(model.named_parameters())[name] - clean[name]
+            assert r.norm().item() == pytest.approx(length, rel=1e-5)
         assert torch.equal(model.head.weight, clean["head.weight"])
     assert_same(weights(model), clean)
 
