@@ -102,11 +102,13 @@ class Average:
         the end of a run of so many steps.
         """
         decay, taken = self.ema.decay, (steps - self.ema.start_step) // self.ema.update_every
-        share, fitting = self.ema.share_of_start(max(0, steps)), taken / (taken + 10)
-        if taken > 0 and share > 0.01 and decay > fitting:
+        if taken <= 0:
+            return
+        share, fitting = self.ema.share_of_start(steps), 10 / (taken + 10)  # (n / (n + 10))^n: about exp(-10)
+        if share > 0.01 and 1 - decay < 0.99 * fitting:
             warnings.warn(
                 f"{name}: with {decay} the weights of the start are {share:.1%} of the average at the end of "
-                f"{steps} steps; {fitting:.3g} fits, or a warm-up",
+                f"{steps} steps; {1 - float(f'{fitting:.3g}'):.6g} fits, or a warm-up",
                 stacklevel=2,
             )
 
