@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
 from tricks_lib._classifier import EncoderClassifier
-from tricks_lib.layer_decay import depth
+from tricks_lib._layers import depth
 from tricks_lib.mean_pooling import cls_pool, mean_pool
 
 __all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
