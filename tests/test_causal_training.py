@@ -192,8 +192,8 @@ def trained(folder, model, kind, size, some, micro=1, **arguments):
 
 
 class Means(Trainer):
-    """Takes the model's own loss, a mean. Of GPT-2, whose configuration names no loss, and of its likes Trainer
-    counts the first label of each row too, and divides the sum of the losses by too much.
+    """Takes the model's own loss, a mean. Trainer itself counts the first label of each row, where it cannot
+    tell the loss by the name of the class (GPT2LMHeadModel), and divides the sum of the losses by too much.
     """
 
     def __init__(self, *args, **kwargs):
