@@ -139,14 +139,8 @@ def freeze_all_but_last(model: nn.Module, num_layers: int) -> list[str]:
     """
     found = places(model)
     depth = max(place.above for place in found if place.part != "head")
-    number(
-        "num_layers",
-        num_layers,
-        0,
-        depth,
-        accepted=f"an integer from 0 to the encoder's {depth} layers",
-        integer=True,
-    )
+    accepted = f"an integer from 0 to the encoder's {depth} layers"
+    num_layers = number("num_layers", num_layers, 0, depth, accepted=accepted, integer=True)
     for place in found:
         place.parameter.requires_grad_(
             place.part in ("top", "head") or (place.part == "layer" and place.above < num_layers)
