@@ -9,9 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertForSequenceClassification, HfArgumentParser, TrainerCallback
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    HfArgumentParser,
+    TrainerCallback,
+)
 
 from tricks_lib import fgm
+from tricks_lib.last_four import LastFourClassifier
+from tricks_lib.mean_pooling import MeanPoolingClassifier
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 from .test_ema_callback import Watch, averaged
@@ -460,6 +468,88 @@ def test_checkpoint_under_lora_holds_what_is_trained_and_resumes_bit_for_bit(tmp
     assert_equal(weights(resumed.model), weights(whole.model))
     with whole.average_parameters(), resumed.average_parameters():
         assert_equal(weights(resumed.model), weights(whole.model))
+
+
+# ---- The package's own classifiers
+
+
+def classifier(kind, dropout=0.0):
+    torch.manual_seed(0)
+    config = BertConfig(
+        **{**SIZES, "num_hidden_layers": 4},
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=0.0,
+    )
+    return kind(BertModel(config), 3, dropout=dropout)
+
+
+OWN = [MeanPoolingClassifier, LastFourClassifier]
+
+
+@pytest.mark.parametrize("micro", [1, 4])
+@pytest.mark.parametrize("kind", OWN)
+def test_label_smoothing_of_own_classifiers(tmp_path, kind, micro):
+    trainer = train(
+        tmp_path,
+        classifier(kind),
+        data(),
+        label_smoothing_factor=0.2,
+        per_device_train_batch_size=8 // micro,
+        gradient_accumulation_steps=micro,
+        **SGD,
+    )
+    model = classifier(kind)
+    for batch in trainer.data_collator.batches(3, micro):
+        labels = batch.pop("labels")
+        model.zero_grad()
+        F.cross_entropy(model(**batch).logits, labels, label_smoothing=0.2).backward()
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.05 * (0 if p.grad is None else p.grad)
+    assert_close(weights(trainer.model), weights(model), weights(classifier(kind)))
+
+
+TRICKS = {"loss": "focal", "rdrop_alpha": 1.0, "adversarial": "fgm", "ema_decay": 0.5, "layer_decay": 0.9}
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("kind", OWN)
+def test_gradient_checkpointing_of_own_classifiers_changes_no_weight(tmp_path, kind):
+    """Nor do the tricks: a checkpointed layer runs twice, with the same mask."""
+    plain, checkpointed = (
+        train(tmp_path, classifier(kind, 0.2), data(), gradient_checkpointing=each, **SGD, **TRICKS)
+        for each in (False, True)
+    )
+    assert_close(weights(checkpointed.model), weights(plain.model), weights(classifier(kind)), 1e-6)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_neftune_of_own_classifiers(tmp_path, kind):
+    noisy, plain = (
+        train(tmp_path, classifier(kind), data(), neftune_noise_alpha=alpha, eval_dataset=data(n=4), **SGD)
+        for alpha in (5.0, None)
+    )
+    moved = [(noisy.model.state_dict()[n] - v).abs().max() for n, v in plain.model.state_dict().items()]
+    assert max(moved) > 1e-3
+    losses = [noisy.evaluate()["eval_loss"] for _ in range(2)]
+    assert losses[0] == losses[1]  # the noise is gone
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_lora_of_own_classifiers_with_tricks(tmp_path, kind):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(
+        r=2, target_modules=["query"], modules_to_save=["classifier"], init_lora_weights=False
+    )
+    model = peft.get_peft_model(classifier(kind, 0.2), config)
+    start = weights(model)
+    tricks = {**TRICKS, "adversarial_per_example": True, "layer_decay": None}
+    trainer = train(tmp_path, model, data(), **{**SGD, "save_strategy": "steps", "save_steps": 3}, **tricks)
+    moved = {name for name, value in weights(model).items() if not torch.equal(value, start[name])}
+    assert moved == {name for name, value in model.named_parameters() if value.requires_grad}
+    assert {"loss_focal", "loss_rdrop", "loss_adversarial"} <= trainer.state.log_history[0].keys()
+    saved = torch.load(tmp_path / "checkpoint-3" / "tricks.pt", weights_only=True)
+    assert saved["ema"]["shadow"].keys() == moved
 
 
 # ---- A search
