@@ -112,7 +112,7 @@ class EMACallback(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The trained weights and the state of the average into the checkpoint."""
         self.on_evaluate(args, state, control)
-        if state.is_world_process_zero and not (args.save_only_model or state.is_hyper_param_search):
+        if args.should_save and not (args.save_only_model or state.is_hyper_param_search):
             self.average.save(_folder(args, state))
 
     def on_train_end(self, args, state, control, **kwargs):

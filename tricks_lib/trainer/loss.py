@@ -97,18 +97,14 @@ class LossTrainer(Trainer):
         """Loss, logits of each pass, labels beside them, and the outputs of the first pass."""
         labels, training = inputs.get("labels"), model.training
         own = self._loss is None and (self.label_smoother is None or labels is None)
-        batches = [inputs]
-        if rdrop:
-            batches = [inputs, inputs] if self.args.rdrop_two_passes else [doubled(inputs)]
-        halves = 2 if rdrop and len(batches) == 1 else 1
-        shifts = (training or not own) and shifts_labels(model, inputs)
-        runs = [self._run(model, batch, own) for batch in batches]
+        runs = [self._run(model, batch, own) for batch in self._batches(inputs, rdrop)]
         outputs, passes = runs[0][1], []
         if rdrop or not own:
+            halves = (1 + rdrop) // len(runs)
             passes = [half for _, out in runs for half in logits_of(out, int(own)).chunk(halves)]
-            if rdrop and isinstance(outputs, Mapping):
-                outputs["logits"] = passes[0]
-        if shifts:
+        if rdrop and isinstance(outputs, Mapping):
+            outputs["logits"] = passes[0]
+        if (training or not own) and shifts_labels(model, inputs):
             labels, passes = labels[:, 1:], [logits[:, :-1] for logits in passes]
         if own:
             losses = [loss for loss, _ in runs]
@@ -119,6 +115,12 @@ class LossTrainer(Trainer):
         if not own and not isinstance(outputs, Mapping):
             outputs = (loss, *outputs)
         return loss, passes, labels, outputs
+
+    def _batches(self, inputs, rdrop: bool) -> list:
+        """What the model sees: with R-Drop the batch twice, below itself or once more."""
+        if rdrop and self.args.rdrop_two_passes:
+            return [inputs, inputs]
+        return [doubled(inputs)] if rdrop else [inputs]
 
     def _run(self, model, inputs, own: bool):
         """The model's own loss, or None, and its outputs."""
