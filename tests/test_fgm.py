@@ -5,6 +5,7 @@ written out.
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -937,6 +938,15 @@ def test_on_cuda_equals_cpu(make):
     with attack.perturbed(), plain.perturbed():
         torch.testing.assert_close(loss_of(model, A.cuda()).cpu(), loss_of(twin, A))
     assert_same(weights(model), clean)
+
+
+def test_numbers_of_numpy_are_accepted():
+    model, twin = Net(), Net()
+    pgd, plain = PGD(model, np.float64(0.5), alpha=np.float32(0.25)), PGD(twin, 0.5, alpha=0.25)
+    for attack, m in ((pgd, model), (plain, twin)):
+        loss_of(m, A).backward()
+        attack.attack()
+    assert_same(weights(model), weights(twin))
 
 
 GOOD = Net()
