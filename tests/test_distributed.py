@@ -15,6 +15,7 @@ from tricks_lib._batch_loss import Gather
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 from . import ranks
+from . import test_causal_training as causal_training
 from .test_trainer import (
     QUIET,
     SGD,
@@ -58,11 +59,20 @@ CASES = {
         {"adversarial": "fgm", "gradient_accumulation_steps": 2},
     ),  # a micro-batch of both is the one's
 }
+CASES |= {
+    "weighted": ("tokens", {"loss": "weighted", "gradient_accumulation_steps": 2}),
+    "dice plus cross-entropy": ("tokens", {"loss": "dice_ce"}),
+    "FGM, relative": ("classes", {"adversarial": "fgm", "adversarial_relative": True}),
+    "FreeLB": ("classes", {"adversarial": "freelb"}),
+    "several labels": ("multi", {"rdrop_alpha": 1.5}),
+    "average with a warm-up": ("classes", {"ema_decay": 0.8, "ema_warmup": "power"}),
+}
+CAUSAL = {"own": {}, "focal": {"loss": "focal"}}
 APART = {"dice, tokens": ("tokens", "dice"), "ccc": ("numbers", "ccc")}  # without gathering
 
 
 def run(folder, kind, batch, resume=None, **arguments):
-    warnings.filterwarnings("ignore", "adversarial 'fgm'", UserWarning)
+    warnings.filterwarnings("ignore", "adversarial 'fgm'|ema_decay: with", UserWarning)
     args = TricksArguments(
         str(folder),
         per_device_train_batch_size=batch,
@@ -116,7 +126,25 @@ def on_rank(rank):
     results["whole"] = run(f"{folder}/long", "classes", 4, **long)
     results["resumed"] = run(f"{folder}/resumed", "classes", 4, resume=f"{folder}/long/checkpoint-2", **long)
     results["gathered"] = gathered(rank)
+    results |= {
+        f"causal {name}": causal(f"{folder}/causal", 4, micro=2, **arguments)
+        for name, arguments in CAUSAL.items()
+    }
     return results
+
+
+def causal(folder, batch, **arguments):
+    """A causal language model whose class does not say what it is: its weights, and the first loss."""
+    trainer = causal_training.trained(
+        folder,
+        causal_training.model_of("subclass"),
+        TricksTrainer,
+        batch,
+        causal_training.rows(16, left=True),
+        ddp_find_unused_parameters=False,
+        **{"max_steps": 2, **arguments},
+    )
+    return {"trained": weights(trainer.model), "loss": trainer.state.log_history[0]["loss"]}
 
 
 def gathered(rank):
@@ -152,6 +180,15 @@ def test_every_rank_has_the_same_weights_and_average(two, name):
     for key in ("trained", "average"):
         assert_equal(two[0][name][key], two[1][name][key])
     assert two[0][name]["eval_loss"] == two[1][name]["eval_loss"]  # of the average, where there is one
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_two_processes_with_two_micro_batches_equal_one_batch_of_a_causal_model(tmp_path, two, name):
+    one = causal(tmp_path, 8, **CAUSAL[name])
+    start = weights(causal_training.model_of("subclass"))
+    for rank in two:
+        assert_close(rank[f"causal {name}"]["trained"], one["trained"], start)
+        assert rank[f"causal {name}"]["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", APART)

@@ -5,7 +5,8 @@ layer). The token t is described by the last k of them side by side, lower layer
 
     z_t = [h_t^(n-k+1); ...; h_t^(n)]                                                           (1)
 
-or by their sum with learned weights, which is k times narrower:
+or by their sum with learned weights, which is k times narrower, of the states as they are or, as higher
+layers' states are longer, each normalised over its H numbers (Ba et al., "Layer Normalization", 2016):
 
     z_t = gamma * sum_i s_i h_t^(i),   s = softmax(w)                                           (2)
 
@@ -19,10 +20,13 @@ Shapes: B batch, T tokens, H hidden, C classes, k layers read.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
-from tricks_lib.mean_pooling import classification_head, classification_loss, cls_pool, mean_pool
+from tricks_lib._classifier import EncoderClassifier
+from tricks_lib._layers import depth
+from tricks_lib.mean_pooling import cls_pool, mean_pool
 
 __all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
 
@@ -65,9 +69,12 @@ class WeightedLayerPool(nn.Module):
 
     Args:
         num_layers: k, how many layers are read, counted from the end.
+        layer_norm: normalise each layer's states first, every token over its H numbers, without weights.
+            AllenNLP's ScalarMix normalises over the whole batch instead, so that a text's result depends on
+            its neighbours.
 
     Raises:
-        TypeError, ValueError: ``num_layers`` is not a positive integer.
+        TypeError, ValueError: ``num_layers`` is not a positive integer, ``layer_norm`` not a bool.
 
     Example:
         >>> layers = [torch.full((1, 1, 2), float(i)) for i in range(13)]
@@ -75,9 +82,12 @@ class WeightedLayerPool(nn.Module):
         tensor([[[10.5000, 10.5000]]])
     """
 
-    def __init__(self, num_layers: int = 4):
+    def __init__(self, num_layers: int = 4, layer_norm: bool = False):
         super().__init__()
-        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        if not isinstance(layer_norm, bool):
+            raise TypeError(f"layer_norm: {layer_norm!r} given, True or False is accepted")
+        self.layer_norm = layer_norm
         self.weights = nn.Parameter(torch.zeros(num_layers))
         self.scale = nn.Parameter(torch.ones(()))
 
@@ -98,20 +108,24 @@ class WeightedLayerPool(nn.Module):
         same_device("hidden_states", layers[0], "weights", self.weights)
         wide = torch.promote_types(layers[0].dtype, torch.float32)
         share = self.scale.to(wide) * torch.softmax(self.weights.to(wide), dim=0)  # (k,)
-        return sum(s * h.to(wide) for s, h in zip(share, layers)).to(layers[0].dtype)  # (B, T, H)
+        states = (h.to(wide) for h in layers)
+        if self.layer_norm:
+            states = (F.layer_norm(h, h.shape[-1:]) for h in states)
+        return sum(s * h for s, h in zip(share, states)).to(layers[0].dtype)  # (B, T, H), equation (2)
 
 
-class LastFourClassifier(nn.Module):
+class LastFourClassifier(EncoderClassifier):
     """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
 
     Args:
-        encoder: a Hugging Face encoder; its sizes are read from ``config.hidden_size`` and
-            ``config.num_hidden_layers``.
+        encoder: a Hugging Face encoder of size ``config.hidden_size``. Of an encoder-decoder model (BART, T5)
+            the encoder is taken, ``get_encoder()``.
         num_labels: C; with 1 the task is regression.
         pool: ``"cls"``, the first token that the mask keeps, or ``"mean"``, the mean over the tokens that it
             keeps.
         num_layers: k; the embedding's output does not count.
         dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
+        head_bias: initial bias of the head: one number, or C of them; default 0.
 
     Raises:
         TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
@@ -119,9 +133,7 @@ class LastFourClassifier(nn.Module):
             is not positive; ``dropout`` is outside [0, 1].
     """
 
-    accepts_loss_kwargs = (
-        False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
-    )
+    settings = ("pool", "num_layers")
 
     def __init__(
         self,
@@ -130,61 +142,56 @@ class LastFourClassifier(nn.Module):
         pool: str = "cls",
         num_layers: int = 4,
         dropout: float | None = None,
+        head_bias: float | Sequence[float] | Tensor | None = None,
     ):
-        super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
-        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
-        self.encoder = encoder
-        self.dropout, self.classifier = classification_head(encoder, num_labels, dropout, vectors=num_layers)
-        depth = encoder.config.num_hidden_layers
-        number(
-            "num_layers",
-            num_layers,
-            1,
-            depth,
-            accepted=f"an integer from 1 to the encoder's {depth} layers",
-            integer=True,
-        )
-        self.pool = pool
-        self.num_layers = num_layers
+        num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        super().__init__(encoder, num_labels, dropout, head_bias, vectors=num_layers)
+        self.pool, self.num_layers = pool, num_layers
+        self._check_depth(depth(self.encoder))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **inputs,
     ):
         """Logits and, with labels, the loss.
 
         Args:
-            input_ids: (B, T) token ids.
+            input_ids: (B, T) token ids; None with ``inputs_embeds`` (B, T, H).
             attention_mask: (B, T); default: every position is a token.
             labels: as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
-            **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
+            token_type_ids: (B, T), for encoders that take them.
+            **inputs: passed on to the encoder (``position_ids``, ``inputs_embeds``, ...).
 
         Returns:
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
             ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1.
+                0..C-1; ``position_ids`` of several texts in one row; the encoder has fewer layers than
+                ``num_layers``.
         """
-        from transformers.modeling_outputs import SequenceClassifierOutput
-
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **inputs
-        ).hidden_states
+        read = {**inputs, "token_type_ids": token_type_ids, "output_hidden_states": True}
+        mask, out = self.encode(input_ids, attention_mask, **read)
+        self._check_depth(len(out.hidden_states) - 1)  # the first is the embedding's output
         # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors of a text, not k of each token
         pooled = torch.cat(
-            [POOLS[self.pool](h, attention_mask) for h in _last(hidden_states, self.num_layers)], dim=-1
+            [POOLS[self.pool](h, mask) for h in _last(out.hidden_states, self.num_layers)], dim=-1
         )  # (B, k*H)
-        logits = self.classifier(self.dropout(pooled))  # (B, C)
-        loss = None if labels is None else classification_loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return self.classify(pooled, labels, out, **inputs)
+
+    def _check_depth(self, layers: int) -> None:
+        accepted = f"an integer from 1 to the encoder's {layers} layers"
+        number("num_layers", self.num_layers, 1, layers, accepted=accepted, integer=True)
 
 
 def _last(hidden_states, num_layers) -> list[Tensor]:
-    number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+    num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
     if not isinstance(hidden_states, (tuple, list)):
         raise TypeError(
             f"hidden_states: {type(hidden_states).__name__} given, a tuple or list of (B, T, H) is accepted "

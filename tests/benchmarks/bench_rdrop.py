@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 from tests.benchmarks.row import Row
 from tests.benchmarks.sides import mini_bert, step, texts
-from tricks_lib.rdrop import rdrop_forward, symmetric_kl
+from tricks_lib.rdrop import bernoulli_kl, rdrop_forward, symmetric_kl
 
 
 def official_formula(p, q):
@@ -25,6 +25,28 @@ def make_kl(device):
     return (
         step(symmetric_kl, p, q),
         {"official R-Drop": step(official_formula, p, q)},
+        {"exp of the logits, two gradients": limit},
+    )
+
+
+def official_formula_of_labels(p, q):
+    """The same of each label's two classes, yes and no; a mean over the labels."""
+    two = [torch.stack([F.logsigmoid(x), F.logsigmoid(-x)], dim=-1) for x in (p, q)]
+    return official_formula(*two) / p.shape[1]
+
+
+def make_bernoulli(device):
+    torch.manual_seed(0)
+    p = torch.randn(4096, 256, device=device, requires_grad=True)
+    q = (p.detach() + 0.3 * torch.randn(4096, 256, device=device)).requires_grad_()
+
+    @torch.no_grad()
+    def limit():
+        p.exp(), q.exp(), torch.ones_like(p), torch.ones_like(q)
+
+    return (
+        step(bernoulli_kl, p, q),
+        {"official R-Drop, two classes a label": step(official_formula_of_labels, p, q)},
         {"exp of the logits, two gradients": limit},
     )
 
@@ -54,5 +76,11 @@ def make_step(device):
 
 ROWS = [
     Row("symmetric_kl", "512x21128, fwd+bwd", make_kl, {"official R-Drop": 0.30}),
+    Row(
+        "bernoulli_kl",
+        "4096x256, fwd+bwd",
+        make_bernoulli,
+        {"official R-Drop, two classes a label": 0.30},
+    ),
     Row("rdrop_forward", "mini_bert, 4x32, a step", make_step, {"two passes": 0.85}),
 ]

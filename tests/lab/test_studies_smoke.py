@@ -137,6 +137,7 @@ def small(experiment):
     )
 
 
+@pytest.mark.filterwarnings("ignore:ema_decay. with:UserWarning")  # in two steps
 @pytest.mark.parametrize("experiment", ALL, ids=[each.name for each in ALL])
 def test_it_runs_to_a_valid_record(place, monkeypatch, experiment):
     experiment = small(experiment)
