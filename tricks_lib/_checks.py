@@ -4,6 +4,7 @@ accepted.
 
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
@@ -35,23 +36,30 @@ def readable(value: Tensor) -> bool:
     return value.device.type == "cpu" and eager(value)
 
 
-def require(condition: Tensor, message: str, given: Tensor) -> None:
-    """Raise a ``ValueError`` unless ``condition`` (a bool scalar tensor) holds.
+def truth(condition: Tensor) -> bool | None:
+    """The value of a bool scalar; None where there is none to read (:func:`eager`)."""
+    return bool(condition) if eager(condition) else None
 
-    For checks that look at values: they are left out where tensors have none (:func:`eager`), and on CUDA
-    they are asynchronous (``torch._assert_async``), so that they cost no synchronisation.
+
+def require_now(condition: Tensor, message: str, given: Tensor) -> None:
+    """Raise a ``ValueError`` unless ``condition`` holds. On CUDA this waits for the device: it is for
+    ``tricks_lib.decoding``, which reads a value of each step anyway.
 
     Args:
         condition: bool scalar. message: with ``{}`` where the extremes of ``given`` are shown. given: what
             was checked.
     """
-    if not eager(condition):
-        return
-    if condition.is_cuda:
-        torch._assert_async(condition, message.format("others"))
-    elif not condition:
+    if truth(condition) is False:
         low, high = given.min().item(), given.max().item()
         raise ValueError(message.format(f"{low:g}" if low == high else f"{low:g} to {high:g}"))
+
+
+def require(condition: Tensor, message: str, given: Tensor) -> None:
+    """As :func:`require_now` where looking at a value is free, so not on CUDA: nothing is checked there, and
+    a function that checks by ``require`` says so in its docstring. Shapes and dtypes are checked everywhere.
+    """
+    if not condition.is_cuda:
+        require_now(condition, message, given)
 
 
 def tensor(name: str, value, floating: bool | None = None) -> Tensor:
@@ -75,18 +83,20 @@ def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> Non
 
 def number(
     name: str, value, low: float, high: float = LARGEST, accepted: str | None = None, integer: bool = False
-) -> None:
-    """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int);
-    ``accepted`` says it in words.
+):
+    """``value`` as a Python number if it is a finite one of Python or NumPy (with ``integer`` an integer) and
+    ``low <= value <= high``; else an error, where ``accepted`` says in words what is.
     """
-    kind = int if integer else (int, float)
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     accepted = accepted or (
         f"a number in [{low}, {high}]" if high < LARGEST else f"a finite number of at least {low:g}"
     )
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
+    value = value.item() if isinstance(value, np.generic) else value
     if not low <= value <= high:
         raise ValueError(f"{name}: {value} given, {accepted} is accepted")
+    return value
 
 
 def same_shape(name: str, value: Tensor, shape, logits: Tensor, also: str = "") -> None:
