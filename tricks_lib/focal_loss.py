@@ -48,7 +48,9 @@ from tricks_lib._focal_slopes import (
     binary_with_slope,
     gradient_of_binary,
     gradient_of_class,
+    gradient_of_shares,
     of_class_with_slope,
+    of_shares_with_slope,
     pick,
     soft_binary_with_slope,
 )
@@ -183,7 +185,8 @@ def focal_loss(
         y = y.masked_fill(~(keep.unsqueeze(-1) if soft else keep), 0)
     if soft or label_smoothing:
         shares = y if soft else one_hot(y, x)  # (..., C)
-        loss = _of_shares(x, (1 - label_smoothing) * shares + label_smoothing / C, gamma, weight)
+        e = float(label_smoothing)
+        loss = _value(SHARES, x, (1 - e) * shares + e / C, gamma, weight)
     else:
         loss = _value(CLASS, x, y, gamma)  # (...)
         loss = loss if weight is None else loss * weight[y]
@@ -311,13 +314,16 @@ def _focal(ce, gamma):
 HARD = _binary, binary_with_slope, gradient_of_binary
 SOFT = _soft_binary, soft_binary_with_slope, gradient_of_binary
 CLASS = _of_class, of_class_with_slope, gradient_of_class
+SHARES = _of_shares, of_shares_with_slope, gradient_of_shares
 
 
 def _weights(alpha, pos_weight, dtype):
     """Of positives and negatives: numbers or tensors (C,); None: all weigh 1."""
     if alpha is None and pos_weight is None:
         return None
-    alpha, pos_weight = (v.to(dtype) if isinstance(v, Tensor) else v for v in (alpha, pos_weight))
+    alpha, pos_weight = (
+        v.to(dtype) if isinstance(v, Tensor) else v if v is None else float(v) for v in (alpha, pos_weight)
+    )
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     return positive if pos_weight is None else positive * pos_weight, negative
 

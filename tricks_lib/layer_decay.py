@@ -79,8 +79,8 @@ def layer_decay_groups(
 
     Example:
         >>> from transformers import BertConfig, BertModel
-        >>> bert = BertModel(BertConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2,
-        intermediate_size=8, vocab_size=9))
+        >>> size = dict(hidden_size=8, num_attention_heads=2, intermediate_size=8, vocab_size=9)
+        >>> bert = BertModel(BertConfig(num_hidden_layers=2, **size))
         >>> for group in layer_decay_groups(bert, lr=1.0, decay=0.5):
         ...     print(group["name"], group["lr"], len(group["params"]))
         embeddings 0.25 5
