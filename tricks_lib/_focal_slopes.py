@@ -70,21 +70,24 @@ def of_shares_with_slope(x, y, gamma, weight):
     log_p = F.log_softmax(x, dim=-1)
     p = log_p.exp()
     p_top, top = p.max(dim=-1, keepdim=True)  # (..., 1)
-    rest = p.scatter(-1, top, 0).sum(dim=-1, keepdim=True)
+    rest = p.scatter_(-1, top, 0).sum(dim=-1, keepdim=True)
+    p.scatter_(-1, top, p_top)
     q = torch.rsub(p, 1).scatter_(-1, top, rest)
     ce_top = -torch.where(rest < 0.5, torch.log1p(-rest), log_p.gather(-1, top))
     ce = log_p.neg_().scatter_(-1, top, ce_top)
+    finite_ce = ce
     if not (readable(ce) and ce.max() < float("inf")):
-        ce = ce.masked_fill_((y == 0) & (ce == float("inf")), 0)  # a masked class without a share
+        ce.masked_fill_((y == 0) & (ce == float("inf")), 0)  # a masked class without a share
+        finite_ce = ce.clamp(max=torch.finfo(ce.dtype).max)
 
-    finite = torch.finfo(q.dtype)
-    ratio = (p * ce.clamp(max=finite.max)).div_(q.clamp(min=finite.tiny))  # p ce / q, as above
+    ratio = (p * finite_ce).div_(q.clamp_(min=torch.finfo(q.dtype).tiny))  # p ce / q, as above
     factor = q.pow_(gamma).mul_(y)
     factor = factor if weight is None else factor.mul_(weight)
     slope = ratio.mul_(gamma).add_(1).mul_(factor)  # y_c dFL_c/dce_c; dce_c/dx = p - onehot of c
-    slope_top, others = slope.gather(-1, top), slope.scatter(-1, top, 0).sum(dim=-1, keepdim=True)
-    gradient = p.mul_(slope_top + others).sub_(slope)
-    return factor.mul_(ce).sum(dim=-1), gradient.scatter_(-1, top, p_top * others - rest * slope_top)
+    slope_top = slope.gather(-1, top)
+    others = slope.scatter_(-1, top, 0).sum(dim=-1, keepdim=True)
+    gradient = p.mul_(slope_top + others).sub_(slope).scatter_(-1, top, p_top * others - rest * slope_top)
+    return factor.mul_(ce).sum(dim=-1), gradient
 
 
 def gradient_of_shares(grad, y, slope):

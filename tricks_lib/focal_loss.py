@@ -184,9 +184,9 @@ def focal_loss(
         x = x.masked_fill(~keep.unsqueeze(-1), 0)
         y = y.masked_fill(~(keep.unsqueeze(-1) if soft else keep), 0)
     if soft or label_smoothing:
-        shares = y if soft else one_hot(y, x)  # (..., C)
-        e = float(label_smoothing)
-        loss = _value(SHARES, x, (1 - e) * shares + e / C, gamma, weight)
+        e, shares = float(label_smoothing), y if soft else one_hot(y, x)  # (..., C)
+        shares = (1 - e) * shares + e / C if e else shares
+        loss = _value(SHARES, x, shares, gamma, weight)
     else:
         loss = _value(CLASS, x, y, gamma)  # (...)
         loss = loss if weight is None else loss * weight[y]
