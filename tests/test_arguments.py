@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -296,6 +297,23 @@ def test_argument_changes_a_result(name, argument):
     first = result(cls, argument, one)
     assert same(first, result(cls, argument, one)), f"the probe of {name} differs by chance"
     assert not same(first, result(cls, argument, other)), f"{name}: {argument} changes nothing"
+
+
+NUMBERS = [
+    (name, argument, value)
+    for name, rows in TABLE.items()
+    for argument, pair in rows.pairs.items()
+    for value in pair
+    if isinstance(value, (int, float)) and not isinstance(value, bool)
+]
+
+
+@pytest.mark.parametrize("name, argument, value", NUMBERS)
+def test_numbers_of_numpy_are_numbers(name, argument, value):
+    cls = public_classes()[name]
+    for kind in (np.int64, np.int32) if isinstance(value, int) else (np.float64, np.float32, np.float16):
+        given = kind(value)
+        assert same(result(cls, argument, given), result(cls, argument, given.item())), kind
 
 
 LOSSES = [name for name in TABLE if name.endswith("Loss")]

@@ -91,8 +91,8 @@ def dice_loss(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: wrong shape or device, an empty batch, a parameter out of range; where tensors can be read
-            without a synchronisation (eager mode on the CPU), a label out of range, no probabilities with
-            ``activation=None``.
+            without a synchronisation (eager mode on the CPU), a label or a weight out of range, no
+            probabilities with ``activation=None``.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6]])

@@ -92,7 +92,7 @@ def binary_focal_loss(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: wrong shape or device, an empty batch, a parameter out of range; where tensors can be read
-            without a synchronisation (eager mode on the CPU), another label.
+            without a synchronisation (eager mode on the CPU), another label or a weight out of range.
 
     Example:
         >>> logits = torch.tensor([[0.3992, 0.2232, 0.6435], [0.3800, 0.3044, 0.3241]])
@@ -150,12 +150,16 @@ def focal_loss(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: wrong shape or device, an empty batch, a parameter out of range; where tensors can be read
-            without a synchronisation (eager mode on the CPU), a label or a weight out of range.
+            without a synchronisation (eager mode on the CPU), a label or a weight out of range. On CUDA a
+            class index out of range is met by the device's own assertion, as in ``F.cross_entropy``.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]])  # p = 0.787, 0.107, 0.107 for each
         >>> focal_loss(logits, torch.tensor([0, 1]), reduction="none")
         tensor([0.0109, 1.7879])
+        >>> soft = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+        >>> focal_loss(logits, soft, reduction="none")  # the mean of both, and the second
+        tensor([0.8994, 1.7879])
     """
     check_focal(gamma, reduction, ignore_index, label_smoothing=label_smoothing, weight=weight)
     tensor("logits", logits, floating=True)
