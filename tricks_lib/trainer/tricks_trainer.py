@@ -1,167 +1,34 @@
-"""Every training trick of the book in ``transformers.Trainer``, by configuration.
-
-With m the micro-batches of one optimizer step on all processes, B_m the labelled examples (or tokens) of one
-and l_i their losses, the step minimises
-
-    L = sum_m (|B_m| / sum_m |B_m|) mean_(i in B_m) l_i                                            (1)
-
-so that 4 micro-batches of 8, or 2 processes with 16, are one batch of 32, whatever the padding. (Trainer, up
-to 5.23, takes the loss of a model that accepts loss keywords as divided already, also where it is a plain
-mean: 4 micro-batches then weigh four times as much.) The tricks change a step so, any of them together:
-
-    loss              another l
-    R-Drop            1/2 (l(p) + l(q)) + alpha D(p, q) for l, each micro-batch written twice
-    FGM, PGD, AWP     a further backward pass of the same loss at the attacked weights
-    layer decay       a learning rate for each layer
-    EMA               an average that follows the weights, in their place when they are evaluated or saved
-
-Sources: those of the tricks' own modules.
-"""
+"""``transformers.Trainer`` with the tricks."""
 
 import inspect
-import math
 import os
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 
-from tricks_lib._batch_loss import LOSSES, OF_THE_BATCH, divergence, items, logits_of, loss_of, make_loss
-from tricks_lib._checks import number
+from tricks_lib._batch_loss import (
+    OF_THE_BATCH,
+    WeightedCrossEntropy,
+    class_weights,
+    divergence,
+    items,
+    labels_of,
+    logits_of,
+    loss_of,
+    make_loss,
+)
 from tricks_lib.ema import EMA
-from tricks_lib.fgm import AWP, FGM, PGD
+from tricks_lib.fgm import FGM
 from tricks_lib.layer_decay import layer_decay_groups
+from tricks_lib.trainer.arguments import TricksArguments
+from tricks_lib.trainer.attacks import ATTACKS, make_attack
 
-__all__ = ["TricksArguments", "TricksTrainer"]
+__all__ = ["TricksTrainer"]
 
-ATTACKS = {"none": None, "fgm": FGM, "pgd": PGD, "awp": AWP}
-EPSILON = {"fgm": 1.0, "pgd": 1.0, "awp": 0.005}
-PGD_STEPS, PGD_ALPHA = 3, 0.3  # alpha as a part of epsilon
 RESUME = "tricks.pt"  # in a checkpoint: the trained weights and the state of the average
-
-
-@dataclass
-class TricksArguments(TrainingArguments):
-    """``TrainingArguments`` and the tricks; as they stand, all tricks are off.
-
-    Args:
-        loss: "cross_entropy" is the model's own loss, be it cross-entropy, binary cross-entropy or squared
-            error. In its place: "focal" and "self_adjusting_dice", means over examples; "dice" (macro), over
-                the whole batch; for numbers "mse_corr"
-            and "ccc", over the whole batch. A label of -100 counts for nothing.
-        loss_kwargs: arguments of ``FocalLoss``, ``DiceLoss``, ``SelfAdjustingDiceLoss`` or ``MSECorrLoss``; a
-            list is taken as a tensor (``{"weight": [1.0, 3.0]}``). "focal" with ``alpha`` is
-            ``BinaryFocalLoss``, for multi-label.
-        rdrop_alpha: weight of R-Drop's divergence, at least 0; 0 is off. Twice the work.
-        adversarial: "fgm" or "awp", twice the work, or "pgd", three steps of 0.3 epsilon and four times the
-            work; "none" is off.
-        adversarial_epsilon: length of the attack, positive; default: 1 for "fgm" and "pgd", 0.005 of each
-            matrix's norm for "awp".
-        adversarial_start_step: optimizer steps without attack at the beginning.
-        ema_decay: in [0, 1). The average of the weights is evaluated and saved; training goes on with the
-            trained weights.
-        layer_decay: in (0, 1]; the rate of each layer is that of the next one times this. ``learning_rate``
-            is the top layer's.
-        head_learning_rate: of everything outside the encoder, at least 0; default: ``learning_rate``.
-        gather_batch_losses: the losses over the whole batch see that of all processes, so that two processes
-            equal one.
-
-    With gradient accumulation a loss over the whole batch becomes the mean of those of the micro-batches, and
-    each micro-batch is attacked on its own; a ``UserWarning`` says so.
-
-    Raises:
-        TypeError: an argument of another type.
-        ValueError: an argument out of range, or one that the others leave without effect; the message begins
-            with its name.
-
-    Example:
-        >>> TricksArguments("out", rdrop_alpha=1.0, ema_decay=0.999, report_to="none").adversarial
-        'none'
-    """
-
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_kwargs"]  # as JSON on a command line
-
-    loss: str = "cross_entropy"
-    loss_kwargs: dict | str | None = None
-    rdrop_alpha: float = 0.0
-    adversarial: str = "none"
-    adversarial_epsilon: float | None = None
-    adversarial_start_step: int = 0
-    ema_decay: float | None = None
-    layer_decay: float | None = None
-    head_learning_rate: float | None = None
-    gather_batch_losses: bool = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, known in (("loss", tuple(LOSSES)), ("adversarial", tuple(ATTACKS))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} given, one of {', '.join(map(repr, known))} is accepted"
-                )
-        make_loss(self.loss, self.loss_kwargs)
-        number("rdrop_alpha", self.rdrop_alpha, 0.0)
-        number(
-            "adversarial_start_step",
-            self.adversarial_start_step,
-            0,
-            sys.maxsize,
-            accepted="an integer of at least 0",
-            integer=True,
-        )
-        for name, low, high, accepted in (
-            ("adversarial_epsilon", 5e-324, sys.float_info.max, "a positive, finite number, or None,"),
-            ("ema_decay", 0.0, math.nextafter(1.0, 0.0), "a number in [0, 1), or None,"),
-            ("layer_decay", sys.float_info.min, 1.0, "a number in (0, 1], or None,"),
-            ("head_learning_rate", 0.0, sys.float_info.max, "a finite number of at least 0, or None,"),
-        ):
-            if getattr(self, name) is not None:
-                number(name, getattr(self, name), low, high, accepted=accepted)
-        if not isinstance(self.gather_batch_losses, bool):
-            raise TypeError(
-                f"gather_batch_losses: {self.gather_batch_losses!r} given, True or False is accepted"
-            )
-        attack = self.adversarial != "none"
-        if not attack and (self.adversarial_epsilon is not None or self.adversarial_start_step):
-            name = "adversarial_epsilon" if self.adversarial_epsilon is not None else "adversarial_start_step"
-            raise ValueError(
-                f"{name}: {getattr(self, name)} given with adversarial 'none', where only the default is "
-                f"accepted"
-            )
-        if 0 < self.max_steps <= self.adversarial_start_step:
-            raise ValueError(
-                f"adversarial_start_step: {self.adversarial_start_step} given, less than max_steps, "
-                f"{self.max_steps}, is accepted"
-            )
-        if self.loss != "cross_entropy" and self.label_smoothing_factor:
-            raise ValueError(
-                f"label_smoothing_factor: {self.label_smoothing_factor} given with loss {self.loss!r}, 0 is "
-                f"accepted"
-            )
-        whole = ["adversarial"] * attack + [
-            name
-            for name in ("ema_decay", "layer_decay", "head_learning_rate")
-            if getattr(self, name) is not None
-        ]
-        if whole and (self.fsdp or self.deepspeed):
-            raise ValueError(
-                f"{whole[0]}: {getattr(self, whole[0])!r} given with FSDP or DeepSpeed, weights that are "
-                f"not split are accepted"
-            )
-        if self.gradient_accumulation_steps > 1 and (attack or self.loss in OF_THE_BATCH):
-            split = " and ".join(
-                [f"loss {self.loss!r}"] * (self.loss in OF_THE_BATCH)
-                + [f"adversarial {self.adversarial!r}"] * attack
-            )
-            warnings.warn(
-                f"{split}: under gradient accumulation of each micro-batch alone, not of the whole batch",
-                stacklevel=3,
-            )
 
 
 class TricksTrainer(Trainer):
@@ -203,6 +70,9 @@ class TricksTrainer(Trainer):
             False  # to Trainer: the loss is a mean, to be divided by the number of micro-batches
         )
         loss = make_loss(args.loss, args.loss_kwargs)
+        if isinstance(loss, WeightedCrossEntropy) and loss.weight is None:
+            labels = labels_of(self.train_dataset)
+            loss.weight = class_weights(labels, int(labels.max()) + 1)
         self._loss = loss and loss.to(args.device)
         self._gather = (
             args.gather_batch_losses and args.loss in OF_THE_BATCH and self.accelerator.num_processes > 1
@@ -275,18 +145,18 @@ class TricksTrainer(Trainer):
         """Trainer's, and once more at the attacked weights."""
         args = self.args
         if args.adversarial != "none" and (self._attack is None or self._attack.model is not model):
-            epsilon = (
-                EPSILON[args.adversarial] if args.adversarial_epsilon is None else args.adversarial_epsilon
+            self._attack = make_attack(  # its hooks must see the first pass
+                model,
+                args.adversarial,
+                args.adversarial_epsilon,
+                per_example=args.adversarial_per_example,
+                relative=args.adversarial_relative,
             )
-            alpha = {"alpha": PGD_ALPHA * epsilon} if args.adversarial == "pgd" else {}
-            self._attack = ATTACKS[args.adversarial](
-                model, epsilon, **alpha
-            )  # its hooks must see the first pass
         loss = super().training_step(model, inputs, *more)
         if self._attack is None or self.state.global_step < args.adversarial_start_step:
             return loss
         try:
-            for _ in range(PGD_STEPS if args.adversarial == "pgd" else 1):
+            for _ in range(ATTACKS[args.adversarial].steps):
                 self._attack.attack()
                 self._clean = False
                 adversarial = super().training_step(model, inputs, *more)
