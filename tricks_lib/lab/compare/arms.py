@@ -34,6 +34,7 @@ class Arm:
     Attributes:
         settings: beyond the baseline's. candidates: further settings, one of which is chosen with the rate.
         trick: the name of the trick, None for a control. rival: the arm that is its cheap rival.
+        together: the settings are those of all tricks that win on validation, known once they have.
 
     Raises:
         ValueError: a setting that is not known.
@@ -43,6 +44,7 @@ class Arm:
     trick: str | None = None
     rival: str | None = None
     candidates: tuple[dict, ...] = ({},)
+    together: bool = False
 
     def __post_init__(self):
         known = {*FIELDS, *CLASSIFIER, *LENGTH, *READING}

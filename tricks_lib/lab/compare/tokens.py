@@ -53,6 +53,7 @@ class Prepared:
         labels: split -> (N,), (N, C) or, of tags, (N, T) padded with -100, as they were given.
         center, spread: of the numbers of the training split; 0 and 1 where there are none.
         encoder: in evaluation mode, float32, on the CPU; copy it before it is trained.
+        parameters: of the encoder before its table was cut.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Prepared:
     center: float
     spread: float
     encoder: nn.Module
+    parameters: int
     pad_token_id: int
     pad_left: bool
 
@@ -109,13 +111,13 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     if numbers:
         for row in (row for split in rows.values() for row in split):
             row["labels"] = (row["labels"] - center) / spread
+    parameters = sum(p.numel() for p in encoder.parameters())
     if cut and encoder.config.model_type in CUTTABLE:
         encoder = cut_table(encoder, rows, tokenizer)
-    num_labels = 1 if numbers else len(names)
-    pad_left = tokenizer.padding_side == "left"
     return Prepared(
-        table.kind, num_labels, rows, labels, center, spread, encoder, tokenizer.pad_token_id, pad_left
-    )
+        table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder, parameters,
+        tokenizer.pad_token_id, pad_left=tokenizer.padding_side == "left",
+    )  # fmt: skip
 
 
 def tokenize(tokenizer, rows: list[dict], kind: str, max_length: int) -> list[dict]:

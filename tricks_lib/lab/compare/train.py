@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import arms, classifier, tokens
-from tricks_lib.lab.compare.metrics import IGNORED, METRICS, fitting
+from tricks_lib.lab.compare.metrics import IGNORED, METRICS
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 CHECKPOINTS = 8  # of which the best is chosen
@@ -224,8 +224,9 @@ class Run:
         labels = self.task.labels[split]
         given = predictions * self.task.spread + self.task.center if self.task.kind == "numbers" else predictions
         found = {
-            name: round(float(METRICS[name].score(given[None], labels)[0]), 6)
-            for name in fitting(self.task.kind, self.task.num_labels)
+            name: round(float(metric.score(given[None], labels)[0]), 6)
+            for name, metric in METRICS.items()
+            if self.task.kind in metric.kinds and not (name == "f1" and self.task.num_labels != 2)
         }
         return {"score": found[self.job.metric], **found}
 
