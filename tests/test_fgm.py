@@ -741,14 +741,26 @@ def test_process_group_of_a_model_that_is_not_distributed_is_its_own_affair():
         pass
 
 
-def test_scalar_parameter_may_be_a_target():
+@pytest.mark.parametrize("target", ["norm", "bias", "scale"])
+def test_target_of_one_dimensional_parameters_alone_is_an_error_that_names_them(target):
+    """A step of length epsilon on a LayerNorm's weight is no attack on the words."""
     model = Net()
     model.scale = nn.Parameter(torch.ones(()))
-    fgm = FGM(model, epsilon=0.25, target="scale")
-    (loss_of(model, A) * model.scale).backward()
+    names = sorted(name for name, _ in model.named_parameters() if target in name)
+    with pytest.raises(
+        ValueError, match=f"^target: '{target}' given, .*{', '.join(names)}; .* accepted"
+    ):
+        FGM(model, target=target)
+
+
+def test_target_that_matches_a_norm_too_attacks_the_tables_alone():
+    model = Net()
+    model.tokens_norm = nn.LayerNorm(4)
+    fgm, clean = FGM(model, target="tokens"), weights(model)
+    (loss_of(model, A) + model.tokens_norm(model.embed(A)).pow(2).mean()).backward()
     with fgm.perturbed():
-        assert model.scale.item() == 1.25
-    assert model.scale.item() == 1
+        moved = [name for name, value in model.named_parameters() if not torch.equal(value, clean[name])]
+    assert moved == ["tokens.weight"] and model.tokens_norm.weight.grad.any()
 
 
 def attacked_in_parallel(rank):
@@ -799,9 +811,9 @@ BAD_INPUT = {
     "model is None": (FGM, (None,), TypeError, "model"),
     "model is a state dict": (PGD, (GOOD.state_dict(),), TypeError, "model"),
     "model on the meta device": (FGM, (nn.Embedding(3, 2, device="meta"),), ValueError, "model"),
-    "model without embeddings": (FGM, (nn.Linear(2, 2),), ValueError, "target"),
-    "embeddings frozen": (FGM, (nn.Embedding(3, 2).requires_grad_(False),), ValueError, "target"),
-    "no matrix to perturb": (AWP, (nn.LayerNorm(3),), ValueError, "target"),
+    "model without embeddings": (FGM, (nn.Linear(2, 2),), ValueError, "model"),
+    "embeddings frozen": (FGM, (nn.Embedding(3, 2).requires_grad_(False),), ValueError, "model"),
+    "no matrix to perturb": (AWP, (nn.LayerNorm(3),), ValueError, "model"),
     "target matches nothing": (FGM, (GOOD, 1.0, "emb."), ValueError, "target"),
     "target is empty": (FGM, (GOOD, 1.0, ""), ValueError, "target"),
     "target is a list": (FGM, (GOOD, 1.0, ["tokens"]), TypeError, "target"),
