@@ -474,12 +474,6 @@ def frozen():
     return encoder().requires_grad_(False)
 
 
-def t5():
-    return transformers.T5Model(
-        transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
-    )
-
-
 BAD_INPUT = {
     "model is None": (dict(model=lambda: None), TypeError, "model"),
     "model is a name": (dict(model=lambda: "bert-base-uncased"), TypeError, "model"),
@@ -487,7 +481,6 @@ BAD_INPUT = {
     "model without an encoder": (dict(model=lambda: nn.Linear(2, 2)), ValueError, "model"),
     "model without a parameter": (dict(model=lambda: nn.ReLU()), ValueError, "model"),
     "model all frozen": (dict(model=frozen), ValueError, "model"),
-    "encoder and decoder": (dict(model=t5), ValueError, "model"),
     "lr is negative": (dict(lr=-1e-5), ValueError, "lr"),
     "lr is NaN": (dict(lr=float("nan")), ValueError, "lr"),
     "lr is infinite": (dict(lr=float("inf")), ValueError, "lr"),

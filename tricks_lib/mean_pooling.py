@@ -11,10 +11,12 @@ Shapes: B batch, T tokens, H hidden, C classes.
 """
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from tricks_lib._checks import number, require, same_device, tensor
+from tricks_lib._checks import require, same_device, tensor
+from tricks_lib._classifier import EncoderClassifier
+from tricks_lib._head import classification_head as classification_head
+from tricks_lib._head import classification_loss as classification_loss
 
 __all__ = ["mean_pool", "max_pool", "cls_pool", "MeanPoolingClassifier"]
 
@@ -106,12 +108,13 @@ def cls_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
     return picked.masked_fill(~keep.any(dim=1, keepdim=True), 0)
 
 
-class MeanPoolingClassifier(nn.Module):
+class MeanPoolingClassifier(EncoderClassifier):
     """An encoder, the masked mean of its last layer, dropout and one linear layer.
 
     Args:
         encoder: a Hugging Face encoder whose output has ``last_hidden_state`` (B, T, H) and whose
-            ``config.hidden_size`` is H.
+            ``config.hidden_size`` is H. Of an encoder-decoder model (BART, T5) the encoder is taken,
+            ``get_encoder()``.
         num_labels: C; with 1 the task is regression.
         dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
 
@@ -120,100 +123,33 @@ class MeanPoolingClassifier(nn.Module):
         ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1].
     """
 
-    accepts_loss_kwargs = (
-        False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
-    )
-
-    def __init__(self, encoder: nn.Module, num_labels: int, dropout: float | None = None):
-        super().__init__()
-        self.encoder = encoder
-        self.dropout, self.classifier = classification_head(encoder, num_labels, dropout)
-
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **inputs,
     ):
         """Logits and, with labels, the loss.
 
         Args:
-            input_ids: (B, T) token ids.
+            input_ids: (B, T) token ids; None with ``inputs_embeds`` (B, T, H).
             attention_mask: (B, T); default: every position is a token.
             labels: class indices (B,), multi-label targets (B, C) in floating point, or, with one label,
                 numbers (B,): cross-entropy, binary cross-entropy or mean squared error.
-            **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
+            token_type_ids: (B, T), for encoders that take them.
+            **inputs: passed on to the encoder (``position_ids``, ``inputs_embeds``, ...).
 
         Returns:
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
-            ValueError: as :func:`mean_pool`; labels of another shape or outside 0..C-1.
+            ValueError: as :func:`mean_pool`; labels of another shape or outside 0..C-1; ``position_ids`` of
+                several texts in one row.
         """
-        from transformers.modeling_outputs import SequenceClassifierOutput
-
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, **inputs
-        ).last_hidden_state  # (B, T, H)
-        logits = self.classifier(self.dropout(mean_pool(hidden_states, attention_mask)))  # (B, C)
-        loss = None if labels is None else classification_loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-def classification_head(
-    encoder: nn.Module, num_labels: int, dropout: float | None, vectors: int = 1
-) -> tuple[nn.Dropout, nn.Linear]:
-    """Dropout and a linear layer over ``vectors`` vectors of the encoder's size, started as a Hugging Face
-    head is.
-
-    Raises:
-        TypeError, ValueError: as :class:`MeanPoolingClassifier`.
-    """
-    config = getattr(encoder, "config", None)
-    if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
-        raise TypeError(
-            f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted"
-        )
-    number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
-    dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
-    number("dropout", dropout, 0.0, 1.0)
-    dtype = next(
-        (p.dtype for p in encoder.parameters()), None
-    )  # a checkpoint stored in half precision may be loaded as such
-    linear = nn.Linear(vectors * config.hidden_size, num_labels, dtype=dtype)
-    nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", 0.02))
-    nn.init.zeros_(linear.bias)
-    return nn.Dropout(dropout), linear
-
-
-def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss that fits the labels: regression (C = 1), multi-label (floating labels (B, C)) or classes.
-
-    Args:
-        logits: (B, C).
-        labels: (B,) or (B, 1) numbers if C = 1; (B, C) floating point; else (B,) integers in 0..C-1.
-
-    Returns:
-        scalar, the mean over examples.
-
-    Raises:
-        ValueError: ``labels`` fits none of these, or a class index is outside 0..C-1.
-    """
-    B, C = logits.shape
-    if C == 1 and labels.shape in {(B,), (B, 1)}:
-        return F.mse_loss(logits.float().squeeze(1), labels.float().view(B))
-    if labels.shape == (B, C) and labels.is_floating_point():
-        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
-    if labels.shape == (B,) and not labels.is_floating_point():
-        require(
-            ((labels >= 0) & (labels < C)).all(),
-            f"labels: class indices in 0..{C - 1} are accepted, {{}} given",
-            labels,
-        )
-        return F.cross_entropy(logits.float(), labels.long())
-    raise ValueError(
-        f"labels: shape {tuple(labels.shape)} of {labels.dtype} given with logits {(B, C)}; accepted are "
-        f"class indices (B,), floating (B, C), numbers (B,) if C = 1"
-    )
+        mask, out = self.encode(input_ids, attention_mask, token_type_ids=token_type_ids, **inputs)
+        return self.classify(mean_pool(out.last_hidden_state, mask), labels, out, **inputs)
 
 
 def _check(hidden_states, attention_mask) -> Tensor:
