@@ -25,7 +25,7 @@ Schema 2. Every number that a page shows is recomputed from these two files::
         arguments     what to paste
     steps             chosen; start; settled [{"steps", "learning_rate", "scores", "tuning"}] at N, 2N, ...;
                       still_improving: the last doubling allowed was still worth its steps
-    seeds, tuning_seeds
+    seeds, tuning_seeds, rates (the grid that every arm starts with)
     families          {"baseline": [arms], "rivals": [[arm, rival]]}, fixed before the runs
     statistics        see :func:`tricks_lib.lab.compare.summary.summarize`
     hours             null, or the time that the plan was cut to
@@ -54,7 +54,7 @@ SCHEMA = 2
 FIELDS = {  # name: type(s)
     "schema": int, "name": str, "kind": str, "metric": str, "higher_is_better": bool, "guess": (int, float),
     "data": dict, "model": dict, "training": dict, "baseline": str, "arms": dict, "steps": dict, "seeds": list,
-    "tuning_seeds": list, "families": dict, "statistics": dict, "hours": (int, float, type(None)), "code": str,
+    "tuning_seeds": list, "rates": list, "families": dict, "statistics": dict, "hours": (int, float, type(None)), "code": str,
     "git_commit": (str, type(None)), "environment": dict, "command": str, "wall_seconds": (int, float), "date": str,
 }  # fmt: skip
 PARTS = {
