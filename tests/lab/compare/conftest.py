@@ -4,9 +4,12 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 
 from tricks_lib.lab.compare import assembly, comparison, run, tokens, train
 from tricks_lib.lab.compare.arms import Arm, key
+
+from ..conftest import tiny_config
 
 LABELS = np.arange(40) % 4
 
@@ -14,7 +17,9 @@ LABELS = np.arange(40) % 4
 class Task:
     """What the record needs of a prepared table."""
 
-    kind, num_labels, parameters, labels = "classes", 4, 1000, {"test": LABELS}
+    kind, num_labels, parameters, labels = "classes", 4, 1000, {"train": LABELS, "test": LABELS}
+    encoder = torch.nn.Module()
+    encoder.config = tiny_config()
 
 
 class Table:

@@ -3,7 +3,7 @@
 Settings are flat and written as differences from the baseline. They are of four kinds::
 
     fields of TricksArguments    rdrop_alpha, adversarial, layer_decay, label_smoothing_factor, ...
-    of the classifier            pool, layers, dropout (of the whole network, by the encoder's config)
+    of the classifier            pool, layers, prior_bias; dropout (of the whole network, by the encoder's config)
     of the length                times: so many times the steps; head_rate: so many times the rate
     of reading one training      weights: "last", "best checkpoint", "ema", "swa"; threshold: "tuned"
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tricks_lib.trainer import TricksArguments
 
 READING = {"weights": "last", "threshold": None}
-CLASSIFIER = ("pool", "layers", "dropout")
+CLASSIFIER = ("pool", "layers", "dropout", "prior_bias")
 LENGTH = ("times", "head_rate")
 FIELDS = tuple(f.name for f in dataclasses.fields(TricksArguments))
 PASSES = {"fgm": 2, "awp": 2, "random": 2, "pgd": 4, "freelb": 3}  # of adversarial training, the clean one included

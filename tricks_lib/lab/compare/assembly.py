@@ -60,7 +60,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
                 {"seed": seed, **{k: v for k, v in result.items() if k != "predictions"}, "code": state["code"][:12]}
                 for seed, result in zip(c.seeds, tested[name])
             ],
-            "arguments": pasted.pasted(c, own, best["learning_rate"], steps["chosen"], task.num_labels),
+            "arguments": pasted.pasted(c, task, own, best["learning_rate"], steps["chosen"]),
         }
         first.setdefault(training, name)
     for name, content in record["arms"].items():

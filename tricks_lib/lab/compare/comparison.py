@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from tricks_lib.lab import profiles
 from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.statistics import seeds_needed
@@ -20,7 +21,7 @@ class Comparison:
         name: "tournament/en_banking77", say. source, model: what is trained on what.
         arms: the first is the baseline. metric: a key of :data:`.metrics.METRICS`.
         training: what all arms share: batch_size, max_length, warmup and weight_decay, rows (see
-            :func:`.tokens.draw`) and precision.
+                :func:`.tokens.draw`) and precision (default: what the hardware here multiplies).
         rates: the learning rates that every arm starts with, each twice the one before.
         steps: the number from which doubling settles it.
         tuning_seeds, seeds: never the same ones. hours: that the plan was cut to. command: repeats it.
@@ -43,6 +44,8 @@ class Comparison:
     command: str = ""
 
     def __post_init__(self):
+        training = {"precision": profiles.precision(), **self.training}
+        object.__setattr__(self, "training", training)
         if not self.seeds:
             object.__setattr__(self, "seeds", tuple(range(seeds_needed(self.comparisons))))
         rivals = {arm.rival for arm in self.arms.values() if arm.rival}

@@ -1,13 +1,13 @@
 """An arm as code to paste: its encoder, its classifier and its ``TricksArguments``."""
 
-from tricks_lib.lab.compare import arms, train
+from tricks_lib.lab.compare import arms, classifier, tokens, train
 from tricks_lib.lab.compare.comparison import Comparison
 
 SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
 THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
 
 
-def pasted(comparison: Comparison, settings: dict, learning_rate: float, steps: int, num_labels: int) -> str:
+def pasted(comparison: Comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int) -> str:
     """Lines of Python that make what an arm trains: whoever runs them trains the same."""
     given = train.arguments(settings, comparison.training, learning_rate, steps)
     reading = arms.reading_of(settings)
@@ -18,14 +18,16 @@ def pasted(comparison: Comparison, settings: dict, learning_rate: float, steps: 
         every = max(1, given["max_steps"] // train.CHECKPOINTS)
         given |= {"eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps", "save_steps": every}
         given |= {"load_best_model_at_end": True, "metric_for_best_model": comparison.metric}
-    changed = "".join(f", {name}={settings['dropout']}" for name in arms.DROPOUTS[:2] if "dropout" in settings)
+    dropout = {name: settings["dropout"] for name in classifier.dropouts(task.encoder.config) if "dropout" in settings}
+    made, own = classifier.chosen(settings, task.kind, task.labels["train"])
     lines = [
-        f"encoder = AutoModel.from_pretrained({comparison.model!r}{changed})",
-        f"model = MeanPoolingClassifier(encoder, num_labels={num_labels})",
-        f"args = {call('TricksArguments', given)}",
+        f"encoder = {call('AutoModel.from_pretrained', comparison.model, **dropout)}",
+        f"model = {call(made.__name__, num_labels=task.num_labels, **own)}".replace("(", "(encoder, ", 1),
+        f"args = {call('TricksArguments', 'out', **given)}",
     ]
     return "\n".join([*lines, *comments])
 
 
-def call(name: str, given: dict) -> str:
-    return f"{name}({', '.join(['%r' % 'out', *(f'{k}={v!r}' for k, v in given.items())])})"
+def call(name: str, *positional, **given) -> str:
+    """A call as it is written."""
+    return f"{name}({', '.join([*map(repr, positional), *(f'{k}={v!r}' for k, v in given.items())])})"

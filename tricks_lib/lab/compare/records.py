@@ -48,7 +48,7 @@ import numpy as np
 
 from tricks_lib.lab.records import folder, names, path, read, write
 
-__all__ = ["folder", "load", "names", "pack", "path", "predictions_of", "read", "read_partial", "save", "unpack", "write"]
+__all__ = ["folder", "load", "load_file", "names", "pack", "path", "predictions_of", "read", "read_partial", "save", "unpack", "write"]
 
 SCHEMA = 2
 FIELDS = {  # name: type(s)
@@ -90,7 +90,13 @@ def load(name: str, where: Path | None = None) -> tuple[dict, dict[str, np.ndarr
     """
     file = path(name, where)
     if not file.is_file():
-        raise FileNotFoundError(f"name: no record {name!r} in {file.parent}; there are {', '.join(names(where)) or 'none'}")
+        there = ", ".join(names(where)) or "none"
+        raise FileNotFoundError(f"name: no record {name!r} in {file.parent}; there are {there}")
+    return load_file(file)
+
+
+def load_file(file: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """As :func:`load`, of a file."""
     record = read(file)
     check_fields(record, file.name)
     return record, predictions_of(file)

@@ -68,18 +68,17 @@ def advance(results: Results):
     return steps, rows, settings, tested
 
 
-def run(comparison: Comparison, folder: Path, jobs: int = 1, progress: bool = True) -> Path:
-    """Run to the end, or go on where an interrupted run stopped; returns the record's path.
+def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True) -> None:
+    """Run to the end, or go on where an interrupted run stopped.
 
     Args:
-        folder: where the record goes. jobs: processes (joblib). progress: show a bar with the time left.
+        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time left.
 
     Raises:
         ValueError: the partial file there is damaged, belongs to another definition or was made by other code.
     """
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    file = records.path(comparison.name, folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.json")
     state = {"definition": comparison.definition(), "code": code(), "seconds": 0.0, "runs": {}}
     if partial.exists():
@@ -99,7 +98,6 @@ def run(comparison: Comparison, folder: Path, jobs: int = 1, progress: bool = Tr
     record, predictions = assembly.assemble(comparison, *found, state)
     records.save(file, record, predictions)
     partial.unlink(missing_ok=True)
-    return file
 
 
 def execute(pending: list[train.Job], jobs: int, progress: bool, label: str):

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from tricks_lib.lab import models
+from tricks_lib.lab import fit, models
 from tricks_lib.lab.compare import data
 from tricks_lib.lab.compare.metrics import IGNORED
 
 CUTTABLE = ("bert", "distilbert", "electra", "roberta", "xlm-roberta")  # each with a test that it trains the same
+VALIDATION_ROWS = 1000  # at most
 POOL = 8  # batches that are sorted by length together
 
 
@@ -47,7 +48,7 @@ class Prepared:
     """Rows of each split as token ids, their labels, and the encoder.
 
     Attributes:
-        kind: of the labels: "classes", "labels", "tags" or "numbers".
+        name: of the table. kind: of the labels: "classes", "labels", "tags" or "numbers".
         num_labels: C, outputs of the head.
         rows: split -> list of ``{"input_ids", "token_type_ids"?, "labels"}``; numbers are standardised.
         labels: split -> (N,), (N, C) or, of tags, (N, T) padded with -100, as they were given.
@@ -56,6 +57,7 @@ class Prepared:
         parameters: of the encoder before its table was cut.
     """
 
+    name: str
     kind: str
     num_labels: int
     rows: dict[str, list[dict]]
@@ -96,7 +98,8 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
         ValueError: as the two readers; ``source.rare`` is the name of no class.
     """
     table, (encoder, tokenizer) = source.read(), models.load_encoder(model)
-    names, splits = list(table.names), table.splits
+    names, splits = list(table.names), dict(table.splits)
+    splits["validation"] = fit.draw(splits["validation"], VALIDATION_ROWS, seed=0)
     if source.rare is not None:
         if source.rare not in names:
             raise ValueError(f"rare: {source.rare!r} given, one of {names} is accepted")
@@ -115,7 +118,7 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     if cut and encoder.config.model_type in CUTTABLE:
         encoder = cut_table(encoder, rows, tokenizer)
     return Prepared(
-        table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder, parameters,
+        table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder, parameters,
         tokenizer.pad_token_id, pad_left=tokenizer.padding_side == "left",
     )  # fmt: skip
 

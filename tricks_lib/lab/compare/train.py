@@ -3,7 +3,6 @@
 Shapes: N examples, C classes, K checkpoints.
 """
 
-import contextlib
 import copy
 import math
 import time
@@ -51,18 +50,6 @@ class Job:
         return f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate:g} | {self.seed}"
 
 
-def precision() -> str:
-    """"bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile ``mini``."""
-    if profiles.profile() == "mini":
-        return "fp32"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
-        flags = next((line for line in info if line.startswith("flags")), "").split()
-        return "bf16" if {"avx512_bf16", "amx_bf16"} & {*flags} else "fp32"
-    return "fp32"
-
-
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
     """The arguments of ``TricksArguments`` that a training is made with, those that are its defaults left out."""
     steps = round(steps * settings.get("times", 1))
@@ -70,6 +57,7 @@ def arguments(settings: dict, training: dict, learning_rate: float, steps: int) 
         "max_steps": steps,
         "per_device_train_batch_size": training["batch_size"],
         "learning_rate": learning_rate,
+        "optim": "adamw_torch_fused",
         "lr_scheduler_type": "linear",
         "warmup_steps": math.ceil(training["warmup"] * steps),
         "weight_decay": training["weight_decay"],
@@ -143,8 +131,9 @@ class Run:
         steps = given["max_steps"]
         if "ema" in wanted:
             given.setdefault("ema_decay", arms.fitted_decay(steps))
-        model = classifier.build(task.encoder, task.num_labels, job.settings, job.seed)
         chosen = tokens.draw(task.labels["train"], job.training["rows"], job.seed)
+        labels = task.labels["train"][chosen]
+        model = classifier.build(task.encoder, task.kind, task.num_labels, job.settings, job.seed, labels)
         rows = [task.rows["train"][i] for i in chosen]
         order = tokens.batches([len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed)
         args = TricksArguments(
