@@ -66,13 +66,14 @@ def sign_flip(differences, rng=None) -> float:
     differences = _finite_row(differences)
     n = len(differences)
     if n <= EXACT_UP_TO:
-        signs, extra = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1), 0
+        sums, extra = (1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)) @ differences, 0
     else:
-        rng = np.random.default_rng(0) if rng is None else rng
-        signs, extra = rng.choice([1, -1], size=(FLIPS, n)), 1
+        rng, extra = np.random.default_rng(0) if rng is None else rng, 1
+        drawn = (rng.choice([1, -1], size=(FLIPS // 100, n)) for _ in range(100))  # in parts: n may be large
+        sums = np.concatenate([signs @ differences for signs in drawn])
     rounding = 1e-12 * np.abs(differences).sum()  # equal sums, added in another order
-    at_least = np.sum(np.abs(signs @ differences) >= abs(differences.sum()) - rounding) + extra
-    return float(at_least / (len(signs) + extra))
+    at_least = np.sum(np.abs(sums) >= abs(differences.sum()) - rounding) + extra
+    return float(at_least / (len(sums) + extra))
 
 
 def share_won(differences) -> float:

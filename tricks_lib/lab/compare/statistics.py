@@ -101,7 +101,7 @@ def smallest_difference(c: Components, level: float = LEVEL, power: float = 0.8)
     scale = np.sqrt(c.seed / N)  # standard deviation of the seeds' means
     by_interval = half_width(S, N, seed, example, residual) - scale * center - shared
     by_sign_flip = scale * critical - shared
-    return float(np.quantile(np.maximum(by_interval, by_sign_flip), power))
+    return float(np.quantile(np.maximum(by_interval, by_sign_flip), power, method="higher"))
 
 
 @functools.lru_cache
