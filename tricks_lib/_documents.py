@@ -5,8 +5,9 @@ their row, the head.
 import torch
 from torch import Tensor, nn
 
-from tricks_lib._checks import require, same_device, tensor
+from tricks_lib._checks import same_device, tensor
 from tricks_lib._classifier import EncoderClassifier
+from tricks_lib.mean_pooling.masks import check_mask
 
 
 class LongClassifier(EncoderClassifier):
@@ -85,9 +86,4 @@ def check_documents(input_ids, attention_mask, token_type_ids=None) -> Tensor:
             same_device(name, value, "input_ids", input_ids)
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
-    require(
-        ((attention_mask == 0) | (attention_mask == 1)).all(),
-        "attention_mask: values 0 and 1 are accepted, {} given",
-        attention_mask,
-    )
-    return attention_mask.bool()
+    return check_mask(attention_mask)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
 from tricks_lib._classifier import EncoderClassifier
-from tricks_lib.layer_decay import depth
+from tricks_lib._layers import depth
 from tricks_lib.mean_pooling import cls_pool, mean_pool
 
 __all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
@@ -135,9 +135,9 @@ class LastFourClassifier(EncoderClassifier):
     ):
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
-        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
-        super().__init__(encoder, num_labels, dropout, head_bias, vectors=int(num_layers))
-        self.pool, self.num_layers = pool, int(num_layers)
+        num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        super().__init__(encoder, num_labels, dropout, head_bias, vectors=num_layers)
+        self.pool, self.num_layers = pool, num_layers
         self._check_depth(depth(self.encoder))
 
     def forward(

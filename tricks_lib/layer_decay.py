@@ -16,35 +16,16 @@ Text Classification?", CCL 2019, "layer-wise decreasing layer rate" (d = 0.95); 
 layers agree.
 """
 
-import re
 import sys
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
 
 from tricks_lib._checks import number
+from tricks_lib._layers import Spot, encoders_in, spots
 
 __all__ = ["layer_decay_groups"]
-
-# Where a parameter stands, by its full path inside the encoder: never by a substring, where "layer.1" is also
-# "layer.10".
-LAYER = re.compile(
-    r"(?:text_model\.)?(?:(?:encoder|transformer)\.layers?|encoder\.albert_layer_groups|layers?|h|block)\.(\d+)\."
-)
-EMBEDDINGS = re.compile(
-    r"(?:text_model\.)?(?:embeddings|embeddings_project|word_embedding|mask_emb|wte|wpe"
-    r"|embed_tokens|embed_positions|layernorm_embedding|embed_in|project_in|pre_layrnorm"
-    # tables of relative positions that all layers share (DeBERTa, MPNet); ALBERT
-    r"|encoder\.(?:rel_embeddings|relative_attention_bias|embedding_hidden_mapping_in))(?:\.|$)"
-)
-FIRST_LAYER = re.compile(r"encoder\.conv\.")  # DeBERTa-v2 adds a convolution to the output of layer 0
-TOP = re.compile(
-    r"(?:text_model\.)?(?:pooler|ln_f|final_norm|norm|final_layer_norm|layer_norm|post_layernorm|project_out)\."
-)
-# DeBERTa-v2 normalises its table of relative positions, XLM-RoBERTa-XL the output of the last layer
-ENCODER_NORM, RELATIVE_POSITIONS = "encoder.LayerNorm.", "encoder.rel_embeddings."
 
 
 class Place(NamedTuple):
@@ -150,86 +131,28 @@ def places(model: nn.Module, layer_of: Callable[[str], int | None] | None = None
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
     mapped = _mapped(model, layer_of)  # id -> layer
-    encoders = _encoders(model)
+    encoders = encoders_in(model)
     if not encoders and layer_of is None:
         raise ValueError(
             f"model: {type(model).__name__} holds no encoder; a Hugging Face model, a module with one "
             f"inside, or your own map layer_of is accepted"
         )
     names = {id(p): name for name, p in model.named_parameters()}
-    found = {}  # id -> part, layer, depth of its encoder
-    for encoder in encoders:
-        n = _layers(encoder)[1]
-        for key, spot in _spots(encoder, names, mapped).items():
-            found.setdefault(key, spot and (*spot, n))
-    if mapped:
-        n = 1 + max([*mapped.values(), *(spot[2] - 1 for spot in found.values() if spot)])
-        found = {key: spot and (*spot[:2], n) for key, spot in found.items()}
-        found |= {key: ("embeddings", None, n) if i < 0 else ("layer", i, n) for key, i in mapped.items()}
+    found: dict[int, Spot | None] = {}
+    for encoder in encoders:  # what two of them share counts with the first
+        found |= {key: spot for key, spot in spots(encoder, names, mapped).items() if key not in found}
+    if mapped:  # one numbering for the whole model
+        n = 1 + max([*mapped.values(), *(spot.depth - 1 for spot in found.values() if spot)])
+        found = {key: spot and spot._replace(depth=n) for key, spot in found.items()}
+        for key, i in mapped.items():
+            found[key] = Spot("layer", i, n) if i >= 0 else Spot("embeddings", None, n)
     parameters = {id(p): p for p in model.parameters()}
-    found |= {key: ("head", None, 0) for key in parameters if key not in found}
+    found |= {key: Spot("head") for key in parameters if key not in found}
     return [
-        Place(names[key], parameters[key], part, {"embeddings": n, "layer": n - 1 - (i or 0)}.get(part, 0), i)
-        for key, (part, i, n) in ((key, spot) for key, spot in found.items() if spot)
+        Place(names[key], parameters[key], spot.part, spot.above, spot.layer)
+        for key, spot in found.items()
+        if spot
     ]
-
-
-def depth(encoder: nn.Module) -> int:
-    """Layers that ``encoder`` really has; what its config says where their names are not known."""
-    inner = _encoders(encoder)
-    return (_layers(inner[0])[1] if len(inner) == 1 else 0) or encoder.config.num_hidden_layers
-
-
-def _encoders(model: nn.Module) -> list[nn.Module]:
-    """The innermost modules that have layers and input embeddings."""
-
-    def is_encoder(module):
-        config = getattr(module, "config", None)
-        return hasattr(config, "num_hidden_layers") and hasattr(module, "get_input_embeddings")
-
-    candidates = [m for m in model.modules() if is_encoder(m)]
-    return [m for m in candidates if not any(is_encoder(c) for c in m.modules() if c is not m)]
-
-
-def _layers(encoder: nn.Module) -> tuple[dict[int, int], int]:
-    """Number in a parameter's name -> layer, and the number of layers."""
-    numbers = {int(match[1]) for name, _ in encoder.named_parameters() if (match := LAYER.match(name))}
-    if groups := getattr(encoder.config, "num_hidden_groups", None):  # ALBERT: n layers share a few weights
-        n = encoder.config.num_hidden_layers
-        # as AlbertTransformer.forward; the topmost use stays
-        return {int(i / (n / groups)): i for i in range(n)}, n
-    return {i: i for i in numbers}, max(numbers, default=-1) + 1
-
-
-def _spots(encoder: nn.Module, names: dict[int, str], mapped: dict[int, int]) -> dict:
-    """id -> part and layer of the encoder's parameters beside the mapped ones; None: unknown, but frozen."""
-    (index, _), spots, unknown = _layers(encoder), {}, []
-    named = list(encoder.named_parameters())
-    relative = any(name.startswith(RELATIVE_POSITIONS) for name, _ in named)
-    for name, p in named:
-        if id(p) in mapped:
-            continue
-        if (match := LAYER.match(name)) and int(match[1]) in index:
-            spots[id(p)] = ("layer", index[int(match[1])])
-        elif FIRST_LAYER.match(name):
-            spots[id(p)] = ("layer", 0)
-        elif EMBEDDINGS.match(name) or (name.startswith(ENCODER_NORM) and relative):
-            spots[id(p)] = ("embeddings", None)
-        elif TOP.match(name) or name.startswith(ENCODER_NORM):
-            spots[id(p)] = ("top", None)
-        else:
-            spots[id(p)] = None
-            unknown += [names[id(p)]] if p.requires_grad else []
-    if unknown:
-        counts = Counter(spot[0] for spot in spots.values() if spot)
-        matched = ", ".join(f"{count} of {part}" for part, count in counts.items()) or "none"
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise ValueError(
-            f"model: parameter {unknown[0]!r}{more} belongs to no layer of a {type(encoder).__name__}; "
-            f"matched are {matched}; embeddings, numbered layers, pooler, last norm and heads outside the "
-            f"encoder are accepted, or your own map layer_of"
-        )
-    return spots
 
 
 def _mapped(model: nn.Module, layer_of) -> dict[int, int]:
