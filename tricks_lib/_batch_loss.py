@@ -14,14 +14,26 @@ from torch import Tensor, nn
 from tricks_lib.dice_loss import DiceLoss, SelfAdjustingDiceLoss
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss
-from tricks_lib.rdrop import symmetric_kl
+from tricks_lib.rdrop.divergence import divergence_of
 
 
 class WeightedCrossEntropy(FocalLoss):
-    """Cross-entropy with class weights, a focal loss of gamma 0."""
+    """Cross-entropy with class weights, a focal loss of gamma 0; without a ``weight``, count labels first."""
 
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0):
         super().__init__(0.0, weight, ignore_index, label_smoothing)
+
+    def count(self, labels: Tensor) -> None:
+        """Weights n / (C n_c) of class indices (N,); an absent class counts as seen once."""
+        counts = labels.bincount()
+        self.absent = len(labels) / len(counts)
+        self.weight = self.absent / counts.clamp(min=1).float()
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        absent = logits.shape[-1] - len(self.weight)
+        if absent > 0 and hasattr(self, "absent"):
+            self.weight = F.pad(self.weight, (0, absent), value=self.absent)
+        return super().forward(logits, labels)
 
 
 class DiceCE(nn.Module):
@@ -80,12 +92,6 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
         ) from error
 
 
-def class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """n / (C n_c), (C,) float32, of class indices (N,); an absent class counts as seen once."""
-    counts = labels.bincount(minlength=num_classes)
-    return len(labels) / (num_classes * counts.clamp(min=1).float())
-
-
 def labels_of(dataset) -> Tensor:
     """All class indices (N,) of a dataset of rows, those of tokens too, without -100."""
     if not hasattr(dataset, "__len__"):
@@ -116,18 +122,21 @@ def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Te
 
 
 def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor) -> Tensor:
-    """R-Drop's D, the mean over the labelled examples or tokens; of numbers the squared difference."""
+    """R-Drop's D, the mean over the labelled examples or tokens, of what ``loss`` takes logits for."""
     (p, labels), (q, _) = _fit(p, labels), _fit(q, labels)
-    keep = labels != -100
-    if p.shape == labels.shape and (p.shape[-1] == 1 or isinstance(loss, OF_NUMBERS)):
-        return (p.float() - q.float()).square().masked_fill(~keep, 0).sum() / keep.sum().clamp(min=1)
-    if labels.is_floating_point() or labels.shape != p.shape[:-1]:
-        given = f"{tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
+    alike = p.shape == labels.shape
+    if alike and (isinstance(loss, OF_NUMBERS) or (loss is None and p.shape[-1] == 1)):
+        return divergence_of(p, q, labels, "numbers")
+    if alike and (
+        loss is None or isinstance(loss, BinaryFocalLoss) or getattr(loss, "activation", "") == "sigmoid"
+    ):
+        return divergence_of(p, q, labels, "yes or no")
+    if not alike and (labels.is_floating_point() or labels.shape != p.shape[:-1]):
         raise ValueError(
-            f"labels: {given}; with rdrop_alpha one class index, or one number, for each example or token "
-            f"is accepted"
+            f"labels: {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; with "
+            f"rdrop_alpha one class index, one number, or a yes or no for each class is accepted"
         )
-    return symmetric_kl(p, q, keep)
+    return divergence_of(p, q, labels, "classes")
 
 
 def items(loss: nn.Module | None, labels: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class EMA:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range; ``gamma`` is given without "power"; ``model`` has no
             trainable parameter, one on the meta device, or one that ZeRO-3 has emptied; ``device`` is not
-            there.
+            there, or given with shards of FSDP2.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -80,10 +80,10 @@ class EMA:
             raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
         if not isinstance(buffers, bool):
             raise TypeError(f"buffers: {buffers!r} given, True or False is accepted")
-        self.decay, self.warmup, self.gamma = decay, warmup, gamma
-        self.update_every, self.start_step = update_every, start_step
-        check(**self._settings())
-        self.model, self.buffers, self.device, self.num_updates = model, buffers, available(device), 0
+        check(decay=decay, warmup=warmup, gamma=gamma, update_every=update_every, start_step=start_step)
+        self.decay, self.warmup, self.gamma = float(decay), warmup, float(gamma)
+        self.update_every, self.start_step = int(update_every), int(start_step)
+        self.model, self.buffers, self.num_updates = model, buffers, 0
         self._backup: dict[str, Tensor] | None = None
         self._copies = Copies()
         parameters = weights.trainable(model)
@@ -92,6 +92,7 @@ class EMA:
             raise ValueError(
                 f"model: {type(model).__name__} {given} given, one with trainable weights is accepted"
             )
+        self.device = available(device, parameters)
         self._shadow = {name: weights.start(value, self.device) for name, value in parameters.items()}
         self._shadow_buffers = {
             name: weights.start(value, self.device) for name, value in self._buffers().items()
@@ -128,9 +129,8 @@ class EMA:
     def _follow_buffers(self, decay: float) -> None:
         for name, value in self._buffers().items():
             shadow = self._shadow_buffers.get(name)
-            if (
-                shadow is None or shadow.shape != value.shape
-            ):  # made or resized on the way, such as a cache of positions
+            # made or resized on the way, such as a cache of positions
+            if shadow is None or shadow.shape != value.shape:
                 self._shadow_buffers[name] = weights.start(value, self.device)
             elif value.is_floating_point():
                 value = value.to(shadow)

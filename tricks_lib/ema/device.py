@@ -6,16 +6,25 @@ import torch
 from torch import Tensor
 
 
-def available(device: torch.device | str | None) -> torch.device | None:
+def available(device: torch.device | str | None, weights: Mapping[str, Tensor]) -> torch.device | None:
+    """The device that is asked for, if it is there and the weights can be averaged on it."""
     if not isinstance(device, torch.device | str | None):
         raise TypeError(f"device: {device!r} given, a torch.device, its name or None is accepted")
+    if device is None:
+        return None
+    if any(hasattr(value, "device_mesh") for value in weights.values()):
+        raise ValueError(
+            f"device: {device!r} given with weights that FSDP2 has sharded, None is accepted (its "
+            f"CPUOffloadPolicy moves the average too)"
+        )
     try:
-        return None if device is None else torch.empty(0, device=device).device
+        found = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # no such device, or torch is built without it
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: {device!r} given, a device that is there is accepted ({reason})"
-        ) from error
+        raise ValueError(f"device: {device!r} given, one that is there is accepted ({reason})") from error
+    if found.type == "meta":
+        raise ValueError(f"device: {device!r} given, one that holds values is accepted")
+    return found
 
 
 class Copies:

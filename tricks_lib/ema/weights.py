@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 # What torch.compile, activation checkpointing and FSDP put into the names of the modules they wrap.
@@ -22,6 +23,13 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """All of them by name; under FSDP2 the shards, also where a forward pass has left a module gathered."""
+    if dist.is_available() and dist.is_initialized():
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
     return _by_name(_unwrap(model).named_parameters())
 
 

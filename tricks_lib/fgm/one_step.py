@@ -108,9 +108,8 @@ class FGM:
         """
         if self._active and self._one_step:
             raise RuntimeError("attack: the weights are perturbed already; call restore() first")
-        sites = [
-            site for site in self._sites if site.fresh
-        ] or self._sites  # without a hook having fired, all
+        # without a hook having fired, all
+        sites = [site for site in self._sites if site.fresh] or self._sites
         sites = [site for site in sites if site.gradient is not None]
         if not sites:
             raise RuntimeError(
@@ -167,7 +166,7 @@ class RandomDirection(FGM):
     """A random direction in place of the worst one: what FGM has to beat. r is as long as FGM's, on the
     entries that have a gradient.
 
-    Source: the row "random perturbation" of Miyato, Dai & Goodfellow, ICLR 2017, table 1.
+    Source: the rows "random perturbation" in the tables of Miyato, Dai & Goodfellow, ICLR 2017.
 
     Args:
         model, epsilon, target, per_example, relative: as :class:`FGM`, and the same errors. The direction is
@@ -177,9 +176,8 @@ class RandomDirection(FGM):
     def _unit(self, gradient):
         noise = torch.randn_like(gradient)
         if self._group is not None and not self.per_example:
-            dist.all_reduce(
-                noise, group=self._group
-            )  # one direction for all processes: a sum of noise is noise
+            # one direction for all processes: a sum of noise is noise
+            dist.all_reduce(noise, group=self._group)
         return super()._unit(noise * (super()._unit(gradient) != 0))
 
 

@@ -24,6 +24,7 @@ Sources: those of the tricks' own modules.
 """
 
 from tricks_lib.trainer.arguments import TricksArguments
+from tricks_lib.trainer.ema_callback import EMACallback
 from tricks_lib.trainer.tricks_trainer import TricksTrainer
 
-__all__ = ["TricksArguments", "TricksTrainer"]
+__all__ = ["TricksArguments", "TricksTrainer", "EMACallback"]

@@ -32,6 +32,8 @@ class TricksArguments(TrainingArguments):
             ``SelfAdjustingDiceLoss`` or ``MSECorrLoss``; lists and tensors alike, of which lists are kept
             (``{"weight": [1.0, 3.0]}``). "focal" with ``alpha`` is ``BinaryFocalLoss``, for multi-label.
         rdrop_alpha: weight of R-Drop's divergence, at least 0; 0 is off. Twice the work.
+        rdrop_two_passes: R-Drop by two passes over the batch, not one over the batch written twice, for
+            models that mix the rows of a batch or take them packed.
         adversarial: "fgm", "awp" or "random", twice the work; "pgd", three steps of 0.3 epsilon and four
             times the work; "freelb", three passes at steps of 0.3 epsilon whose mean gradient is taken,
             three times the work; "none" is off. "random" is FGM's control: a direction drawn at random, of
@@ -68,6 +70,7 @@ class TricksArguments(TrainingArguments):
     loss: str = "cross_entropy"
     loss_kwargs: dict | str | None = None
     rdrop_alpha: float = 0.0
+    rdrop_two_passes: bool = False
     adversarial: str = "none"
     adversarial_epsilon: float | None = None
     adversarial_start_step: int = 0
@@ -82,6 +85,7 @@ class TricksArguments(TrainingArguments):
     def __post_init__(self):
         super().__post_init__()
         self.check_tricks()
+        self._warn_of_micro_batches()
 
     def check_tricks(self) -> None:
         """Raise as the class says; after ``__post_init__``, wherever a field may have been set since."""
@@ -89,7 +93,6 @@ class TricksArguments(TrainingArguments):
         self._check_ranges()
         self._check_effects()
         self._check_weights_are_whole()
-        self._warn_of_micro_batches()
 
     def _check_loss(self):
         _one_of("loss", self.loss, LOSSES)
@@ -119,7 +122,12 @@ class TricksArguments(TrainingArguments):
         ):
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), low, high, accepted=accepted)
-        for name in ("gather_batch_losses", "adversarial_per_example", "adversarial_relative"):
+        for name in (
+            "gather_batch_losses",
+            "adversarial_per_example",
+            "adversarial_relative",
+            "rdrop_two_passes",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}: {getattr(self, name)!r} given, True or False is accepted")
         if not (isinstance(self.ema_warmup, bool) or self.ema_warmup == "power"):
@@ -141,6 +149,8 @@ class TricksArguments(TrainingArguments):
                     f"adversarial_{option}: {value} given with adversarial {self.adversarial!r}, where only "
                     f"the default is accepted"
                 )
+        if self.rdrop_two_passes and not self.rdrop_alpha:
+            raise ValueError("rdrop_two_passes: True given with rdrop_alpha 0, False is accepted")
         if self.ema_warmup and self.ema_decay is None:
             raise ValueError(f"ema_warmup: {self.ema_warmup!r} given without ema_decay, False is accepted")
         if 0 < self.max_steps <= self.adversarial_start_step:
@@ -174,7 +184,7 @@ class TricksArguments(TrainingArguments):
             warnings.warn(
                 f"{' and '.join(split)}: under gradient accumulation of each micro-batch alone, not of the "
                 f"whole batch",
-                stacklevel=5,
+                stacklevel=4,
             )
 
 
