@@ -5,6 +5,7 @@ out.
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tricks_lib.ema import EMA
+from tricks_lib.ema.schedule import decay_at
 
 from .ranks import run_ranks
 
@@ -88,6 +90,142 @@ def test_equals_the_closed_form(values, decay, warmup):
         expected += (1 - d) * rest * value
         rest *= d
     assert average(ema)["weight"].item() == pytest.approx(expected + rest * start, abs=1e-9)
+
+
+def follow(values, **arguments):
+    """The averages of one weight that takes these values, the first being the start."""
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(model.weight, values[0])
+    ema, averages = EMA(model, **arguments), []
+    for value in values[1:]:
+        nn.init.constant_(model.weight, value)
+        ema.update()
+        averages.append(average(ema)["weight"].item())
+    return averages
+
+
+VALUES = np.random.default_rng(0).normal(size=41)
+NEARLY_ONE = 1 - 1e-12  # sets no limit to a warm-up
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.5, 6.94, 16.97])
+def test_power_equals_the_closed_form_of_karras_et_al(gamma):
+    """Their (2): the average over t of t^gamma w(t); w(t) = w_i on (i-1, i] gives the shares
+    (i/n)^(gamma+1) - ((i-1)/n)^(gamma+1).
+    """
+    averages = follow(VALUES, decay=NEARLY_ONE, warmup="power", gamma=gamma)
+    for n in (1, 2, 7, 40):
+        shares = np.diff((np.arange(n + 1) / n) ** (gamma + 1))
+        assert averages[n - 1] == pytest.approx(shares @ VALUES[1 : n + 1], abs=1e-9)
+
+
+@pytest.mark.parametrize("gamma, sigma", [(6.94, 0.10), (16.97, 0.05)])
+def test_power_looks_back_over_the_same_part_of_any_training(gamma, sigma):
+    """Karras et al., section 3.1: the standard deviation of the profile as a part of the training."""
+    for n in (2000, 4000):
+        shares = [0.0] * (n + 1)
+        ema = EMA(nn.Linear(1, 1), decay=NEARLY_ONE, warmup="power", gamma=gamma)
+        rest = 1.0
+        for i in range(n, 0, -1):
+            d = decay_at(i, **ema._settings())
+            shares[i], rest = rest * (1 - d), rest * d
+        mean = np.dot(shares, range(n + 1))
+        deviation = np.sqrt(np.dot(shares, (np.arange(n + 1) - mean) ** 2))
+        assert deviation / n == pytest.approx(sigma, rel=0.01)
+
+
+def test_default_gamma_is_that_of_a_tenth():
+    assert follow(VALUES, warmup="power") == follow(VALUES, warmup="power", gamma=6.94)
+    assert follow(VALUES, warmup="power") != follow(VALUES, warmup="power", gamma=7.0)
+
+
+def test_decay_limits_the_power_profile():
+    """From n on, where (1 - 1/n)^(gamma+1) reaches d, the average is an ordinary one."""
+    averages = follow(VALUES, decay=0.8, warmup="power", gamma=1.0)
+    for n in range(12, 40):  # (1 - 1/10)^2 = 0.81
+        assert averages[n] == pytest.approx(0.8 * averages[n - 1] + 0.2 * VALUES[n + 1], abs=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [False, True, "power"])
+@pytest.mark.parametrize("every", [2, 3])
+def test_update_every_averages_each_such_step_alone(every, warmup):
+    averages = follow(VALUES, decay=0.9, warmup=warmup, update_every=every)
+    taken = follow(VALUES[::every], decay=0.9, warmup=warmup)
+    assert averages[every - 1 :: every] == taken
+    assert averages[: every - 1] == [VALUES[0]] * (every - 1)  # the start
+    assert averages[every : 2 * every - 1] == [taken[0]] * (every - 1)
+
+
+@pytest.mark.parametrize("warmup", [False, True, "power"])
+def test_before_start_step_the_average_is_the_weights_and_after_it_begins_with_them(warmup):
+    averages = follow(VALUES, decay=0.9, warmup=warmup, start_step=7)
+    assert averages[:7] == list(VALUES[1:8])
+    assert averages[7:] == follow(VALUES[7:], decay=0.9, warmup=warmup)
+
+
+def test_update_every_and_start_step_together_equal_ema_pytorch_formula():
+    """lucidrains/ema-pytorch, ``EMA.update``: only multiples are taken, and up to the start copied."""
+    shadow, expected = VALUES[0], []
+    for step in range(1, 41):
+        if step % 3 == 0:
+            shadow = VALUES[step] if step <= 10 else shadow + 0.1 * (VALUES[step] - shadow)
+        expected.append(shadow)
+    assert follow(VALUES, decay=0.9, update_every=3, start_step=10) == pytest.approx(expected, abs=1e-12)
+
+
+SETTINGS = {
+    "decay": {"decay": 0.98},
+    "warm-up": {"warmup": True},
+    "power": {"warmup": "power"},
+    "power with another gamma": {"warmup": "power", "gamma": 1.5},
+    "update_every": {"decay": 0.9, "update_every": 4},
+    "start_step": {"decay": 0.9, "start_step": 11},
+    "all": {"decay": 0.9, "warmup": "power", "gamma": 1.5, "update_every": 3, "start_step": 7},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("steps", [5, 40])
+def test_share_of_the_start_is_what_a_start_of_one_leaves_among_zeros(settings, steps):
+    ema = EMA(nn.Linear(1, 1), **settings)
+    start = min(settings.get("start_step", 0), steps)
+    last = start - start % settings.get("update_every", 1)  # the last copy
+    values = np.zeros(steps + 1)
+    values[last] = 1.0
+    assert ema.share_of_start(steps) == pytest.approx(follow(values, **settings)[-1], abs=1e-12)
+
+
+def test_share_of_the_start_of_a_short_run():
+    """The default decay in a run of 120 steps evaluates nearly the weights before training."""
+    model = nn.Linear(1, 1)
+    assert EMA(model).share_of_start(120) == pytest.approx(0.999**120) and 0.999**120 > 0.88
+    assert EMA(model, decay=0.95).share_of_start(120) < 0.01
+    assert EMA(model, warmup=True).share_of_start(120) < 0.01
+    assert EMA(model).share_of_start(0) == 1
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_settings_come_with_the_state(settings):
+    """Resumed in the middle by an average with other settings."""
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(model.weight, VALUES[0])
+    ema = EMA(model, **settings)
+    for step, value in enumerate(VALUES[1:], 1):
+        nn.init.constant_(model.weight, value)
+        ema.update()
+        if step == 17:
+            state, ema = ema.state_dict(), EMA(model, decay=0.3, warmup="power", gamma=3.0, update_every=2)
+            ema.load_state_dict(state)
+    assert average(ema)["weight"].item() == follow(VALUES, **settings)[-1]
+
+
+def test_state_of_the_first_edition_keeps_the_settings_it_knew_nothing_of():
+    ema = EMA(nn.Linear(1, 1), update_every=5, start_step=2)
+    state = ema.state_dict()
+    for name in ("gamma", "update_every", "start_step"):
+        del state[name]
+    ema.load_state_dict({**state, "decay": 0.7})
+    assert (ema.decay, ema.update_every, ema.start_step) == (0.7, 5, 2)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
@@ -387,6 +525,88 @@ def test_checkpoint_does_not_depend_on_wrappers():
     EMA(model).load_state_dict(ema.state_dict())
 
 
+@pytest.mark.parametrize("one", ["plain", "compiled"])
+@pytest.mark.parametrize("other", ["plain", "compiled"])
+def test_checkpoint_does_not_depend_on_the_compilation_of_blocks(one, other):
+    def make(kind):
+        model = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.Linear(2, 2)))
+        if kind == "compiled":
+            model[0], model[1][0] = (torch.compile(m, backend="eager") for m in (model[0], model[1][0]))
+        return EMA(model, decay=0.5)
+
+    first, second = make(one), make(other)
+    disturb(first.model, 0)
+    first.update()
+    second.load_state_dict(first.state_dict())
+    assert list(second.state_dict()["shadow"]) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]
+    assert_same(second.state_dict()["shadow"], first.state_dict()["shadow"])
+    assert "0.running_mean" in second.state_dict()["buffers"]
+    trained = list(weights(second.model).values())
+    with second.average_parameters():
+        for mine, theirs in zip(second.model.parameters(), first.state_dict()["shadow"].values()):
+            assert torch.equal(mine, theirs)
+    assert all(map(torch.equal, weights(second.model).values(), trained))
+
+
+def test_attribute_whose_name_only_ends_like_that_of_a_wrapper_keeps_it():
+    model = nn.Module()
+    model.my_orig_mod = nn.Linear(1, 1, bias=False)
+    assert list(EMA(model).state_dict()["shadow"]) == ["my_orig_mod.weight"]
+
+
+def test_names_inside_activation_checkpointing():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    model = nn.Sequential(checkpoint_wrapper(nn.Linear(2, 2)))
+    EMA(nn.Sequential(nn.Linear(2, 2))).load_state_dict(EMA(model).state_dict())
+
+
+def partition(model):
+    """As DeepSpeed ZeRO-3 leaves the weights between the passes."""
+    for value in model.parameters():
+        value.ds_shape, value.data = value.shape, torch.empty(0)
+
+
+def test_partitioned_weights_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    ema = EMA(model)
+    partition(model)
+    for call in (lambda: EMA(model), ema.update, ema.apply_shadow):
+        with pytest.raises(ValueError, match="^model: 1.weight, 1.bias given .*ZeRO-3.* accepted"):
+            call()
+    assert ema.num_updates == 0
+
+
+def test_weight_without_elements_that_is_whole_is_averaged():
+    """A slot that nothing uses, of a model that DeepSpeed has not touched."""
+    model = nn.Linear(2, 2)
+    model.unused = nn.Parameter(torch.empty(0))
+    ema = EMA(model, decay=0.5)
+    ema.update()
+    assert ema.state_dict()["shadow"]["unused"].shape == (0,)
+
+
+def test_under_lora_the_frozen_base_is_neither_averaged_nor_stored():
+    peft = pytest.importorskip("peft")
+    base = nn.Sequential(nn.Linear(50, 50), nn.Linear(50, 2))
+    config = peft.LoraConfig(r=2, target_modules=["0"], modules_to_save=["1"])
+    model = peft.get_peft_model(base, config)
+    ema, frozen = EMA(model, decay=0.5), {n: v for n, v in weights(model).items() if "base_layer" in n}
+    trainable = [name for name, value in model.named_parameters() if value.requires_grad]
+    assert list(ema.state_dict()["shadow"]) == trainable
+    assert len(trainable) == 4 and all("lora_" in name or "modules_to_save" in name for name in trainable)
+    with torch.no_grad():
+        for value in model.parameters():
+            value += value.requires_grad
+    start = ema.state_dict()["shadow"]
+    ema.update()
+    averaged = average(ema)
+    for name in trainable:
+        torch.testing.assert_close(averaged[name], start[name] + 0.5)
+    assert frozen and all(torch.equal(averaged[name], value) for name, value in frozen.items())
+
+
 def averaged_in_parallel(rank):
     """Three steps on this rank's half of six batches, without BatchNorm, whose statistics are each rank's
     own.
@@ -482,6 +702,55 @@ def test_follows_the_model_to_another_device():
     assert all(value.is_meta for part in ("shadow", "buffers") for value in ema.state_dict()[part].values())
 
 
+@pytest.fixture
+def meta_device(monkeypatch):
+    """A second device where there is none: its tensors have a shape and no values."""
+    monkeypatch.setattr("tricks_lib.ema.average.available", lambda device, _: device and torch.device(device))
+    return "meta"
+
+
+def places(ema):
+    state = ema.state_dict()
+    return {value.device.type for part in ("shadow", "buffers") for value in state[part].values()}
+
+
+def test_average_is_kept_on_the_device_that_is_asked_for(meta_device):
+    model = nn.BatchNorm1d(2)
+    ema = EMA(model, device=meta_device)
+    ema.update()
+    assert places(ema) == {"meta"} and places(EMA(model)) == {"cpu"}
+    assert not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
+    with pytest.raises(NotImplementedError, match="no data"):
+        ema.apply_shadow()
+    assert all(value.is_meta for value in ema._backup.values())
+
+
+def test_state_from_elsewhere_comes_to_the_device_that_is_asked_for(meta_device):
+    model = nn.BatchNorm1d(2)
+    ema = EMA(model, device=meta_device)
+    ema.load_state_dict(EMA(model).state_dict())
+    ema.update()
+    assert places(ema) == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_average_on_the_cpu_equals_that_on_cuda(dtype):
+    model, twin = Net().cuda().to(dtype), Net().cuda().to(dtype)
+    ema, plain = EMA(model, decay=0.9, device="cpu"), EMA(twin, decay=0.9)
+    for seed in range(5):
+        for m, e in ((model, ema), (twin, plain)):
+            disturb(m, seed)
+            e.update()
+    assert places(ema) == {"cpu"} and places(plain) == {"cuda"}
+    assert all(value.is_pinned() for value in ema._copies._kept.values())
+    trained = weights(model)
+    for name, value in average(ema).items():
+        assert value.is_cuda
+        torch.testing.assert_close(value, average(plain)[name])
+    assert_same(weights(model), trained)
+
+
 def test_evaluation_under_autocast_sees_the_average():
     """Autocast keeps half precision copies of the weights until its block ends."""
     model = nn.Linear(4, 4, bias=False)
@@ -516,6 +785,20 @@ BAD_INPUT = {
     "warmup is a number": ((GOOD, 0.9, 100), TypeError, "warmup"),
     "warmup is None": ((GOOD, 0.9, None), TypeError, "warmup"),
     "buffers is a string": ((GOOD, 0.9, False, "yes"), TypeError, "buffers"),
+    "warmup is another word": ((GOOD, 0.9, "linear"), ValueError, "warmup"),
+    "update_every is 0": ((GOOD, 0.9, False, True, 0), ValueError, "update_every"),
+    "update_every is a float": ((GOOD, 0.9, False, True, 2.0), TypeError, "update_every"),
+    "update_every is a bool": ((GOOD, 0.9, False, True, True), TypeError, "update_every"),
+    "start_step is negative": ((GOOD, 0.9, False, True, 1, -1), ValueError, "start_step"),
+    "start_step is a float": ((GOOD, 0.9, False, True, 1, 0.5), TypeError, "start_step"),
+    "device is a number": ((GOOD, 0.9, False, True, 1, 0, 0), TypeError, "device"),
+    "device is no device": ((GOOD, 0.9, False, True, 1, 0, "gpu"), ValueError, "device"),
+    "device holds no values": ((GOOD, 0.9, False, True, 1, 0, "meta"), ValueError, "device"),
+    "device is not there": ((GOOD, 0.9, False, True, 1, 0, "cuda:99"), ValueError, "device"),
+    "gamma is negative": ((GOOD, 0.9, "power", True, 1, 0, None, -1.0), ValueError, "gamma"),
+    "gamma is NaN": ((GOOD, 0.9, "power", True, 1, 0, None, float("nan")), ValueError, "gamma"),
+    "gamma is None": ((GOOD, 0.9, "power", True, 1, 0, None, None), TypeError, "gamma"),
+    "gamma without power": ((GOOD, 0.9, True, True, 1, 0, None, 3.0), ValueError, "gamma"),
 }
 BAD_STATE = {
     "a list": ([STATE], TypeError),
@@ -529,7 +812,7 @@ BAD_STATE = {
     "weight of another shape": ({**STATE, "shadow": {**STATE["shadow"], "bias": torch.ones(3)}}, ValueError),
     "buffers are a list": ({**STATE, "buffers": []}, TypeError),
     "without its buffers": ({key: value for key, value in STATE.items() if key != "buffers"}, ValueError),
-    "warmup is a string": ({**STATE, "warmup": "no"}, TypeError),
+    "warmup is another string": ({**STATE, "warmup": "no"}, ValueError),
     "warmup is None": ({**STATE, "warmup": None}, TypeError),
     "decay is infinite": ({**STATE, "decay": float("inf")}, ValueError),
     "decay is NaN": ({**STATE, "decay": float("nan")}, ValueError),
@@ -540,6 +823,9 @@ BAD_STATE = {
     "count is negative": ({**STATE, "num_updates": -1}, ValueError),
     "count is a float": ({**STATE, "num_updates": 1.5}, TypeError),
     "decay out of range": ({**STATE, "decay": 1.0}, ValueError),
+    "update_every is 0": ({**STATE, "update_every": 0}, ValueError),
+    "start_step is None": ({**STATE, "start_step": None}, TypeError),
+    "gamma without power": ({**STATE, "gamma": 1.0}, ValueError),
 }
 
 
@@ -559,13 +845,22 @@ def test_bad_state_is_an_error_and_changes_nothing(case):
     with pytest.raises(error, match="^state_dict: .* accepted"):
         ema.load_state_dict(state)
     assert_same(average(ema), before)
-    assert ema.num_updates == 0
+    assert ema.num_updates == 0 and ema.state_dict()["decay"] == STATE["decay"]
 
 
-def test_state_without_the_buffers_of_the_model_is_an_error():
-    ema = EMA(nn.BatchNorm1d(2))
-    with pytest.raises(
-        ValueError,
-        match="^state_dict: without buffers num_batches_tracked, running_mean, running_var .* accepted",
-    ):
-        ema.load_state_dict({**ema.state_dict(), "buffers": {}})
+@pytest.mark.parametrize("steps, error", [(-1, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_share_of_start_refuses_what_is_no_number_of_steps(steps, error):
+    with pytest.raises(error, match="^steps: .* accepted"):
+        EMA(GOOD).share_of_start(steps)
+
+
+def test_buffer_that_the_state_lacks_starts_at_the_model_and_does_not_stop_a_resume():
+    """The code has gained a buffer since the checkpoint was written."""
+    old = EMA(nn.Linear(2, 2))
+    model = nn.Linear(2, 2)
+    model.register_buffer("late", torch.ones(1))
+    ema = EMA(model, decay=0.5)
+    ema.load_state_dict(old.state_dict())
+    model.late += 1
+    ema.update()
+    assert average(ema)["late"].item() == pytest.approx(1.001) and ema.decay == 0.999

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tricks_lib.fgm import AWP, FGM, PGD
+from tricks_lib.fgm import AWP, FGM, PGD, RandomDirection
 
 from .ranks import run_ranks
 
@@ -340,6 +340,9 @@ ATTACKS = {
     "FGM per example": lambda model: FGM(model, per_example=True),
     "PGD": lambda model: PGD(model),
     "PGD per example": lambda model: PGD(model, per_example=True),
+    "FGM relative": lambda model: FGM(model, epsilon=0.3, relative=True),
+    "FGM relative per example": lambda model: FGM(model, epsilon=0.3, per_example=True, relative=True),
+    "PGD relative": lambda model: PGD(model, epsilon=0.3, alpha=0.2, relative=True),
     "AWP": lambda model: AWP(model),
 }
 
@@ -546,6 +549,131 @@ def test_per_example_with_another_batch_is_an_error(other):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_relative_moves_each_touched_row_by_its_own_share(dtype, tolerance, tied):
+    """One norm over the table is much for its short rows and little for its long ones."""
+    model = Net(tied=tied).to(dtype)
+    with torch.no_grad():
+        model.tokens.weight[3] *= 100
+        model.tokens.weight[4] = 0  # a row without a length stays where it is
+    fgm, clean, g = FGM(model, 0.2, relative=True), weights(model), table_gradient(model, A)
+    table = clean["tokens.weight"]
+    share = 0.2 * table.norm(dim=1, keepdim=True) / g.norm(dim=1, keepdim=True)
+    expected = torch.where(g.any(dim=1, keepdim=True), table + share * g, table)
+    loss_of(model, A).backward()
+    with fgm.perturbed():
+        attacked = model.tokens.weight.detach()
+        torch.testing.assert_close(attacked, expected, rtol=tolerance, atol=tolerance)
+        assert torch.equal(attacked[4], table[4]) and (attacked[3] - table[3]).norm() > 10
+    assert_same(weights(model), clean)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_relative_does_not_depend_on_the_scale_of_the_table(factor):
+    """The same network with a table of another scale, which the layer above undoes."""
+    losses = []
+    for scale in (1.0, factor):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(12, 3), nn.Flatten(), nn.Linear(9, 12)).double()
+        with torch.no_grad():
+            model[0].weight *= scale
+            model[2].weight /= scale
+        loss_of(model, A).backward()
+        with FGM(model, 0.3, relative=True).perturbed():
+            losses.append(loss_of(model, A).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_relative_per_example_moves_each_look_up_by_its_own_share():
+    model = Net().double()
+    fgm, embedded = FGM(model, 0.2, per_example=True, relative=True), model.tokens(A).detach()
+    point = embedded.clone().requires_grad_()
+    hidden = point + model.positions(torch.arange(3))
+    loss = F.cross_entropy(model.head(torch.tanh(model.norm(hidden)).mean(1)), A[:, 0])
+    (g,) = torch.autograd.grad(loss, point)
+    loss_of(model, A).backward()
+    fgm.attack()
+    expected = 0.2 * embedded.norm(dim=-1, keepdim=True) * g / g.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(fgm._sites[0].r, expected)
+    fgm.restore()
+
+
+def test_relative_pgd_keeps_each_row_in_a_ball_of_its_share():
+    model = Net().double()
+    with torch.no_grad():
+        model.tokens.weight[3] *= 100
+    pgd, table = PGD(model, epsilon=0.2, alpha=0.15, relative=True), model.tokens.weight.detach().clone()
+    r, lengths = torch.zeros_like(table), table.norm(dim=1, keepdim=True)
+    loss_of(model, A).backward()
+    for _ in range(3):
+        g = table_gradient(model, A)
+        r = r + 0.15 * lengths * g / g.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        r = r * (0.2 * lengths / r.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
+        pgd.attack()
+        torch.testing.assert_close(model.tokens.weight.detach(), table + r, rtol=1e-9, atol=1e-12)
+        loss_of(model, A).backward()
+    pgd.restore()
+    assert torch.equal(model.tokens.weight, table)
+
+
+def test_relative_overflow_of_one_row_leaves_that_row_alone():
+    model = Net()
+    fgm, clean = FGM(model, relative=True), model.tokens.weight.detach().clone()
+    loss_of(model, A).backward()
+    model.tokens.weight.grad[3] = float("inf")
+    with fgm.perturbed():
+        assert (model.tokens.weight != clean).any(1).nonzero().flatten().tolist() == [4, 5, 6]
+        assert model.tokens.weight.isfinite().all()
+
+
+RANDOM = {"table": {}, "per example": {"per_example": True}, "relative": {"relative": True},
+          "target": {"target": "s.weight"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", RANDOM.values(), ids=RANDOM)
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_random_direction_is_as_long_as_fgm_on_the_same_entries_and_another(options, tied):
+    model, moves = Net(tied=tied).double(), {}
+    clean = weights(model)
+    for seed, kind in enumerate((FGM, RandomDirection, RandomDirection)):
+        torch.manual_seed(seed)
+        attack = kind(model, 0.5, **options)
+        model.zero_grad()
+        loss_of(model, A).backward()
+        with attack.perturbed():
+            of_weights = torch.cat([v.flatten() - clean[n].flatten() for n, v in model.named_parameters()])
+            moves[seed] = attack._sites[0].r if "per_example" in options else of_weights.detach()
+        assert_same(weights(model), clean)
+    worst, one, other = moves.values()
+    for random in (one, other):
+        assert torch.equal(random != 0, worst != 0)
+        assert random.norm().item() == pytest.approx(worst.norm().item())
+        assert F.cosine_similarity(random.flatten(), worst.flatten(), dim=0).abs() < 0.7
+    assert not torch.equal(one, other)
+
+
+def test_random_direction_leaves_an_overflow_alone_as_fgm_does():
+    model = Net()
+    attack, clean = RandomDirection(model), weights(model)
+    loss_of(model, A).backward()
+    model.tokens.weight.grad[3] = float("inf")
+    with attack.perturbed():
+        assert_same(weights(model), clean)
+
+
+def test_random_direction_has_no_direction():
+    """Of many draws the mean is near zero: each entry may go either way."""
+    model, total = Net().double(), 0.0
+    attack, clean = RandomDirection(model), model.tokens.weight.detach().clone()
+    loss_of(model, A).backward()
+    torch.manual_seed(0)
+    for _ in range(400):
+        with attack.perturbed():
+            total = total + (model.tokens.weight.detach() - clean)
+    assert (total / 400).norm() < 0.15
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
 def test_awp_moves_each_matrix_by_its_own_norm(dtype, tolerance):
     model = Net().to(dtype)
     awp, clean = AWP(model, epsilon=0.01), weights(model)
@@ -567,7 +695,7 @@ def test_half_precision_weights(dtype, make):
     loss_of(model, A).backward()
     with attack.perturbed():
         loss_of(model, A).backward()
-        if isinstance(attack, FGM) and not attack.per_example and not isinstance(attack, (PGD, AWP)):
+        if type(attack) is FGM and not attack.per_example and not attack.relative:
             assert (model.tokens.weight - clean["tokens.weight"]).double().norm().item() == pytest.approx(
                 1, rel=0.02
             )
@@ -741,14 +869,24 @@ def test_process_group_of_a_model_that_is_not_distributed_is_its_own_affair():
         pass
 
 
-def test_scalar_parameter_may_be_a_target():
+@pytest.mark.parametrize("target", ["norm", "bias", "scale"])
+def test_target_of_one_dimensional_parameters_alone_is_an_error_that_names_them(target):
+    """A step of length epsilon on a LayerNorm's weight is no attack on the words."""
     model = Net()
     model.scale = nn.Parameter(torch.ones(()))
-    fgm = FGM(model, epsilon=0.25, target="scale")
-    (loss_of(model, A) * model.scale).backward()
+    names = sorted(name for name, _ in model.named_parameters() if target in name)
+    with pytest.raises(ValueError, match=f"^target: '{target}' given, .*{', '.join(names)}; .* accepted"):
+        FGM(model, target=target)
+
+
+def test_target_that_matches_a_norm_too_attacks_the_tables_alone():
+    model = Net()
+    model.tokens_norm = nn.LayerNorm(4)
+    fgm, clean = FGM(model, target="tokens"), weights(model)
+    (loss_of(model, A) + model.tokens_norm(model.embed(A)).pow(2).mean()).backward()
     with fgm.perturbed():
-        assert model.scale.item() == 1.25
-    assert model.scale.item() == 1
+        moved = [name for name, value in model.named_parameters() if not torch.equal(value, clean[name])]
+    assert moved == ["tokens.weight"] and model.tokens_norm.weight.grad.any()
 
 
 def attacked_in_parallel(rank):
@@ -760,7 +898,11 @@ def attacked_in_parallel(rank):
         with fgm.perturbed():
             attacked = model.tokens.weight.detach().clone()
             loss_of(parallel, batch[rank]).backward()
-    return attacked, model.tokens.weight.grad
+    random = RandomDirection(parallel)
+    torch.manual_seed(rank)
+    with random.perturbed():
+        anywhere = model.tokens.weight.detach().clone()
+    return attacked, model.tokens.weight.grad, anywhere
 
 
 def test_processes_share_the_attack_of_the_mean_gradient(tmp_path):
@@ -773,8 +915,10 @@ def test_processes_share_the_attack_of_the_mean_gradient(tmp_path):
         with fgm.perturbed():
             attacked = model.tokens.weight.detach().clone()
             loss_of(model, whole).backward()
-    for of_rank in run_ranks(attacked_in_parallel, 2, tmp_path):
-        torch.testing.assert_close(of_rank, (attacked, model.tokens.weight.grad))
+    ranks = run_ranks(attacked_in_parallel, 2, tmp_path)
+    for *of_rank, anywhere in ranks:
+        torch.testing.assert_close(of_rank, [attacked, model.tokens.weight.grad])
+        assert torch.equal(anywhere, ranks[0][-1]) and not torch.equal(anywhere, attacked)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -799,9 +943,9 @@ BAD_INPUT = {
     "model is None": (FGM, (None,), TypeError, "model"),
     "model is a state dict": (PGD, (GOOD.state_dict(),), TypeError, "model"),
     "model on the meta device": (FGM, (nn.Embedding(3, 2, device="meta"),), ValueError, "model"),
-    "model without embeddings": (FGM, (nn.Linear(2, 2),), ValueError, "target"),
-    "embeddings frozen": (FGM, (nn.Embedding(3, 2).requires_grad_(False),), ValueError, "target"),
-    "no matrix to perturb": (AWP, (nn.LayerNorm(3),), ValueError, "target"),
+    "model without embeddings": (FGM, (nn.Linear(2, 2),), ValueError, "model"),
+    "embeddings frozen": (FGM, (nn.Embedding(3, 2).requires_grad_(False),), ValueError, "model"),
+    "no matrix to perturb": (AWP, (nn.LayerNorm(3),), ValueError, "model"),
     "target matches nothing": (FGM, (GOOD, 1.0, "emb."), ValueError, "target"),
     "target is empty": (FGM, (GOOD, 1.0, ""), ValueError, "target"),
     "target is a list": (FGM, (GOOD, 1.0, ["tokens"]), TypeError, "target"),
@@ -817,6 +961,9 @@ BAD_INPUT = {
     "epsilon is a bool": (FGM, (GOOD, True), TypeError, "epsilon"),
     "epsilon is a name": (FGM, (GOOD, "tokens"), TypeError, "epsilon"),
     "per_example is a number": (FGM, (GOOD, 1.0, None, 1), TypeError, "per_example"),
+    "relative is a number": (FGM, (GOOD, 1.0, None, False, 1), TypeError, "relative"),
+    "relative of PGD is None": (PGD, (GOOD, 1.0, None, False, 0.3, None), TypeError, "relative"),
+    "epsilon of a random direction is zero": (RandomDirection, (GOOD, 0.0), ValueError, "epsilon"),
     "alpha is zero": (PGD, (GOOD, 1.0, None, False, 0.0), ValueError, "alpha"),
     "alpha is negative": (PGD, (GOOD, 1.0, None, False, -0.3), ValueError, "alpha"),
     "alpha is NaN": (PGD, (GOOD, 1.0, None, False, float("nan")), ValueError, "alpha"),

@@ -3,6 +3,7 @@ the ratios.
 """
 
 import doctest
+import inspect
 import re
 import warnings
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tricks_lib.layer_decay
-from tricks_lib.layer_decay import layer_decay_groups
+from tricks_lib.layer_decay import layer_decay_groups, places
 
 SIZE = dict(
     vocab_size=20,
@@ -55,6 +56,13 @@ CONFIGS = {
         **SIZE | SPECIAL | dict(cls_token_id=1, sep_token_id=2) | k
     ),
     "Llama": lambda **k: transformers.LlamaConfig(**SIZE | SPECIAL | k),
+    "XLM-RoBERTa-XL": lambda **k: transformers.XLMRobertaXLConfig(**SIZE | k),
+    "MPNet": lambda **k: transformers.MPNetConfig(**SIZE | k),
+    "GPT-NeoX": lambda **k: transformers.GPTNeoXConfig(**SIZE | SPECIAL | k),
+    "OPT": lambda **k: transformers.OPTConfig(
+        **SIZE | SPECIAL | dict(ffn_dim=8, word_embed_proj_dim=4, dropout=0.0) | k
+    ),
+    "CLIP text": lambda **k: transformers.CLIPTextConfig(**SIZE | SPECIAL | k),
 }
 # By hand, for three layers: a pattern of the encoder's own names -> the power of decay.
 EXPECTED = {
@@ -111,8 +119,44 @@ EXPECTED = {
         r"final_norm\.": 0,
     },
     "Llama": {r"embed_tokens\.": 3, r"layers\.0\.": 2, r"layers\.1\.": 1, r"layers\.2\.": 0, r"norm\.": 0},
+    "XLM-RoBERTa-XL": {
+        r"embeddings\.": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+        r"encoder\.LayerNorm\.|pooler\.": 0,
+    },
+    "MPNet": {
+        r"embeddings\.|encoder\.relative_attention_bias\.": 3,
+        r"encoder\.layer\.0\.": 2,
+        r"encoder\.layer\.1\.": 1,
+        r"encoder\.layer\.2\.": 0,
+        r"pooler\.": 0,
+    },
+    "GPT-NeoX": {
+        r"embed_in\.": 3,
+        r"layers\.0\.": 2,
+        r"layers\.1\.": 1,
+        r"layers\.2\.": 0,
+        r"final_layer_norm\.": 0,
+    },
+    "OPT": {
+        r"decoder\.(?:embed_tokens|embed_positions|project_in)\.": 3,
+        r"decoder\.layers\.0\.": 2,
+        r"decoder\.layers\.1\.": 1,
+        r"decoder\.layers\.2\.": 0,
+        r"decoder\.(?:final_layer_norm|project_out)\.": 0,
+    },
+    "CLIP text": {
+        r"(?:text_model\.)?embeddings\.": 3,
+        r"(?:text_model\.)?encoder\.layers\.0\.": 2,
+        r"(?:text_model\.)?encoder\.layers\.1\.": 1,
+        r"(?:text_model\.)?encoder\.layers\.2\.": 0,
+        r"(?:text_model\.)?final_layer_norm\.": 0,
+    },
 }
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
+HEADS = pytest.mark.parametrize("family", [f for f in CONFIGS if f != "CLIP text"])  # which has none
 
 
 def encoder(family="BERT", **config):
@@ -151,6 +195,60 @@ def test_examples_of_the_docstrings_hold():
     assert doctest.testmod(tricks_lib.layer_decay).failed == 0
 
 
+def run_order(model, **inputs) -> dict[int, list[int]]:
+    """id of each parameter -> when its module ran in a forward pass."""
+    ran, handles = [], []
+    for module in model.modules():
+        handles.append(module.register_forward_pre_hook(lambda module, args: ran.append(module)))
+    with torch.no_grad():
+        model.eval()(**inputs)
+    for handle in handles:
+        handle.remove()
+    when = {}
+    for i, module in enumerate(ran):
+        for p in module.parameters(recurse=False):
+            when.setdefault(id(p), []).append(i)
+    return when
+
+
+def out_of_order(model, found, **inputs) -> list[str]:
+    """Parameters whose place contradicts the order in which the model ran."""
+    when, layers, wrong = run_order(model, **inputs), {}, []
+    for place in found:
+        if place.part == "layer":
+            layers.setdefault(place.layer, []).extend(when.get(id(place.parameter), []))
+    starts = [min(layers[i]) for i in sorted(layers) if layers[i]]
+    if starts != sorted(starts) and len(starts) == len(layers):
+        wrong.append(f"layers start at {starts}")
+    first, last = min(starts), max(max(ran) for ran in layers.values() if ran)
+    for place in found:
+        ran = when.get(id(place.parameter), [])
+        before, after = any(i > first for i in ran), any(i < last for i in ran)
+        if (place.part == "embeddings" and before) or (place.part == "top" and after):
+            wrong.append(place.name)
+    return wrong
+
+
+IDS = torch.tensor([[1, 5, 6, 7, 8, 9, 2]])
+
+
+@pytest.mark.parametrize("family", [f for f in CONFIGS if f != "ALBERT"])
+def test_the_order_in_which_the_model_runs_agrees(family):
+    """Oracle: the forward pass. Embeddings run before the first layer, the top after the last one."""
+    model = encoder(family)
+    assert out_of_order(model, places(model), input_ids=IDS) == []
+
+
+def test_the_oracle_sees_a_norm_at_the_wrong_end():
+    """What runs after the last layer is not the embeddings': the defect itself, for XLM-RoBERTa-XL."""
+    model = encoder("XLM-RoBERTa-XL")
+    found = [
+        place._replace(part="embeddings") if "encoder.LayerNorm" in place.name else place
+        for place in places(model)
+    ]
+    assert out_of_order(model, found, input_ids=IDS) == ["encoder.LayerNorm.weight", "encoder.LayerNorm.bias"]
+
+
 @FAMILIES
 def test_rates_equal_those_written_out_by_hand(family):
     model = encoder(family)
@@ -174,11 +272,13 @@ def test_every_trainable_parameter_is_in_exactly_one_group_at_any_depth(family):
     )
 
 
-@FAMILIES
+@HEADS
 @pytest.mark.parametrize(
     "task", [transformers.AutoModelForSequenceClassification, transformers.AutoModelForTokenClassification]
 )
 def test_models_with_a_head_of_transformers(family, task):
+    if CONFIGS[family]().__class__ not in task._model_mapping:
+        pytest.skip("transformers has no such model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = task.from_config(CONFIGS[family]())
@@ -240,7 +340,7 @@ def test_layer_1_is_not_mixed_up_with_layers_10_to_13(family):
     key = {"DistilBERT": "n_layers", "XLNet": "n_layer", "GPT-2": "n_layer"}.get(family, "num_hidden_layers")
     model = encoder(family, **{key: 14})
     for name, rate in names(model, layer_decay_groups(model, lr=1.0, decay=0.9)).items():
-        if numbered := re.match(r"(?:\w+\.)?(?:layers?|h)\.(\d+)\.", name):
+        if numbered := re.search(r"(?:^|\.)(?:layers?|h)\.(\d+)\.", name):
             assert rate == pytest.approx(0.9 ** (13 - int(numbered[1]))), name
 
 
@@ -470,14 +570,229 @@ def test_substrings_of_known_names_are_not_known():
         layer_decay_groups(model, lr=1.0)
 
 
+# ---------------------------------------------------------------- encoder and decoder
+
+
+def t5(**config):
+    sizes = dict(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=3, num_decoder_layers=2, num_heads=2)
+    return transformers.T5Model(transformers.T5Config(**sizes | config))
+
+
+def bart():
+    heads = dict(encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8)
+    return transformers.BartModel(
+        transformers.BartConfig(
+            vocab_size=20, d_model=8, encoder_layers=3, decoder_layers=2, **heads, **SPECIAL
+        )
+    )
+
+
+BOTH = {
+    t5: {
+        r"shared\.|encoder\.embed_tokens\.": 3,
+        r"encoder\.block\.0\.": 2,
+        r"encoder\.block\.1\.": 1,
+        r"encoder\.block\.2\.|encoder\.final_layer_norm\.": 0,
+        r"decoder\.block\.0\.": 1,
+        r"decoder\.block\.1\.|decoder\.final_layer_norm\.": 0,
+    },
+    bart: {
+        r"shared\.|encoder\.embed_positions\.|encoder\.layernorm_embedding\.": 3,
+        r"encoder\.layers\.0\.": 2,
+        r"encoder\.layers\.1\.": 1,
+        r"encoder\.layers\.2\.": 0,
+        r"decoder\.embed_positions\.|decoder\.layernorm_embedding\.": 2,
+        r"decoder\.layers\.0\.": 1,
+        r"decoder\.layers\.1\.": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("make", BOTH, ids=lambda f: f.__name__)
+def test_encoder_and_decoder_are_numbered_each_by_itself(make):
+    model = make()
+    found = names(model, layer_decay_groups(model, lr=1.0, decay=0.5))
+    for name, rate in found.items():
+        [power] = [power for pattern, power in BOTH[make].items() if re.match(pattern, name)]
+        assert rate == 0.5**power, name
+    assert set(rates(layer_decay_groups(model, lr=1.0))) == {id(p) for p in model.parameters()}
+
+
+def test_heads_of_encoder_decoder_models_are_heads():
+    model = transformers.BartForSequenceClassification(bart().config)
+    found = names(model, layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0))
+    assert {name for name, rate in found.items() if rate == 9.0} == {
+        name for name, _ in model.named_parameters() if name.startswith("classification_head.")
+    }
+
+
+def test_a_norm_called_of_the_embedding_that_runs_after_the_layers_is_at_the_top():
+    """BigBird-Pegasus calls its final norm ``layernorm_embedding``."""
+    config = transformers.BigBirdPegasusConfig(
+        vocab_size=20, d_model=8, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, attention_type="original_full",
+    )  # fmt: skip
+    model = transformers.BigBirdPegasusModel(config)
+    found = names(model, layer_decay_groups(model, lr=1.0, decay=0.5))
+    assert found["encoder.layernorm_embedding.weight"] == found["decoder.layernorm_embedding.bias"] == 1.0
+
+
+@pytest.mark.slow
+def test_no_architecture_of_transformers_is_silently_out_of_order():
+    """Every text model that transformers builds from a tiny config is placed as it runs, or refused."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    sizes = SIZE | SPECIAL | dict(d_model=8, n_layer=3, n_layers=3, num_layers=3, n_head=2, n_heads=2)
+    sizes |= dict(num_heads=2, dim=8, hidden_dim=8, d_ff=8, d_kv=4, d_inner=8, n_embd=8, n_positions=16)
+    sizes |= dict(encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=8, embedding_size=8)
+    sizes |= dict(ffn_dim=8, num_key_value_heads=2, head_dim=4, decoder_layers=0)
+    placed, wrong = [], {}
+    for name in CONFIG_MAPPING:
+        try:
+            cls = CONFIG_MAPPING[name]
+            known = {*inspect.signature(cls.__init__).parameters, *getattr(cls, "attribute_map", {})}
+            known |= {*getattr(cls, "__dataclass_fields__", {})}
+            config = cls(**{key: value for key, value in sizes.items() if key in known})
+            if config.is_encoder_decoder or config.vocab_size != 20 or config.num_hidden_layers != 3:
+                continue
+            with torch.device("meta"):
+                small = sum(p.numel() for p in transformers.AutoModel.from_config(config).parameters()) < 1e6
+            model = transformers.AutoModel.from_config(config) if small and name != "albert" else None
+            found = places(model)
+            bad = out_of_order(model, found, input_ids=IDS)
+        except Exception:  # it needs another size or other inputs, or is refused by name
+            continue
+        depth = 1 + max(place.layer or 0 for place in found)
+        heads = [place.name for place in found if place.part == "head"]
+        placed.append(name)
+        if bad or heads or depth != 3:
+            wrong[name] = (bad, heads, depth)
+    assert not wrong
+    assert len(placed) >= 60, placed
+
+
+# ---------------------------------------------------------------- adapters
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+@pytest.mark.parametrize("family", ["BERT", "MPNet", "GPT-2", "XLNet", "ModernBERT", "Llama"])
+@pytest.mark.parametrize("around", ["the classifier", "the encoder"])
+def test_adapters_take_the_rate_of_the_layer_that_they_stand_in(family, around):
+    from peft import LoraConfig, get_peft_model
+
+    from tricks_lib.mean_pooling import MeanPoolingClassifier
+
+    lora = LoraConfig(r=2, target_modules="all-linear", modules_to_save=["classifier"])
+    if around == "the classifier":
+        model = get_peft_model(MeanPoolingClassifier(encoder(family), 2), lora)
+    else:
+        lora.modules_to_save = None
+        model = MeanPoolingClassifier(get_peft_model(encoder(family), lora), 2)
+    found = rates(layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0))
+    seen = set()
+    for name, p in model.named_parameters():
+        assert (id(p) in found) == p.requires_grad, name
+        if not p.requires_grad:
+            continue
+        if "classifier" in name:
+            seen.add("head")
+            assert found[id(p)] == 9.0
+        elif numbered := re.search(r"\.(?:layers?|h)\.(\d+)\.", name):
+            seen.add(int(numbered[1]))
+            assert found[id(p)] == 0.5 ** (2 - int(numbered[1])), name
+        else:
+            assert "pooler" in name and found[id(p)] == 1.0, name
+    assert seen >= {0, 1, 2, "head"}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_peft_models_with_a_head_of_transformers():
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(
+        transformers.BertForSequenceClassification(CONFIGS["BERT"]()),
+        LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]),
+    )
+    groups = {g["name"]: g["lr"] for g in layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0)}
+    assert groups == {"layer 0": 0.25, "layer 1": 0.5, "layer 2": 1.0, "head": 9.0}
+
+
+# ---------------------------------------------------------------- a map of one's own, a floor
+
+
+class Plain(nn.Module):
+    """No Hugging Face model: a table, three blocks, a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.head = nn.Linear(4, 2)
+
+
+def block(name):
+    if name.startswith("table."):
+        return -1
+    return int(name.split(".")[1]) if name.startswith("blocks.") else None
+
+
+def test_a_map_of_ones_own_serves_any_module():
+    model = Plain()
+    groups = layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=9.0, weight_decay=0.1, layer_of=block)
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups if g["weight_decay"]] == [
+        ("embeddings", 0.125, 0.1),
+        ("layer 0", 0.25, 0.1),
+        ("layer 1", 0.5, 0.1),
+        ("layer 2", 1.0, 0.1),
+        ("head", 9.0, 0.1),
+    ]
+    assert set(rates(groups)) == {id(p) for p in model.parameters()}
+    with pytest.raises(ValueError, match="^model: Plain holds no encoder; .* accepted"):
+        layer_decay_groups(model, lr=1.0)
+
+
+def test_the_map_comes_before_the_rules_and_none_leaves_it_to_them():
+    model, plain = Deep(Extra(CONFIGS["BERT"]())), Deep(encoder())
+    groups = layer_decay_groups(
+        model, lr=1.0, decay=0.5, head_lr=9.0, layer_of=lambda name: 1 if ".adapter." in name else None
+    )
+    found = names(model, groups)
+    assert found.pop("body.text.0.adapter.weight") == found.pop("body.text.0.adapter.bias") == 0.5
+    assert found == names(plain, layer_decay_groups(plain, lr=1.0, decay=0.5, head_lr=9.0))
+
+
+def test_layers_that_the_map_puts_above_the_encoder_push_its_own_down():
+    model = nn.ModuleDict({"encoder": encoder(), "more": nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])})
+    found = names(
+        model,
+        layer_decay_groups(
+            model,
+            lr=1.0,
+            decay=0.5,
+            layer_of=lambda n: 3 + int(n.split(".")[1]) if n.startswith("more") else None,
+        ),
+    )
+    assert found["more.1.weight"] == 1.0 and found["more.0.weight"] == 0.5
+    assert found["encoder.encoder.layer.2.output.dense.weight"] == 0.25
+    assert found["encoder.embeddings.word_embeddings.weight"] == 0.5**5
+
+
+def test_rates_do_not_fall_below_the_floor():
+    model = Deep(encoder(num_hidden_layers=12))
+    found = {
+        g["name"]: g["lr"] for g in layer_decay_groups(model, lr=1.0, decay=0.5, head_lr=0.0, min_lr=2**-4)
+    }
+    assert found["head"] == 0.0, "the head has its own rate"
+    assert [found[f"layer {i}"] for i in range(12)] == [max(2**-4, 0.5 ** (11 - i)) for i in range(12)]
+    assert found["embeddings"] == 2**-4 and found["top"] == 1.0
+
+
+# ---------------------------------------------------------------- bad input
+
+
 def frozen():
     return encoder().requires_grad_(False)
-
-
-def t5():
-    return transformers.T5Model(
-        transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
-    )
 
 
 BAD_INPUT = {
@@ -487,7 +802,6 @@ BAD_INPUT = {
     "model without an encoder": (dict(model=lambda: nn.Linear(2, 2)), ValueError, "model"),
     "model without a parameter": (dict(model=lambda: nn.ReLU()), ValueError, "model"),
     "model all frozen": (dict(model=frozen), ValueError, "model"),
-    "encoder and decoder": (dict(model=t5), ValueError, "model"),
     "lr is negative": (dict(lr=-1e-5), ValueError, "lr"),
     "lr is NaN": (dict(lr=float("nan")), ValueError, "lr"),
     "lr is infinite": (dict(lr=float("inf")), ValueError, "lr"),
@@ -503,6 +817,12 @@ BAD_INPUT = {
     "head_lr is negative": (dict(head_lr=-1.0), ValueError, "head_lr"),
     "head_lr is infinite": (dict(head_lr=float("inf")), ValueError, "head_lr"),
     "head_lr is a word": (dict(head_lr="2e-4"), TypeError, "head_lr"),
+    "layer_of is a dict": (dict(layer_of={}), TypeError, "layer_of"),
+    "layer_of gives a word": (dict(layer_of=lambda name: "0"), TypeError, "layer_of"),
+    "layer_of gives a number below -1": (dict(layer_of=lambda name: -2), ValueError, "layer_of"),
+    "min_lr is above lr": (dict(min_lr=1e-4), ValueError, "min_lr"),
+    "min_lr is negative": (dict(min_lr=-1e-9), ValueError, "min_lr"),
+    "min_lr is a word": (dict(min_lr="0"), TypeError, "min_lr"),
     "weight_decay is negative": (dict(weight_decay=-0.1), ValueError, "weight_decay"),
     "weight_decay is NaN": (dict(weight_decay=float("nan")), ValueError, "weight_decay"),
     "weight_decay is None": (dict(weight_decay=None), TypeError, "weight_decay"),

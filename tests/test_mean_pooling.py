@@ -1,5 +1,7 @@
 """Oracle: a float64 mean over each example's real tokens, computed one example at a time with NumPy."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,25 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
-from tricks_lib.mean_pooling import MeanPoolingClassifier, classification_loss, cls_pool, max_pool, mean_pool
+import tricks_lib.mean_pooling.masks
+import tricks_lib.mean_pooling.pools
+from tricks_lib.mean_pooling import (
+    MeanPoolingClassifier,
+    classification_loss,
+    cls_pool,
+    exclude_prompt,
+    last_token_pool,
+    max_pool,
+    mean_pool,
+    weighted_mean_pool,
+)
 
 POOLS = {
     mean_pool: lambda tokens: tokens.mean(axis=0),
     max_pool: lambda tokens: tokens.max(axis=0),
     cls_pool: lambda tokens: tokens[0],
+    last_token_pool: lambda tokens: tokens[-1],
+    weighted_mean_pool: lambda tokens: np.average(tokens, axis=0, weights=np.arange(1, len(tokens) + 1)),
 }
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
@@ -33,6 +48,12 @@ def ragged(lengths=(5, 1, 9, 3), H=6, side="right", dtype=torch.float32, fill=7.
     hidden_states = hidden_states.to(dtype)
     kept = [hidden_states[i][mask[i].bool()].double().numpy() for i in range(len(rows))]
     return hidden_states, mask, kept
+
+
+def test_examples_of_the_docstrings_hold():
+    for module in (tricks_lib.mean_pooling.pools, tricks_lib.mean_pooling.masks):
+        result = doctest.testmod(module)
+        assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
@@ -80,11 +101,12 @@ def test_all_padding_row_gives_zeros_and_zero_gradient(pool, dtype, fill):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_sum_of_4096_tokens_does_not_overflow(dtype):
+@pytest.mark.parametrize("pool", [mean_pool, weighted_mean_pool], ids=lambda f: f.__name__)
+def test_half_precision_sum_of_4096_tokens_does_not_overflow(dtype, pool):
     hidden_states = torch.full(
         (1, 4096, 3), 100.0, dtype=dtype
     )  # the sum, 409,600, is beyond float16's 65,504
-    assert mean_pool(hidden_states, torch.ones(1, 4096)).tolist() == [[100.0] * 3]
+    assert pool(hidden_states, torch.ones(1, 4096)).tolist() == [[100.0] * 3]
 
 
 def test_half_precision_is_summed_in_float32():
@@ -152,12 +174,158 @@ def test_on_cuda_equals_cpu_and_does_not_synchronise(pool):
     torch.testing.assert_close(pooled.cpu(), pool(hidden_states, mask))
 
 
-def test_equals_sentence_transformers_formula():
-    """sentence-transformers, modules/pooling.py, mean tokens: sum(h * m) / clamp(sum(m), 1e-9)."""
-    hidden_states, mask, _ = ragged()
-    m = mask.unsqueeze(-1).expand(hidden_states.size()).to(hidden_states.dtype)
-    expected = (hidden_states * m).sum(1) / m.sum(1).clamp(min=1e-9)
-    torch.testing.assert_close(mean_pool(hidden_states, mask), expected, rtol=1e-5, atol=1e-6)
+def sentence_transformers(mode, h, mask, prompt_length=None):
+    """sentence-transformers 5, Pooling, written out; a prompt is excluded as by ``include_prompt=False``."""
+    if prompt_length is not None:
+        start = mask.int().argmax(dim=1, keepdim=True)  # padding on the left
+        mask = mask.masked_fill(torch.arange(mask.shape[1]) < start + prompt_length, 0)
+    m = mask.unsqueeze(-1).expand(h.size()).to(h.dtype)
+    if mode == "max":
+        return h.masked_fill(m == 0, float("-inf")).max(dim=1).values
+    if mode == "weightedmean":
+        m = m * torch.arange(1, h.shape[1] + 1).view(1, -1, 1)
+    if mode in ("mean", "weightedmean"):
+        return (h * m).sum(1) / m.sum(1).clamp(min=1e-9)
+    at = mask.int().argmax(dim=1) if mode == "cls" else mask.shape[1] - 1 - mask.flip(1).max(1).indices
+    return (h * m).gather(1, at.view(-1, 1, 1).expand(-1, 1, h.shape[2])).squeeze(1)
+
+
+MODES = {
+    "mean": mean_pool,
+    "max": max_pool,
+    "cls": cls_pool,
+    "lasttoken": last_token_pool,
+    "weightedmean": weighted_mean_pool,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("prompt_length", [None, 0, 2])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_equals_sentence_transformers_formula(mode, prompt_length, side):
+    hidden_states, mask, _ = ragged((5, 3, 9, 4), side=side)
+    kept = mask if prompt_length is None else exclude_prompt(mask, prompt_length)
+    if mode == "weightedmean":  # theirs counts padding on the left and the prompt: ask it of the bare tokens
+        pooled = [h[k.bool()][None] for h, k in zip(hidden_states, kept)]
+        expected = torch.cat(
+            [sentence_transformers(mode, h, torch.ones(1, h.shape[1]).long()) for h in pooled]
+        )
+    else:
+        expected = sentence_transformers(mode, hidden_states, mask, prompt_length)
+    torch.testing.assert_close(MODES[mode](hidden_states, kept), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_count_tokens_where_sentence_transformers_counts_padding():
+    """Two texts that differ in their padding alone: there 0.2 apart, here equal."""
+    h = torch.tensor([[[0.0], [1.0]]])
+    padded, mask = torch.nn.functional.pad(h, (0, 0, 2, 0)), torch.tensor([[0, 0, 1, 1]])
+    theirs = [sentence_transformers("weightedmean", x, m) for x, m in ((h, mask[:, 2:]), (padded, mask))]
+    assert theirs[0].item() == pytest.approx(2 / 3) and theirs[1].item() == pytest.approx(4 / 7)
+    assert weighted_mean_pool(padded, mask).item() == weighted_mean_pool(h, mask[:, 2:]).item()
+
+
+# ---------------------------------------------------------------- prompts, packed rows
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "dtype", [torch.long, torch.int32, torch.bool, torch.float32, torch.float16], ids=str
+)
+def test_a_prompt_is_left_out_on_either_side(side, dtype):
+    _, mask, _ = ragged((5, 3, 9, 4), side=side)
+    mask, before = mask.to(dtype), mask.clone()
+    kept = exclude_prompt(mask, 3)
+    assert kept.dtype == dtype and torch.equal(mask.long(), before), "the mask given is left as it is"
+    for row, old, n in zip(kept.bool().tolist(), mask.bool().tolist(), (5, 3, 9, 4)):
+        first = old.index(True)
+        assert [i for i, keep in enumerate(row) if keep] == list(range(first + 3, first + n))
+
+
+def test_each_row_may_have_its_own_prompt():
+    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1], [1, 1, 1, 1]])
+    kept = exclude_prompt(mask, torch.tensor([0, 1, 3]))
+    assert kept.tolist() == [[1, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
+    assert torch.equal(exclude_prompt(mask, torch.tensor(2)), exclude_prompt(mask, 2))
+    assert torch.equal(exclude_prompt(mask, np.int64(2)), exclude_prompt(mask, 2))
+
+
+def test_a_row_without_tokens_behind_its_prompt_is_pooled_to_zeros():
+    hidden_states, kept = torch.ones(1, 3, 2), exclude_prompt(torch.tensor([[1, 1, 0]]), 2)
+    assert kept.tolist() == [[0, 0, 0]]
+    assert all(not pool(hidden_states, kept).any() for pool in POOLS)
+
+
+BAD_PROMPT = {
+    "mask is a list": (([[1, 1]], 1), TypeError, "attention_mask"),
+    "mask has one axis": ((torch.ones(3), 1), ValueError, "attention_mask"),
+    "mask is additive": ((torch.tensor([[0.0, -1e4]]), 1), ValueError, "attention_mask"),
+    "mask has gaps": ((torch.tensor([[1, 1, 0, 1]]), 1), ValueError, "attention_mask"),
+    "prompt_length is negative": ((torch.ones(2, 3), -1), ValueError, "prompt_length"),
+    "prompt_length is a float": ((torch.ones(2, 3), 1.0), TypeError, "prompt_length"),
+    "prompt_length is None": ((torch.ones(2, 3), None), TypeError, "prompt_length"),
+    "prompt_length is a bool": ((torch.ones(2, 3), True), TypeError, "prompt_length"),
+    "prompt_length of another batch": (
+        (torch.ones(2, 3), torch.tensor([1, 1, 1])),
+        ValueError,
+        "prompt_length",
+    ),
+    "prompt_length of floats": ((torch.ones(2, 3), torch.tensor([1.0, 1.0])), TypeError, "prompt_length"),
+    "one prompt_length is negative": ((torch.ones(2, 3), torch.tensor([1, -1])), ValueError, "prompt_length"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROMPT)
+def test_bad_prompt_is_an_error_that_names_the_argument(case):
+    arguments, error, name = BAD_PROMPT[case]
+    with pytest.raises(error, match=f"^{name}: .* accepted"):
+        exclude_prompt(*arguments)
+
+
+@pytest.mark.parametrize("pool", [last_token_pool, weighted_mean_pool], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("row", [[1, 0, 1], [1, 1, 0, 1, 1, 0], [0, 1, 0, 1]], ids=str)
+def test_texts_packed_into_one_row_are_refused(pool, row):
+    """Which of its texts would the last token be?"""
+    mask = torch.tensor([[1] * len(row), row])
+    with pytest.raises(
+        ValueError, match="^attention_mask: rows with 1 to 2 runs of tokens given, .* accepted"
+    ):
+        pool(torch.zeros(2, len(row), 3), mask)
+
+
+# ---------------------------------------------------------------- functional transforms
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("mask_dtype", [torch.long, torch.bool], ids=str)
+def test_gradient_of_each_example_by_vmap(pool, mask_dtype):
+    """Oracle: autograd, one example at a time."""
+    hidden_states, mask, _ = ragged(dtype=torch.float64)
+    mask = mask.to(mask_dtype)
+
+    def loss(h, m):
+        return pool(h[None], m[None]).pow(3).sum()
+
+    by_vmap = torch.func.vmap(torch.func.grad(loss))(hidden_states, mask)
+    one_by_one = [torch.func.grad(loss)(h, m) for h, m in zip(hidden_states, mask)]
+    torch.testing.assert_close(by_vmap, torch.stack(one_by_one))
+    shared_mask = torch.func.vmap(torch.func.grad(loss), in_dims=(0, None))(hidden_states, mask[0])
+    torch.testing.assert_close(shared_mask[0], one_by_one[0])
+
+
+def test_a_prompt_is_left_out_under_vmap():
+    _, mask, _ = ragged()
+    lengths = torch.tensor([2, 0, 5, 1])
+    by_vmap = torch.func.vmap(lambda m, n: exclude_prompt(m[None], n)[0])(mask, lengths)
+    assert torch.equal(by_vmap, exclude_prompt(mask, lengths))
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=lambda f: f.__name__)
+def test_works_on_fake_tensors(pool):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        pooled = pool(torch.randn(4, 9, 6, dtype=torch.bfloat16), torch.ones(4, 9))
+    assert pooled.shape == (4, 6) and pooled.dtype == torch.bfloat16
 
 
 GOOD = (torch.zeros(2, 3, 4), torch.ones(2, 3))
@@ -224,6 +392,33 @@ def test_classifier_is_linear_on_the_mean_of_the_last_layer(encoder):
     expected = means @ model.classifier.weight.T + model.classifier.bias
     torch.testing.assert_close(out.logits, expected)
     torch.testing.assert_close(out.loss, nn.functional.cross_entropy(expected, torch.tensor([2, 0])))
+
+
+CLASSIFIER_POOLS = {
+    "mean": mean_pool,
+    "max": max_pool,
+    "cls": cls_pool,
+    "last": last_token_pool,
+    "weighted": weighted_mean_pool,
+}
+
+
+@pytest.mark.parametrize("pool", CLASSIFIER_POOLS)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_classifier_reads_the_pooling_asked_for(encoder, pool, side):
+    """Oracle: NumPy on each text's own tokens."""
+    model = MeanPoolingClassifier(encoder, num_labels=3, pool=pool).eval()
+    texts = [[3, 4, 5, 9], [6, 7]]
+    ids = torch.tensor([texts[0], texts[1] + [0, 0] if side == "right" else [0, 0] + texts[1]])
+    rows = [POOLS[CLASSIFIER_POOLS[pool]](encoder.embedding.weight[text].detach().numpy()) for text in texts]
+    expected = np.stack(rows) @ model.classifier.weight.detach().numpy().T
+    np.testing.assert_allclose(model(ids, (ids > 0).long()).logits.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["lasttoken", None, "attention"])
+def test_bad_pool_is_an_error(encoder, pool):
+    with pytest.raises(ValueError, match="^pool: .* accepted"):
+        MeanPoolingClassifier(encoder, 2, pool=pool)
 
 
 def test_classifier_without_mask_takes_every_position(encoder):
@@ -297,6 +492,11 @@ def test_loss_follows_the_labels():
 def test_bad_labels_are_an_error(labels):
     with pytest.raises(ValueError, match="^labels: .* accepted"):
         classification_loss(torch.zeros(2, 2), labels)
+
+
+def test_numbers_of_numpy_are_numbers(encoder):
+    model = MeanPoolingClassifier(encoder, np.int64(3), dropout=np.float32(0.25))
+    assert model.classifier.out_features == 3 and model.dropout.p == 0.25
 
 
 @pytest.mark.parametrize("num_labels", [0, -1, 2.0, "3", True])

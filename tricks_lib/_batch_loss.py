@@ -8,22 +8,63 @@ from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib.dice_loss import DiceLoss, SelfAdjustingDiceLoss
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss
-from tricks_lib.rdrop import symmetric_kl
+from tricks_lib.rdrop.divergence import divergence_of
+
+
+class WeightedCrossEntropy(FocalLoss):
+    """Cross-entropy with class weights, a focal loss of gamma 0; without a ``weight``, count labels first."""
+
+    def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0):
+        super().__init__(0.0, weight, ignore_index, label_smoothing)
+
+    def count(self, labels: Tensor) -> None:
+        """Weights n / (C n_c) of class indices (N,); an absent class counts as seen once."""
+        counts = labels.bincount()
+        self.absent = len(labels) / len(counts)
+        self.weight = self.absent / counts.clamp(min=1).float()
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        absent = logits.shape[-1] - len(self.weight)
+        if absent > 0 and hasattr(self, "absent"):
+            self.weight = F.pad(self.weight, (0, absent), value=self.absent)
+        return super().forward(logits, labels)
+
+
+class DiceCE(nn.Module):
+    """Cross-entropy plus Dice loss, of the same rows."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.dice = DiceLoss(**kwargs)
+        self.ignore_index = self.dice.ignore_index
+        if self.dice.activation != "softmax":
+            raise ValueError(f"activation: {self.dice.activation!r} given, 'softmax' is accepted")
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        rows = logits.flatten(0, -2).float()  # (N, C)
+        labels_of_rows = labels.flatten(0, -2) if labels.is_floating_point() else labels.flatten()
+        return self.dice(logits, labels) + F.cross_entropy(
+            rows, labels_of_rows, ignore_index=self.ignore_index
+        )
+
 
 LOSSES = {
     "cross_entropy": None,
+    "weighted": WeightedCrossEntropy,
     "focal": FocalLoss,
     "dice": DiceLoss,
+    "dice_ce": DiceCE,
     "self_adjusting_dice": SelfAdjustingDiceLoss,
     "mse_corr": MSECorrLoss,
     "ccc": CCCLoss,
 }
-OF_THE_BATCH = ("dice", "mse_corr", "ccc")  # not a mean over examples
+OF_THE_BATCH = ("dice", "dice_ce", "mse_corr", "ccc")  # not a mean over examples
 OF_NUMBERS = (MSECorrLoss, CCCLoss)
 
 
@@ -33,7 +74,7 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
     if not isinstance(kwargs, Mapping):
         raise TypeError(f"loss_kwargs: {kwargs!r} given, a dict or None is accepted")
     if kwargs and name == "cross_entropy":
-        own = "the model's own; None is accepted ('focal' with gamma 0 takes a weight)"
+        own = "the model's own; None is accepted ('weighted' takes a weight)"
         raise ValueError(f"loss_kwargs: {dict(kwargs)} given with loss 'cross_entropy', {own}")
     if kwargs.get("reduction") in ("sum", "none"):
         raise ValueError(f"loss_kwargs: reduction {kwargs['reduction']!r} given, a mean is accepted")
@@ -51,6 +92,26 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
         ) from error
 
 
+def labels_of(dataset) -> Tensor:
+    """All class indices (N,) of a dataset of rows, those of tokens too, without -100."""
+    if not hasattr(dataset, "__len__"):
+        raise ValueError(
+            f"train_dataset: {type(dataset).__name__} given with loss 'weighted', one with a length and "
+            f"labels is accepted (or loss_kwargs with a weight)"
+        )
+    names = getattr(dataset, "column_names", None) or list(dataset[0])
+    name = next((name for name in ("labels", "label", "label_ids") if name in names), None)
+    if name is None:
+        raise ValueError(f"train_dataset: columns {names} given with loss 'weighted', labels are accepted")
+    rows = dataset[name] if hasattr(dataset, "column_names") else [row[name] for row in dataset]
+    labels = torch.cat([torch.as_tensor(row).flatten() for row in rows])
+    if labels.is_floating_point():
+        raise ValueError(
+            f"train_dataset: labels of {labels.dtype} given with loss 'weighted', class indices are accepted"
+        )
+    return labels[labels != -100]
+
+
 def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Tensor:
     """Scalar; with ``gather`` of the rows of all processes."""
     logits, labels = _fit(logits, labels)
@@ -61,18 +122,21 @@ def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Te
 
 
 def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor) -> Tensor:
-    """R-Drop's D, the mean over the labelled examples or tokens; of numbers the squared difference."""
+    """R-Drop's D, the mean over the labelled examples or tokens, of what ``loss`` takes logits for."""
     (p, labels), (q, _) = _fit(p, labels), _fit(q, labels)
-    keep = labels != -100
-    if p.shape == labels.shape and (p.shape[-1] == 1 or isinstance(loss, OF_NUMBERS)):
-        return (p.float() - q.float()).square().masked_fill(~keep, 0).sum() / keep.sum().clamp(min=1)
-    if labels.is_floating_point() or labels.shape != p.shape[:-1]:
-        given = f"{tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}"
+    alike = p.shape == labels.shape
+    if alike and (isinstance(loss, OF_NUMBERS) or (loss is None and p.shape[-1] == 1)):
+        return divergence_of(p, q, labels, "numbers")
+    if alike and (
+        loss is None or isinstance(loss, BinaryFocalLoss) or getattr(loss, "activation", "") == "sigmoid"
+    ):
+        return divergence_of(p, q, labels, "yes or no")
+    if not alike and (labels.is_floating_point() or labels.shape != p.shape[:-1]):
         raise ValueError(
-            f"labels: {given}; with rdrop_alpha one class index, or one number, for each example or token "
-            f"is accepted"
+            f"labels: {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; with "
+            f"rdrop_alpha one class index, one number, or a yes or no for each class is accepted"
         )
-    return symmetric_kl(p, q, keep)
+    return divergence_of(p, q, labels, "classes")
 
 
 def items(loss: nn.Module | None, labels: Tensor) -> Tensor:

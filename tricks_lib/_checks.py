@@ -4,29 +4,46 @@ accepted.
 
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 
 LARGEST = sys.float_info.max  # by a name of its own: torch.compile of torch 2.6 cannot trace sys.float_info
 
 
-def require(condition: Tensor, message: str, given: Tensor) -> None:
-    """Raise a ``ValueError`` unless ``condition`` (a bool scalar tensor) holds.
+def truth(condition: Tensor) -> bool | None:
+    """The value of a bool scalar; None where there is none to read: under ``torch.compile`` and ``vmap``, in
+    FakeTensorMode and on the meta device.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return bool(condition)
+    except RuntimeError:
+        if condition.is_cuda:  # a kernel that failed earlier is reported here
+            raise
+        return None
 
-    For checks that look at values: under ``torch.compile`` they are left out, and on CUDA they are
-    asynchronous (``torch._assert_async``), so that they cost no synchronisation.
+
+def require_now(condition: Tensor, message: str, given: Tensor) -> None:
+    """Raise a ``ValueError`` unless ``condition`` holds. On CUDA this waits for the device: it is for
+    ``tricks_lib.decoding``, which reads a value of each step anyway.
 
     Args:
         condition: bool scalar. message: with ``{}`` where the extremes of ``given`` are shown. given: what
             was checked.
     """
-    if torch.compiler.is_compiling():
-        return
-    if condition.is_cuda:
-        torch._assert_async(condition, message.format("others"))
-    elif not condition:
+    if truth(condition) is False:
         low, high = given.min().item(), given.max().item()
         raise ValueError(message.format(f"{low:g}" if low == high else f"{low:g} to {high:g}"))
+
+
+def require(condition: Tensor, message: str, given: Tensor) -> None:
+    """As :func:`require_now` where looking at a value is free, so not on CUDA: nothing is checked there, and
+    a function that checks by ``require`` says so in its docstring. Shapes and dtypes are checked everywhere.
+    """
+    if not condition.is_cuda:
+        require_now(condition, message, given)
 
 
 def tensor(name: str, value, floating: bool | None = None) -> Tensor:
@@ -50,18 +67,20 @@ def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> Non
 
 def number(
     name: str, value, low: float, high: float = LARGEST, accepted: str | None = None, integer: bool = False
-) -> None:
-    """Raise unless ``low <= value <= high`` and ``value`` is a finite number (with ``integer`` an int);
-    ``accepted`` says it in words.
+):
+    """``value`` as a Python number if it is a finite one of Python or NumPy (with ``integer`` an integer) and
+    ``low <= value <= high``; else an error, where ``accepted`` says in words what is.
     """
-    kind = int if integer else (int, float)
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     accepted = accepted or (
         f"a number in [{low}, {high}]" if high < LARGEST else f"a finite number of at least {low:g}"
     )
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{name}: {value!r} given, {accepted} is accepted")
+    value = value.item() if isinstance(value, np.generic) else value
     if not low <= value <= high:
         raise ValueError(f"{name}: {value} given, {accepted} is accepted")
+    return value
 
 
 def same_shape(name: str, value: Tensor, shape, logits: Tensor, also: str = "") -> None:
@@ -83,10 +102,8 @@ def kept_labels(labels: Tensor, C: int, ignore_index: int) -> Tensor | None:
     )  # a uint8 would be compared with -100 as 156
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
         low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        if (
-            low >= 0
-            and high < C
-            and (not floating or torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0)
+        if truth((low >= 0) & (high < C)) and (
+            not floating or truth(torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0)
         ):
             return None
     keep = labels != ignore_index

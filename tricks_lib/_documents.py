@@ -5,14 +5,13 @@ their row, the head.
 import torch
 from torch import Tensor, nn
 
-from tricks_lib._checks import require, same_device, tensor
-from tricks_lib.mean_pooling import MeanPoolingClassifier, classification_loss
+from tricks_lib._checks import same_device, tensor
+from tricks_lib._classifier import EncoderClassifier
+from tricks_lib.mean_pooling.masks import check_mask
 
 
-class LongClassifier(MeanPoolingClassifier):
-    """Encoder, dropout, linear layer and checks as there; the document's vector is made by
-    ``document_vectors`` of the subclass.
-    """
+class LongClassifier(EncoderClassifier):
+    """The document's vector is made by ``document_vectors`` of the subclass."""
 
     def forward(
         self,
@@ -20,6 +19,8 @@ class LongClassifier(MeanPoolingClassifier):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        return_dict: bool | None = None,
+        **others,
     ):
         """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed
         through a sigmoid.
@@ -29,9 +30,14 @@ class LongClassifier(MeanPoolingClassifier):
                 counts as the vector 0.
             labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
             token_type_ids: (B, T) integers, cut and passed on with the ids.
-        """
-        from transformers.modeling_outputs import SequenceClassifierOutput
+            return_dict: False gives a tuple.
+            **others: None or False each: nothing else is cut.
 
+        Raises:
+            TypeError: another input is given.
+        """
+        if given := [name for name, value in others.items() if value is not None and value is not False]:
+            raise TypeError(f"{given[0]}: given, input_ids, attention_mask and token_type_ids are accepted")
         keep = check_documents(input_ids, attention_mask, token_type_ids)  # (B, T) bool
         same_device("input_ids", input_ids, "model", self.classifier.weight)
         order = tokens_first(keep)[:, : max(1, int(keep.sum(dim=1).max()))]
@@ -42,9 +48,7 @@ class LongClassifier(MeanPoolingClassifier):
             empty
         )
         vectors = self.document_vectors(ids, keep, types).masked_fill(empty, 0)  # (B, H)
-        logits = self.classifier(self.dropout(vectors))  # (B, C)
-        loss = None if labels is None else classification_loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return self.classify(vectors, labels, return_dict=return_dict)
 
 
 def tokens_first(keep: Tensor) -> Tensor:
@@ -82,9 +86,4 @@ def check_documents(input_ids, attention_mask, token_type_ids=None) -> Tensor:
             same_device(name, value, "input_ids", input_ids)
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
-    require(
-        ((attention_mask == 0) | (attention_mask == 1)).all(),
-        "attention_mask: values 0 and 1 are accepted, {} given",
-        attention_mask,
-    )
-    return attention_mask.bool()
+    return check_mask(attention_mask)

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
-from tricks_lib.mean_pooling import classification_head, classification_loss, cls_pool, mean_pool
+from tricks_lib._classifier import EncoderClassifier
+from tricks_lib._layers import depth
+from tricks_lib.mean_pooling import cls_pool, mean_pool
 
 __all__ = ["concat_last_layers", "WeightedLayerPool", "LastFourClassifier"]
 
@@ -101,17 +103,18 @@ class WeightedLayerPool(nn.Module):
         return sum(s * h.to(wide) for s, h in zip(share, layers)).to(layers[0].dtype)  # (B, T, H)
 
 
-class LastFourClassifier(nn.Module):
+class LastFourClassifier(EncoderClassifier):
     """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
 
     Args:
-        encoder: a Hugging Face encoder; its sizes are read from ``config.hidden_size`` and
-            ``config.num_hidden_layers``.
+        encoder: a Hugging Face encoder of size ``config.hidden_size``. Of an encoder-decoder model (BART, T5)
+            the encoder is taken, ``get_encoder()``.
         num_labels: C; with 1 the task is regression.
         pool: ``"cls"``, the first token that the mask keeps, or ``"mean"``, the mean over the tokens that it
             keeps.
         num_layers: k; the embedding's output does not count.
         dropout: on the pooled vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
+        head_bias: initial bias of the head: one number, or C of them; default 0.
 
     Raises:
         TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
@@ -119,9 +122,7 @@ class LastFourClassifier(nn.Module):
             is not positive; ``dropout`` is outside [0, 1].
     """
 
-    accepts_loss_kwargs = (
-        False  # tells transformers.Trainer that the loss is a plain mean, to be scaled under accumulation
-    )
+    settings = ("pool", "num_layers")
 
     def __init__(
         self,
@@ -130,57 +131,52 @@ class LastFourClassifier(nn.Module):
         pool: str = "cls",
         num_layers: int = 4,
         dropout: float | None = None,
+        head_bias: float | Sequence[float] | Tensor | None = None,
     ):
-        super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, {' or '.join(map(repr, POOLS))} is accepted")
-        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
-        self.encoder = encoder
-        self.dropout, self.classifier = classification_head(encoder, num_labels, dropout, vectors=num_layers)
-        depth = encoder.config.num_hidden_layers
-        number(
-            "num_layers",
-            num_layers,
-            1,
-            depth,
-            accepted=f"an integer from 1 to the encoder's {depth} layers",
-            integer=True,
-        )
-        self.pool = pool
-        self.num_layers = num_layers
+        num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        super().__init__(encoder, num_labels, dropout, head_bias, vectors=num_layers)
+        self.pool, self.num_layers = pool, num_layers
+        self._check_depth(depth(self.encoder))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **inputs
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **inputs,
     ):
         """Logits and, with labels, the loss.
 
         Args:
-            input_ids: (B, T) token ids.
+            input_ids: (B, T) token ids; None with ``inputs_embeds`` (B, T, H).
             attention_mask: (B, T); default: every position is a token.
             labels: as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
-            **inputs: passed on to the encoder (``token_type_ids``, ``position_ids``, ...).
+            token_type_ids: (B, T), for encoders that take them.
+            **inputs: passed on to the encoder (``position_ids``, ``inputs_embeds``, ...).
 
         Returns:
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
             ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1.
+                0..C-1; ``position_ids`` of several texts in one row; the encoder has fewer layers than
+                ``num_layers``.
         """
-        from transformers.modeling_outputs import SequenceClassifierOutput
-
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **inputs
-        ).hidden_states
+        read = {**inputs, "token_type_ids": token_type_ids, "output_hidden_states": True}
+        mask, out = self.encode(input_ids, attention_mask, **read)
+        self._check_depth(len(out.hidden_states) - 1)  # the first is the embedding's output
         # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors of a text, not k of each token
         pooled = torch.cat(
-            [POOLS[self.pool](h, attention_mask) for h in _last(hidden_states, self.num_layers)], dim=-1
+            [POOLS[self.pool](h, mask) for h in _last(out.hidden_states, self.num_layers)], dim=-1
         )  # (B, k*H)
-        logits = self.classifier(self.dropout(pooled))  # (B, C)
-        loss = None if labels is None else classification_loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return self.classify(pooled, labels, out, **inputs)
+
+    def _check_depth(self, layers: int) -> None:
+        accepted = f"an integer from 1 to the encoder's {layers} layers"
+        number("num_layers", self.num_layers, 1, layers, accepted=accepted, integer=True)
 
 
 def _last(hidden_states, num_layers) -> list[Tensor]:

@@ -16,26 +16,16 @@ Text Classification?", CCL 2019, "layer-wise decreasing layer rate" (d = 0.95); 
 layers agree.
 """
 
-import re
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
 
 from tricks_lib._checks import number
+from tricks_lib._layers import Spot, encoders_in, spots
 
 __all__ = ["layer_decay_groups"]
-
-# Where a parameter stands, by its full path inside the encoder: never by a substring, where "layer.1" is also
-# "layer.10".
-LAYER = re.compile(r"(?:(?:encoder|transformer)\.layer|encoder\.albert_layer_groups|layers?|h)\.(\d+)\.")
-EMBEDDINGS = re.compile(
-    r"(?:embeddings|embeddings_project|word_embedding|mask_emb|wte|wpe|embed_tokens"
-    # ALBERT; DeBERTa, which normalises its relative positions
-    r"|encoder\.(?:embedding_hidden_mapping_in|rel_embeddings|LayerNorm))(?:\.|$)"
-)
-FIRST_LAYER = re.compile(r"encoder\.conv\.")  # DeBERTa-v2 adds a convolution to the output of layer 0
-TOP = re.compile(r"(?:pooler|ln_f|final_norm|norm)\.")
 
 
 class Place(NamedTuple):
@@ -51,36 +41,47 @@ class Place(NamedTuple):
 
 
 def layer_decay_groups(
-    model: nn.Module, lr: float, decay: float = 0.95, head_lr: float | None = None, weight_decay: float = 0.0
+    model: nn.Module,
+    lr: float,
+    decay: float = 0.95,
+    head_lr: float | None = None,
+    weight_decay: float = 0.0,
+    layer_of: Callable[[str], int | None] | None = None,
+    min_lr: float = 0.0,
 ) -> list[dict]:
     """Parameter groups for any torch optimizer, rates by equations (1) to (4).
 
-    Knows the encoders of BERT, RoBERTa, DeBERTa, ELECTRA, DistilBERT, ALBERT, XLNet, GPT-2, ModernBERT and
-    Llama, at any depth inside ``model``. Weights that several layers share (ALBERT) take the rate of the
-    topmost; an output layer tied to the embeddings is the embeddings. Biases, norms and other vectors get no
-    weight decay.
+    Knows BERT, RoBERTa, XLM-RoBERTa-XL, DeBERTa, ELECTRA, DistilBERT, ALBERT, MPNet, XLNet, ModernBERT,
+    GPT-2, GPT-NeoX, OPT, Llama, BART, T5 and CLIP, at any depth inside ``model``, also under PEFT. Weights
+    that several layers share (ALBERT) take the rate of the topmost; an output layer tied to the embeddings is
+    the embeddings. Encoder and decoder are numbered each by itself; the embeddings that they share count with
+    the encoder. Biases, norms and other vectors get no weight decay.
 
     Args:
         model: a Hugging Face encoder, or a module that holds one or more; everything outside them is the
-            head.
+            head. With ``layer_of`` any module.
         lr: rate of the top layer.
         decay: d in (0, 1]; 1 gives one rate.
         head_lr: rate of the head; default: ``lr``.
         weight_decay: of the matrices.
+        layer_of: your own map: from the name of a parameter to the number of its layer, 0 nearest to the
+            input, -1 for the embeddings, or None where the rules above shall decide. With it, one numbering
+            holds for the whole model, and what neither the map nor an encoder knows is the head.
+        min_lr: floor of the rates of layers and embeddings, at most ``lr``.
 
     Returns:
         list of ``{"params", "lr", "weight_decay", "name"}``, name being ``"embeddings"``, ``"layer 0"``, ...,
         ``"top"`` or ``"head"``; none is empty, no parameter is in two, frozen ones are in none.
 
     Raises:
-        TypeError: ``model`` is not a module, or a number is not one.
+        TypeError: ``model`` is not a module, ``layer_of`` is not callable, or a number is not one.
         ValueError: ``model`` holds no encoder, no trainable parameter, or one that belongs to no layer (it is
-            named); a number is out of range.
+            named, with what was matched); a number is out of range.
 
     Example:
         >>> from transformers import BertConfig, BertModel
-        >>> bert = BertModel(BertConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2,
-        intermediate_size=8, vocab_size=9))
+        >>> size = dict(hidden_size=8, num_attention_heads=2, intermediate_size=8, vocab_size=9)
+        >>> bert = BertModel(BertConfig(num_hidden_layers=2, **size))
         >>> for group in layer_decay_groups(bert, lr=1.0, decay=0.5):
         ...     print(group["name"], group["lr"], len(group["params"]))
         embeddings 0.25 5
@@ -94,7 +95,8 @@ def layer_decay_groups(
         "head_lr", lr if head_lr is None else head_lr, 0.0, accepted="a finite number of at least 0, or None,"
     )
     number("weight_decay", weight_decay, 0.0)
-    placed = [place for place in places(model) if place.parameter.requires_grad]
+    number("min_lr", min_lr, 0.0, lr, accepted=f"a number from 0 to lr {lr}")
+    placed = [place for place in places(model, layer_of) if place.parameter.requires_grad]
     if not placed:
         raise ValueError("model: no trainable parameter given, at least one is accepted")
     norms = {
@@ -105,7 +107,8 @@ def layer_decay_groups(
     }
     groups: dict[tuple, dict] = {}
     for name, p, part, above, layer in placed:
-        rate = (lr if head_lr is None else head_lr) if part == "head" else lr * decay**above
+        head = lr if head_lr is None else head_lr
+        rate = head if part == "head" else max(min_lr, lr * decay**above)
         plain = p.ndim <= 1 or name.endswith("bias") or id(p) in norms
         label = part if layer is None else f"layer {layer}"
         group = {"params": [], "lr": rate, "weight_decay": 0.0 if plain else weight_decay, "name": label}
@@ -113,11 +116,11 @@ def layer_decay_groups(
     return list(groups.values())
 
 
-def places(model: nn.Module) -> list[Place]:
+def places(model: nn.Module, layer_of: Callable[[str], int | None] | None = None) -> list[Place]:
     """The place of every parameter of ``model``, each once, encoders first.
 
     Args:
-        model: as :func:`layer_decay_groups`.
+        model, layer_of: as :func:`layer_decay_groups`.
 
     Returns:
         one :class:`Place` a parameter; frozen parameters that belong to no layer are left out.
@@ -127,51 +130,43 @@ def places(model: nn.Module) -> list[Place]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {type(model).__name__} given, a torch.nn.Module is accepted")
-    encoders = [
-        (path, m)
-        for path, m in model.named_modules()
-        if _is_encoder(m) and not any(_is_encoder(c) for c in m.modules() if c is not m)
-    ]
-    if not encoders:
+    mapped = _mapped(model, layer_of)  # id -> layer
+    encoders = encoders_in(model)
+    if not encoders and layer_of is None:
         raise ValueError(
-            f"model: {type(model).__name__} holds no encoder; a Hugging Face model, or a module with one "
-            f"inside, is accepted"
+            f"model: {type(model).__name__} holds no encoder; a Hugging Face model, a module with one "
+            f"inside, or your own map layer_of is accepted"
         )
-    found: dict[int, Place | None] = {}
-    for path, encoder in encoders:
-        named = list(encoder.named_parameters())
-        stacked = {int(match[1]) for name, _ in named if (match := LAYER.match(name))}
-        index, n = {i: i for i in stacked}, max(stacked, default=-1) + 1
-        if groups := getattr(
-            encoder.config, "num_hidden_groups", None
-        ):  # ALBERT: n layers share the weights of a few
-            n = encoder.config.num_hidden_layers
-            index = {
-                int(i / (n / groups)): i for i in range(n)
-            }  # as AlbertTransformer.forward; the topmost use stays
-        for name, p in named:
-            full = f"{path}.{name}" if path else name
-            if (match := LAYER.match(name)) and int(match[1]) in index:
-                i = index[int(match[1])]
-                place = Place(full, p, "layer", n - 1 - i, i)
-            elif FIRST_LAYER.match(name):
-                place = Place(full, p, "layer", n - 1, 0)
-            elif EMBEDDINGS.match(name):
-                place = Place(full, p, "embeddings", n)
-            elif TOP.match(name):
-                place = Place(full, p, "top", 0)
-            elif p.requires_grad:
-                known = f"embeddings, numbered layers, pooler and last norm of a {type(encoder).__name__}, and heads outside it,"
-                raise ValueError(f"model: parameter {full!r} belongs to no layer; {known} are accepted")
-            else:
-                place = None
-            found.setdefault(id(p), place)
-    for name, p in model.named_parameters():
-        found.setdefault(id(p), Place(name, p, "head", 0))
-    return [place for place in found.values() if place]
+    names = {id(p): name for name, p in model.named_parameters()}
+    found: dict[int, Spot | None] = {}
+    for encoder in encoders:  # what two of them share counts with the first
+        found |= {key: spot for key, spot in spots(encoder, names, mapped).items() if key not in found}
+    if mapped:  # one numbering for the whole model
+        n = 1 + max([*mapped.values(), *(spot.depth - 1 for spot in found.values() if spot)])
+        found = {key: spot and spot._replace(depth=n) for key, spot in found.items()}
+        for key, i in mapped.items():
+            found[key] = Spot("layer", i, n) if i >= 0 else Spot("embeddings", None, n)
+    parameters = {id(p): p for p in model.parameters()}
+    found |= {key: Spot("head") for key in parameters if key not in found}
+    return [
+        Place(names[key], parameters[key], spot.part, spot.above, spot.layer)
+        for key, spot in found.items()
+        if spot
+    ]
 
 
-def _is_encoder(module: nn.Module) -> bool:
-    return hasattr(getattr(module, "config", None), "num_hidden_layers") and hasattr(
-        module, "get_input_embeddings"
-    )
+def _mapped(model: nn.Module, layer_of) -> dict[int, int]:
+    """id -> layer of the parameters that the user's map knows."""
+    if layer_of is None:
+        return {}
+    if not callable(layer_of):
+        raise TypeError(
+            f"layer_of: {type(layer_of).__name__} given, a function from a name to a layer is accepted"
+        )
+    mapped = {id(p): layer_of(name) for name, p in model.named_parameters()}
+    mapped = {key: layer for key, layer in mapped.items() if layer is not None}
+    for layer in mapped.values():
+        number(
+            "layer_of", layer, -1, accepted="an integer of at least -1, or None, as its result", integer=True
+        )
+    return {key: int(layer) for key, layer in mapped.items()}

@@ -1,20 +1,20 @@
 """Texts longer than the encoder's window: segments linked by memory, sliding windows, head and tail.
 
 XLNet reads a document as segments of L tokens. Layer l of segment s attends to its own input h_s and, before
-it, to the
-memory m_s: the last M inputs that this layer saw in earlier segments, without gradient,
+it, to the memory m_s: the last M inputs that this layer saw in earlier segments, without gradient,
 
-    m_s = last M of stop_gradient([m_(s-1); h_(s-1)]),   layer l: queries h_s, keys and values [m_s; h_s]              (1)
+    m_s = last M of stop_gradient([m_(s-1); h_(s-1)])                                           (1)
+    layer l: queries h_s, keys and values [m_s; h_s]
 
 The document's vector is the mean or maximum of all its tokens' last states. Nothing masks the memory, so
-padding must
-never enter it: tokens move to the front of their row, and padding falls behind a document's last token. No
-gradient flows from one segment to the next, and the paper's authors did not use the memory in fine-tuning.
+padding must never enter it: tokens move to the front of their row, and padding falls behind a document's last
+token. No gradient flows from one segment to the next, and the paper's authors did not use the memory in
+fine-tuning.
 
 Any other encoder reads overlapping windows, each by itself; of the windows' vectors v_w the mean, the
 maximum, or
 
-    v = sum_w a_w v_w,   a = softmax_w(q . tanh(W v_w + b))                                                            (2)
+    v = sum_w a_w v_w,   a = softmax_w(q . tanh(W v_w + b))                                     (2)
 
 The baseline to beat costs one window: the document's first tokens and its last. In evaluation the peak of
 memory depends on the length of a segment or window, not of the document; in training it grows with the
@@ -22,12 +22,13 @@ document.
 
 Sources: (1) Yang et al., "XLNet", NeurIPS 2019, section 2.4, after Dai et al., "Transformer-XL", ACL 2019,
 section 3.2; (2) Yang et al., "Hierarchical Attention Networks", NAACL 2016, equations 8 to 10, over windows
-in place of sentences;
-head and tail: Sun et al., "How to Fine-Tune BERT for Text Classification?", CCL 2019, "dealing with long
-texts".
+in place of sentences; head and tail: Sun et al., "How to Fine-Tune BERT for Text Classification?", CCL 2019,
+"dealing with long texts".
 Shapes: B documents, T tokens, L segment, M memory, S segments or windows of a document, N windows of a batch,
 H hidden, C classes.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -166,11 +167,14 @@ class XLNetLongClassifier(LongClassifier):
             0: no memory.
         pool: ``"mean"`` or ``"max"`` over all tokens of the document.
         dropout: on the document's vector; default 0.1.
+        head_bias: initial bias of the head: one number, or C of them; default 0.
 
     Raises:
         TypeError, ValueError: ``encoder`` is no XLNetModel, or has a ``reuse_len``; ``pool`` is another word;
             a number is out of range.
     """
+
+    settings = ("segment_length", "mem_len", "pool")
 
     def __init__(
         self,
@@ -180,6 +184,7 @@ class XLNetLongClassifier(LongClassifier):
         mem_len: int | None = None,
         pool: str = "mean",
         dropout: float | None = None,
+        head_bias: float | Sequence[float] | Tensor | None = None,
     ):
         from transformers import XLNetModel
 
@@ -190,23 +195,15 @@ class XLNetLongClassifier(LongClassifier):
                 f"encoder: one that keeps the first {encoder.reuse_len} of a segment (reuse_len) given, "
                 f"reuse_len None is accepted"
             )
-        super().__init__(encoder, num_labels, dropout)
+        super().__init__(encoder, num_labels, dropout, head_bias)
         number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
-        most = encoder.mem_len or float(
-            "inf"
-        )  # the encoder keeps no more than its own mem_len; None or 0: all
+        most = encoder.mem_len or float("inf")  # the encoder keeps no more; None or 0: all
         mem_len = min(segment_length, most) if mem_len is None else mem_len
-        number(
-            "mem_len",
-            mem_len,
-            0,
-            most,
-            accepted=f"an integer from 0 to the encoder's mem_len {most}",
-            integer=True,
-        )
+        accepted = f"an integer from 0 to the encoder's mem_len {most}"
+        number("mem_len", mem_len, 0, most, accepted=accepted, integer=True)
         if pool not in ("mean", "max"):
             raise ValueError(f"pool: {pool!r} given, mean or max is accepted")
-        self.segment_length, self.mem_len, self.pool = segment_length, mem_len, pool
+        self.segment_length, self.mem_len, self.pool = int(segment_length), int(mem_len), pool
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
         """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""
@@ -238,18 +235,22 @@ class SlidingWindowClassifier(LongClassifier):
     A window's vector is the mean of its tokens' last states. No special tokens are added.
 
     Args:
-        encoder: a Hugging Face encoder whose output has ``last_hidden_state``.
+        encoder: a Hugging Face encoder whose output has ``last_hidden_state``. Of an encoder-decoder model
+            (BART, T5) the encoder is taken, ``get_encoder()``.
         num_labels: C; with 1 the task is regression.
         window_length: in tokens; default: 512, or the encoder's positions if these are fewer.
         stride: tokens from one window's start to the next's; default: half a window.
         pool: ``"mean"``, ``"max"`` or ``"attention"``, equation (2), over the windows.
         windows_at_once: windows encoded in one pass; bounds the memory in evaluation.
         dropout: on the document's vector; default: the encoder's ``hidden_dropout_prob``, else 0.1.
+        head_bias: initial bias of the head: one number, or C of them; default 0.
 
     Raises:
         TypeError, ValueError: ``encoder`` is no module with a ``config.hidden_size``; ``pool`` is another
             word; a number is out of range.
     """
+
+    settings = ("window_length", "stride", "pool", "windows_at_once")
 
     def __init__(
         self,
@@ -260,38 +261,23 @@ class SlidingWindowClassifier(LongClassifier):
         pool: str = "mean",
         windows_at_once: int = 32,
         dropout: float | None = None,
+        head_bias: float | Sequence[float] | Tensor | None = None,
     ):
-        super().__init__(encoder, num_labels, dropout)
-        most = positions(encoder)
+        super().__init__(encoder, num_labels, dropout, head_bias)
+        most = positions(self.encoder)
         window_length = min(512, most) if window_length is None else window_length
-        number(
-            "window_length",
-            window_length,
-            1,
-            most,
-            accepted=f"an integer from 1 to the encoder's {most} positions",
-            integer=True,
-        )
+        accepted = f"an integer from 1 to the encoder's {most} positions"
+        number("window_length", window_length, 1, most, accepted=accepted, integer=True)
         stride = max(1, window_length // 2) if stride is None else stride
-        number(
-            "stride",
-            stride,
-            1,
-            window_length,
-            accepted=f"an integer from 1 to window_length {window_length}",
-            integer=True,
-        )
+        accepted = f"an integer from 1 to window_length {window_length}"
+        number("stride", stride, 1, window_length, accepted=accepted, integer=True)
         number("windows_at_once", windows_at_once, 1, accepted="a positive integer", integer=True)
         if pool not in ("mean", "max", "attention"):
             raise ValueError(f"pool: {pool!r} given, mean, max or attention is accepted")
-        self.window_length, self.stride, self.pool, self.windows_at_once = (
-            window_length,
-            stride,
-            pool,
-            windows_at_once,
-        )
+        self.window_length, self.stride, self.pool = int(window_length), int(stride), pool
+        self.windows_at_once = int(windows_at_once)
         if pool == "attention":
-            H, dtype = encoder.config.hidden_size, self.classifier.weight.dtype
+            H, dtype = self.config.hidden_size, self.classifier.weight.dtype
             self.attention = nn.Sequential(
                 nn.Linear(H, H, dtype=dtype), nn.Tanh(), nn.Linear(H, 1, bias=False, dtype=dtype)
             )

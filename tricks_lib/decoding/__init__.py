@@ -1,11 +1,18 @@
 """Decoding: from next-token probabilities to text. One file an idea:
 
     prompt       what all modes accept
-    run          rows that grow, the key-value cache and the next token's logits: what all modes share
+    options      the keyword arguments of all modes, and what a generation config asks for
+    prepared     what generate prepares for a mode
+    feed         what the model sees in each step
+    run          rows that grow and the next token's logits: what all modes share
+    streaming    tokens handed on as they come
     filters      top-k, top-p, min-p, typical, eta, top-h
+    sigma        top-n-sigma
+    warpers      the order of temperature and filters
     ngrams       no n-gram twice
     one_token    greedy search and sampling
     beam         beam search and diverse beam search
+    hypotheses   what a search over beams keeps
     contrastive  contrastive search
     score        the log-probability of a sequence, the table of next tokens
 
@@ -16,8 +23,7 @@ models of transformers, prompts padded on the left, and runs under ``generate`` 
                    contrastive_search(model, input_ids, penalty_alpha=0.6, top_k=4, **given))
 
 From transformers 4.57 on, ``generate(..., custom_generate=contrastive_search, penalty_alpha=0.6, top_k=4)``
-does too,
-but then warns of a default length: it has handed ``max_new_tokens`` on and forgotten it.
+does too, but then warns of a default length: it has handed ``max_new_tokens`` on and forgotten it.
 """
 
 from tricks_lib.decoding.beam import beam_search, diverse_beam_search
@@ -32,8 +38,9 @@ from tricks_lib.decoding.filters import (
 )
 from tricks_lib.decoding.ngrams import block_repeated_ngrams
 from tricks_lib.decoding.one_token import greedy_search, sample
-from tricks_lib.decoding.run import Options
+from tricks_lib.decoding.options import Options
 from tricks_lib.decoding.score import next_token_table, sequence_log_prob
+from tricks_lib.decoding.sigma import top_n_sigma_filter
 
 __all__ = [
     "greedy_search",
@@ -50,5 +57,6 @@ __all__ = [
     "typical_filter",
     "eta_filter",
     "top_h_filter",
+    "top_n_sigma_filter",
     "block_repeated_ngrams",
 ]

@@ -9,14 +9,14 @@ Source: Su et al., "A Contrastive Framework for Neural Text Generation", NeurIPS
 Shapes: B batch, T tokens of the prompt, t tokens so far, k candidates, H hidden, V vocabulary.
 """
 
-from typing import Unpack
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Unpack
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.run import Options, Run
+from tricks_lib.decoding.options import Options
+from tricks_lib.decoding.run import Run
 
 __all__ = ["contrastive_search"]
 
@@ -26,7 +26,7 @@ def contrastive_search(
     model,
     input_ids: Tensor,
     max_new_tokens: int | None = None,
-    penalty_alpha: float = 0.6,
+    penalty_alpha: float | None = None,
     top_k: int = 4,
     **options: Unpack[Options],
 ) -> Tensor:
@@ -35,8 +35,8 @@ def contrastive_search(
 
     Args:
         model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`.
-        penalty_alpha: a, in [0, 1].
-        top_k: k, at least 1, the candidates a step; a step costs a forward of B * k columns.
+        penalty_alpha: a, in [0, 1]; default: the generation config's, else 0.6.
+        top_k: k, at least 1, the candidates of a step. All forwards are of B * k rows.
 
     Returns:
         (B, T + new), the prompts and their continuations.
@@ -50,35 +50,37 @@ def contrastive_search(
         >>> contrastive_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, penalty_alpha=0.6,
         top_k=3).shape torch.Size([1, 7])
     """
-    number("penalty_alpha", penalty_alpha, 0.0, 1.0)
-    number("top_k", top_k, 1, accepted="a positive integer", integer=True)
-    run = Run(model, input_ids, max_new_tokens, **options)
-    logits, states = run.next_logits(hidden=True)  # (B, V), (B, T, H)
-    B, V = logits.shape
-    k, row = min(top_k, V), torch.arange(B, device=logits.device)
-    wide = torch.promote_types(states.dtype, torch.float32)  # cosines near 1 are alike in half precision
-    past = states.new_zeros(
-        B, run.ids.shape[1], states.shape[-1], dtype=wide
-    )  # (B, T + new, H), directions of the states
-    past[:, : run.length] = F.normalize(states.to(wide), dim=-1)
-    for _ in range(run.max_new_tokens):
-        p, candidates = run.process(logits).softmax(dim=-1).topk(k, dim=-1)  # (B, k)
-        t = run.length
-        keep = None if run.mask is None else run.mask[:, None, :t].bool()  # (B, 1, t)
-        run.select(row.repeat_interleave(k))
-        run.append(candidates.flatten())
-        logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, 1, H)
-        directions = F.normalize(states.to(wide), dim=-1).view(B, k, -1)  # (B, k, H)
-        likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
-        if keep is not None:
-            likeness = likeness.masked_fill(~keep, -2.0)  # below any cosine
-        score = (1 - penalty_alpha) * p - penalty_alpha * likeness.amax(dim=-1)  # (B, k), equation (1)
-        best = score.masked_fill(p == 0, -torch.inf).argmax(
-            dim=-1
-        )  # (B,); a blocked token may be among fewer than k others
-        logits, past[:, t] = logits.view(B, k, V)[row, best], directions[row, best]
-        run.select(row * k + best)
-        run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it
-        if run.take(candidates[row, best]):
-            break
-    return run.ids[:, : run.length].clone()
+    k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
+    if penalty_alpha is not None:
+        penalty_alpha = number("penalty_alpha", penalty_alpha, 0.0, 1.0)
+    with Run(model, input_ids, max_new_tokens, ("penalty_alpha",), **options) as run:
+        a = number("penalty_alpha", run.asked_for("penalty_alpha", penalty_alpha, 0.6), 0.0, 1.0)
+        run.repeat(k)  # k rows of each prompt, one for each candidate
+        logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, T, H)
+        logits, states = logits[::k], states[::k]  # (B, V), (B, T, H)
+        B, V = logits.shape
+        prompts, n = torch.arange(B, device=logits.device) * k, min(k, V)
+        wide = torch.promote_types(states.dtype, torch.float32)  # cosines near 1 are alike in half precision
+        past = states.new_zeros(B, run.ids.shape[1], states.shape[-1], dtype=wide)  # (B, T + new, H), directions
+        past[:, : run.length] = F.normalize(states.to(wide), dim=-1)
+        padding = None if run.feed.mask is None else run.feed.mask[::k, None, : run.length] == 0  # (B, 1, T)
+        for _ in range(run.max_new_tokens):
+            p, candidates = run.process(logits).softmax(dim=-1).topk(n, dim=-1)  # (B, n)
+            candidates = F.pad(candidates, (0, k - n))  # (B, k), where the vocabulary has fewer tokens
+            t = run.length
+            run.append(candidates.flatten())
+            logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, 1, H)
+            directions = F.normalize(states[:, -1].to(wide), dim=-1).view(B, k, -1)  # (B, k, H)
+            likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
+            if padding is not None:
+                likeness[..., : padding.shape[-1]].masked_fill_(padding, -2.0)  # below any cosine
+            score = (1 - a) * p - a * likeness.amax(dim=-1)[:, :n]  # (B, n), equation (1)
+            best = score.masked_fill(p == 0, -torch.inf).argmax(dim=-1)  # (B,); a blocked token may be among them
+            rows = prompts + best  # (B,)
+            logits, past[:, t] = logits[rows], directions.flatten(0, 1)[rows]
+            chosen = run.ids[rows, t]  # (B,)
+            run.select(rows.repeat_interleave(k))
+            run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it
+            if run.take(chosen):
+                break
+        return run.ids[::k, : run.length].clone()

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import number, require, tensor
+from tricks_lib._checks import number, require_now, tensor
 
 __all__ = ["top_k_filter", "top_p_filter", "min_p_filter", "typical_filter", "eta_filter", "top_h_filter"]
 
@@ -52,8 +52,8 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
         >>> top_k_filter(torch.tensor([1.0, 3.0, 3.0, 3.0, 2.0]), 2).isfinite().sum()
         tensor(2)
     """
-    _check(logits)
-    number("top_k", top_k, 1, accepted="a positive integer", integer=True)
+    largest_logits(logits)
+    top_k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
     if top_k >= logits.shape[-1]:
         return logits
     border = logits.topk(top_k, dim=-1).values[..., -1:]  # (..., 1)
@@ -78,11 +78,11 @@ def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
         >>> top_p_filter(torch.tensor([0.5, 0.3, 0.2]).log(), 0.7).exp()
         tensor([0.5000, 0.3000, 0.0000])
     """
-    _check(logits)
-    number("top_p", top_p, 0.0, 1.0)
+    largest_logits(logits)
+    top_p = number("top_p", top_p, 0.0, 1.0)
     if top_p == 1:
         return logits
-    V, p = logits.shape[-1], logits.detach().softmax(dim=-1, dtype=_wide(logits))
+    V, p = logits.shape[-1], logits.detach().softmax(dim=-1, dtype=wide(logits))
     if p.device.type == "cpu" and not torch.compiler.is_compiling():
         rising = torch.from_numpy(
             np.sort(p.numpy(), axis=-1)
@@ -114,11 +114,11 @@ def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
         >>> min_p_filter(torch.tensor([0.6, 0.3, 0.1]).log(), 0.2).exp()
         tensor([0.6000, 0.3000, 0.0000])
     """
-    highest = _check(logits)  # (..., 1)
-    number("min_p", min_p, 0.0, 1.0)
+    highest = largest_logits(logits)  # (..., 1)
+    min_p = number("min_p", min_p, 0.0, 1.0)
     if min_p == 0:
         return logits
-    border = highest.to(_wide(logits)) + math.log(
+    border = highest.to(wide(logits)) + math.log(
         min_p
     )  # p >= min_p * p_max  <=>  logit >= largest logit + log(min_p)
     return torch.where(logits >= border, logits, -INF)
@@ -142,11 +142,11 @@ def typical_filter(logits: Tensor, typical_p: float) -> Tensor:
         >>> typical_filter(torch.tensor([0.5, 0.3, 0.2]).log(), 0.2).exp()
         tensor([0.0000, 0.3000, 0.0000])
     """
-    _check(logits)
-    number("typical_p", typical_p, ABOVE_0, 1.0, accepted="a number in (0, 1]")
+    largest_logits(logits)
+    typical_p = number("typical_p", typical_p, ABOVE_0, 1.0, accepted="a number in (0, 1]")
     if typical_p == 1:
         return logits
-    log_p = logits.detach().log_softmax(dim=-1, dtype=_wide(logits))
+    log_p = logits.detach().log_softmax(dim=-1, dtype=wide(logits))
     p = log_p.exp()
     entropy = torch.special.entr(p).sum(dim=-1, keepdim=True)  # (..., 1); 0 log 0 = 0
     order = (-log_p - entropy).abs().sort(dim=-1, stable=True).indices  # (..., V)
@@ -172,9 +172,9 @@ def eta_filter(logits: Tensor, eta_cutoff: float) -> Tensor:
         >>> eta_filter(torch.tensor([0.9, 0.0999, 0.0001]).log(), 0.001).exp()
         tensor([0.9000, 0.0999, 0.0000])
     """
-    _check(logits)
-    number("eta_cutoff", eta_cutoff, ABOVE_0, BELOW_1, accepted="a number in (0, 1)")
-    p = logits.detach().softmax(dim=-1, dtype=_wide(logits))
+    largest_logits(logits)
+    eta_cutoff = number("eta_cutoff", eta_cutoff, ABOVE_0, BELOW_1, accepted="a number in (0, 1)")
+    p = logits.detach().softmax(dim=-1, dtype=wide(logits))
     entropy = torch.special.entr(p).sum(dim=-1, keepdim=True)
     cutoff = (eta_cutoff**0.5 * torch.exp(-entropy)).clamp(max=eta_cutoff)  # (..., 1)
     return torch.where(
@@ -199,10 +199,10 @@ def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
         >>> top_h_filter(torch.tensor([0.6, 0.3, 0.1]).log(), 0.4).exp()
         tensor([0.6000, 0.0000, 0.0000])
     """
-    _check(logits)
-    number("top_h", top_h, ABOVE_0, 1.0, accepted="a number in (0, 1]")
+    largest_logits(logits)
+    top_h = number("top_h", top_h, ABOVE_0, 1.0, accepted="a number in (0, 1]")
     top, order = logits.detach().topk(min(100, logits.shape[-1]), dim=-1)
-    terms = torch.special.entr(top.softmax(dim=-1, dtype=_wide(logits)))  # -p log p
+    terms = torch.special.entr(top.softmax(dim=-1, dtype=wide(logits)))  # -p log p
     keep = terms.cumsum(dim=-1) <= top_h * terms.sum(dim=-1, keepdim=True)
     return _keep_only(logits, order, keep | (torch.arange(keep.shape[-1], device=keep.device) == 0))
 
@@ -227,17 +227,17 @@ def _keep_only(logits: Tensor, order: Tensor, keep: Tensor) -> Tensor:
     return torch.where(torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, keep), logits, -INF)
 
 
-def _wide(logits: Tensor) -> torch.dtype:
+def wide(logits: Tensor) -> torch.dtype:
     return torch.promote_types(logits.dtype, torch.float32)
 
 
-def _check(logits) -> Tensor:
+def largest_logits(logits) -> Tensor:
     """The largest logit of each row, (..., 1)."""
     tensor("logits", logits, floating=True)
     if logits.ndim == 0 or 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (..., V) without a zero is accepted")
     highest = logits.detach().amax(dim=-1, keepdim=True)
-    require(
+    require_now(
         (highest.abs() < INF).all(),
         "logits: rows with a finite largest value are accepted, {} given",
         highest,

@@ -12,7 +12,7 @@ Shapes: B batch, T tokens so far, V vocabulary.
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import number, require, same_device, tensor
+from tricks_lib._checks import number, require_now, same_device, tensor
 
 __all__ = ["block_repeated_ngrams"]
 
@@ -38,7 +38,7 @@ def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) ->
     """
     tensor("logits", logits, floating=True)
     tensor("input_ids", input_ids, floating=False)
-    number("ngram_size", ngram_size, 1, accepted="a positive integer", integer=True)
+    ngram_size = number("ngram_size", ngram_size, 1, accepted="a positive integer", integer=True)
     if logits.ndim != 2 or 0 in logits.shape:
         raise ValueError(f"logits: shape {tuple(logits.shape)} given, (B, V) without a zero is accepted")
     if input_ids.ndim != 2 or len(input_ids) != len(logits):
@@ -50,7 +50,7 @@ def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) ->
     (_, T), V = input_ids.shape, logits.shape[-1]
     if ngram_size > T:
         return logits
-    require(
+    require_now(
         ((input_ids >= 0) & (input_ids < V)).all(),
         f"input_ids: token ids in 0..{V - 1} are accepted, {{}} given",
         input_ids,

@@ -8,14 +8,13 @@ Shapes: B batch, T tokens of the prompt, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Unpack
-
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from tricks_lib._checks import number
-from tricks_lib.decoding import filters
-from tricks_lib.decoding.run import Options, Run
+from tricks_lib.decoding.options import Options
+from tricks_lib.decoding.run import Run
+from tricks_lib.decoding.warpers import checked, use_warpers
 
 __all__ = ["greedy_search", "sample"]
 
@@ -28,22 +27,22 @@ def greedy_search(
     ``model.generate(do_sample=False)`` returns.
 
     Args:
-        model: a decoder-only language model of transformers, in evaluation mode.
+        model: a decoder-only language model of transformers, or a module with the forward of one (ids, a mask,
+            ``past_key_values`` with ``reorder_cache``); in evaluation mode.
         input_ids: (B, T), int64, the prompts, padded on the left.
-        max_new_tokens: at most so many tokens are added; default: what the ``generation_config`` given says.
-        **options: attention_mask, eos_token_id, pad_token_id, no_repeat_ngram_size, on_token,
-            logits_processor,
-            stopping_criteria, generation_config: see :class:`~tricks_lib.decoding.Options`.
+        max_new_tokens: at most so many tokens are added; default: what the generation config says.
+        **options: attention_mask, eos_token_id, pad_token_id, repetition_penalty, no_repeat_ngram_size,
+            min_new_tokens, on_token, streamer, logits_processor, stopping_criteria, generation_config: see
+            :class:`~tricks_lib.decoding.Options`.
 
     Returns:
         (B, T + new), the prompts and their continuations; new <= max_new_tokens, the longest row's.
 
     Raises:
-        TypeError: ``model`` is no decoder-only language model with a cache, or an argument is of the wrong
-            type.
+        TypeError: ``model`` is no decoder-only language model, or an argument is of the wrong type.
         ValueError: ``model`` is in training mode or gives NaN, ids outside the vocabulary, padding on the
             right, shapes or devices that do not fit, an empty batch, more tokens than the model has positions
-            for.
+            for, a wish of the generation config that no mode can do. Values are checked on CUDA as well.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -51,7 +50,8 @@ def greedy_search(
         >>> greedy_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4).shape
         torch.Size([1, 7])
     """
-    return _grow(Run(model, input_ids, max_new_tokens, **options), lambda logits: logits.argmax(dim=-1))
+    with Run(model, input_ids, max_new_tokens, **options) as run:
+        return _grow(run, lambda logits: logits.argmax(dim=-1))
 
 
 @torch.no_grad()
@@ -59,32 +59,35 @@ def sample(
     model,
     input_ids: Tensor,
     max_new_tokens: int | None = None,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
     typical_p: float | None = None,
     eta_cutoff: float | None = None,
     top_h: float | None = None,
+    top_n_sigma: float | None = None,
     generator: torch.Generator | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is
     added.
 
-    Filters apply in the order top-h, top-k, top-p, min-p, typical, eta, each to what the one before has left,
-    as in transformers; with the same seed the tokens are those of ``model.generate(do_sample=True, top_k=0,
-    ...)``.
+    Filters apply in the order top-n-sigma, top-h, top-k, top-p, min-p, typical, eta, each to what the one
+    before has left, as in transformers; with the same seed the tokens are those of
+    ``model.generate(do_sample=True, top_k=0, ...)``.
 
     Args:
         model, input_ids, max_new_tokens, options: as :func:`greedy_search`.
-        temperature: from 1e-6 to 1e6; below 1 sharpens the distribution, above flattens it.
-        top_k, top_p, min_p, typical_p, eta_cutoff, top_h: see the filters of the same names; default: not
-            used.
+        temperature: from 1e-6 to 1e6; below 1 sharpens the distribution, above flattens it; default: the
+            generation config's, else 1.
+        top_k, top_p, min_p, typical_p, eta_cutoff, top_h, top_n_sigma: see the filters of the same names;
+            default: what the generation config asks for.
         generator: source of randomness on the model's device; default: torch's.
 
     Returns:
-        (B, T + new), the prompts and their continuations.
+        (B, T + new), the prompts and their continuations; (B * N, T + new) where the generation config has N
+        ``num_return_sequences``.
 
     Raises:
         TypeError, ValueError: as :func:`greedy_search`; a parameter out of its range.
@@ -95,35 +98,26 @@ def sample(
         >>> sample(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, temperature=0.7, min_p=0.1).shape
         torch.Size([1, 7])
     """
-    number(
-        "temperature", temperature, 1e-6, 1e6, accepted="a number from 1e-6 (for less: greedy_search) to 1e6"
-    )
-    steps = [
-        (filters.top_h_filter, top_h),
-        (filters.top_k_filter, top_k),
-        (filters.top_p_filter, top_p),
-        (filters.min_p_filter, min_p),
-        (filters.typical_filter, typical_p),
-        (filters.eta_filter, eta_cutoff),
-    ]
-    steps = [(keep, value) for keep, value in steps if value is not None]
-    for keep, value in steps:  # a parameter out of range is an error before the model runs
-        keep(torch.zeros(1, 2), value)
-    run = Run(model, input_ids, max_new_tokens, **options)
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator: {type(generator).__name__} given, a torch.Generator is accepted")
-    if generator is not None and generator.device.type != run.ids.device.type:
-        raise ValueError(
-            f"generator: on {generator.device}, model on {run.ids.device}; one device is accepted"
-        )
-
-    def draw(logits):  # (B, V) -> (B,)
-        logits = logits / temperature
-        for keep, value in steps:
-            logits = keep(logits, value)
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
-
-    return _grow(run, draw)
+    given = {
+        "temperature": temperature,
+        "top_n_sigma": top_n_sigma,
+        "top_h": top_h,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "typical_p": typical_p,
+        "eta_cutoff": eta_cutoff,
+    }
+    given = checked(given)
+    with Run(model, input_ids, max_new_tokens, ("num_return_sequences",), do_sample=True, **options) as run:
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator: {type(generator).__name__} given, a torch.Generator is accepted")
+        if generator is not None and generator.device.type != run.ids.device.type:
+            raise ValueError(
+                f"generator: on {generator.device}, model on {run.ids.device}; one device is accepted"
+            )
+        use_warpers(run, given)
+        return _grow(run, lambda scores: scores.softmax(dim=-1).multinomial(1, generator=generator)[:, 0])
 
 
 def _grow(run: Run, choose: Callable) -> Tensor:

@@ -1,77 +1,32 @@
-"""What every decoding mode shares: rows of tokens that grow, the model's key-value cache, and the next
-token's logits.
+"""What every decoding mode shares: rows of tokens that grow, the next token's logits, and their end.
 
-Without a cache, step t computes all t positions again: 1 + 2 + ... + T forwards of a column. With it, each
-step computes one column and reads the keys and values of the others.
 Shapes: B prompts, R rows under way (B times beams or candidates), T tokens of the prompt, V vocabulary, H
 hidden.
 """
 
 import warnings
-from collections.abc import Callable
-from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import number, require
+from tricks_lib._checks import require_now
 from tricks_lib.decoding.ngrams import block_repeated_ngrams
-from tricks_lib.decoding.prompt import as_list, causal_model, check_prompt, positions, special_tokens
-
-# What `generate(custom_generate=...)` hands on beside the options. The cache and the positions are made anew
-# here.
-FROM_GENERATE = {
-    "past_key_values",
-    "position_ids",
-    "cache_position",
-    "use_cache",
-    "logits_to_keep",
-    "synced_gpus",
-    "streamer",
-}
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments that all decoding modes share.
-
-    They stand outside the modes' own signatures because ``generate(custom_generate=mode)`` takes from its
-    caller what it finds in the signature, and must itself see the mask and the special tokens.
-
-    Attributes:
-        attention_mask: (B, T), 1 for a token and 0 for padding (on the left); default: every position is a
-            token.
-        eos_token_id: a row ends with any of these ids; default: the model's ``generation_config``; ``[]``:
-            none.
-        pad_token_id: fills a row after its end; default: the ``generation_config``'s, else the first end
-            token.
-        no_repeat_ngram_size: no n-gram of this size stands twice in a row, prompt included; 0, the default:
-            no limit.
-        on_token: called with the new tokens (B,) of each step, e.g. ``TextStreamer(tokenizer).put``; not for
-            beams.
-        logits_processor: (input_ids (R, t), scores (R, V)) -> scores, e.g. a ``LogitsProcessorList``; R is B
-            or, with beams, rows under way, and scores are logits or, with beams, log-probabilities.
-        stopping_criteria: (input_ids (B, t), None) -> (B,) bool, or a ``StoppingCriteriaList``; not for
-            beams.
-        generation_config: the ``GenerationConfig`` to take defaults from instead of the model's.
-    """
-
-    attention_mask: Tensor | None
-    eos_token_id: int | list[int] | None
-    pad_token_id: int | None
-    no_repeat_ngram_size: int
-    on_token: Callable | None
-    logits_processor: Callable | None
-    stopping_criteria: Callable | list | None
-    generation_config: object
+from tricks_lib.decoding.options import REFUSED, Options, asked_for, check_config, limits, new_tokens
+from tricks_lib.decoding.prepared import INPUTS, by_generate_now, plain, unpacked
+from tricks_lib.decoding.prompt import as_list, causal_model, check_prompt, check_room, special_tokens
+from tricks_lib.decoding.streaming import Stream, streamer_of_generate
 
 
 class Run:
-    """Rows of tokens that grow: ``next_logits`` -> ``process`` -> ``take``; ``select`` picks and repeats
-    rows.
+    """Rows of tokens that grow: ``next_logits`` -> ``process`` -> ``take``; ``repeat`` makes K rows of each
+    prompt, ``select`` picks among them. As a context, it ends the caller's streamer.
+
+    Args:
+        own: names of the mode's own parameters, which ``asked_for`` reads from the generation config.
+        do_sample: whether the config's temperature and filters are meant.
 
     Attributes:
-        ids: (R, T + max_new_tokens), tokens, padding where none is yet. length: columns in use. mask: as ids,
-            or None.
+        ids: (R, T + max_new_tokens), tokens, padding where none is yet. length: columns in use. each: R / B.
         eos: list of token ids that end a row. pad: the id that fills a row which has ended. done: (B,) bool.
     """
 
@@ -80,186 +35,192 @@ class Run:
         model,
         input_ids,
         max_new_tokens,
+        own=(),
+        do_sample=False,
+        *,
         attention_mask=None,
         eos_token_id=None,
         pad_token_id=None,
-        no_repeat_ngram_size=0,
+        repetition_penalty=None,
+        no_repeat_ngram_size=None,
+        min_new_tokens=None,
         on_token=None,
+        streamer=None,
         logits_processor=None,
         stopping_criteria=None,
         generation_config=None,
-        **from_generate,
+        **handed,
     ):
         takes = causal_model(model)
         if model.training:
             raise ValueError(
-                "model: one in training mode given, where dropout changes the tokens; model.eval() is "
-                "accepted"
+                "model: one in training mode given, where dropout changes the tokens; model.eval() is accepted"
             )
         check_prompt(model, input_ids, attention_mask)
-        self._check_options(generation_config, from_generate)
-        for name, value in {"on_token": on_token, "logits_processor": logits_processor}.items():
-            if value is not None and not callable(value):
-                raise TypeError(f"{name}: {type(value).__name__} given, a callable is accepted")
-        B, T = input_ids.shape
-        if max_new_tokens is None and generation_config is not None:
-            max_new_tokens = generation_config.max_new_tokens or (generation_config.max_length or 0) - T
-        number("max_new_tokens", max_new_tokens, 1, accepted="a positive integer", integer=True)
-        number(
-            "no_repeat_ngram_size",
-            no_repeat_ngram_size,
-            0,
-            accepted="an integer of at least 0 (0: no limit)",
-            integer=True,
-        )
-        config = generation_config or getattr(model, "generation_config", None)
-        self.eos = special_tokens("eos_token_id", eos_token_id, model, config)
-        self.pad = (special_tokens("pad_token_id", pad_token_id, model, config) or self.eos or [0])[0]
-        self.model, self.max_new_tokens, self.ngram_size, self.processor = (
-            model,
-            max_new_tokens,
-            no_repeat_ngram_size,
-            logits_processor,
-        )
-        self.on_token, self.criteria = (
-            on_token,
-            own_criteria(stopping_criteria, under_generate=generation_config is not None),
-        )
-
-        self.ids = input_ids.new_full((B, T + max_new_tokens), self.pad)  # (R, T + new)
-        self.ids[:, :T] = input_ids
-        self.done = torch.zeros(B, dtype=torch.bool, device=input_ids.device)
-        self.length, self.seen, self.cache, self.mask = T, 0, None, None
-        longest = T
-        if attention_mask is not None and not (attention_mask == 1).all():
-            last = attention_mask[:, -1]
-            require(
-                (last == 1).all(),
-                "attention_mask: a last column of ones (padding on the left) is accepted, {} given",
-                last,
-            )
-            self.mask = torch.ones_like(self.ids, dtype=torch.long)
-            self.mask[:, :T] = attention_mask
-            self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
-            longest = int(attention_mask.sum(dim=1).max())
-        if longest + max_new_tokens > (limit := positions(model)):
-            raise ValueError(
-                f"max_new_tokens: {max_new_tokens} given after a prompt of {longest} tokens, {limit} "
-                f"positions in all are accepted"
-            )
+        under_generate = "use_cache" in handed  # `generate` hands it on; it is no option
+        _check_handed(handed)
+        self.configs = [generation_config, None if under_generate else getattr(model, "generation_config", None)]
+        check_config(generation_config, self.configs, set(own))
+        (B, T), given = input_ids.shape, limits(repetition_penalty, no_repeat_ngram_size, min_new_tokens)
+        self.max_new_tokens = new_tokens(max_new_tokens, T, self.configs)
+        self.eos = special_tokens("eos_token_id", eos_token_id, model, self.configs)
+        self.pad = (special_tokens("pad_token_id", pad_token_id, model, self.configs) or self.eos or [0])[0]
+        padded = check_room(model, takes, input_ids, attention_mask, self.max_new_tokens)
+        processors = callables("logits_processor", logits_processor)
+        criteria = callables("stopping_criteria", stopping_criteria)
+        if under_generate and streamer is None:
+            streamer = streamer_of_generate()
+        stream = Stream(on_token, streamer, B, None if under_generate else input_ids)
+        self.ngram_size = given.get("no_repeat_ngram_size", 0)
+        if under_generate:
+            _check_under_generate(generation_config, given, set(own), T + self.max_new_tokens)
+            passed = {"attention_mask": attention_mask, "generation_config": generation_config}
+            passed |= {"logits_processor": processors, "stopping_criteria": criteria}
+            ready, criteria = unpacked(model, input_ids, handed | passed), []
+        elif not hasattr(model, "prepare_inputs_for_generation"):
+            ready = plain(model, input_ids, attention_mask if padded else None, given, processors, takes)
+        else:
+            changes = self._changes(set(own), do_sample) | given
+            config = generation_config
+            ready = by_generate_now(model, input_ids, attention_mask, config, changes, processors, takes)
+        self.model, self.feed, self.processors = ready.model, ready.feed, ready.processors
+        self.stream, self.criteria = stream, ready.criteria + criteria
+        self.B, self.each, self.length = len(ready.ids), 1, T
+        self.ids = ready.ids.new_full((self.B, T + self.max_new_tokens), self.pad)  # (R, T + new)
+        self.ids[:, :T] = ready.ids
+        self.done = torch.zeros(self.B, dtype=torch.bool, device=self.ids.device)
         if T > 1 and any(token in self.eos for token in input_ids[:, -1].tolist()):
             message = "input_ids: a prompt closes with an end token, and the model goes on after it; tokenize with add_special_tokens=False"
             warnings.warn(message, stacklevel=4)
-        self.options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
-        self.takes_positions = "position_ids" in takes or "kwargs" in takes
 
-    @staticmethod
-    def _check_options(generation_config, from_generate: dict) -> None:
-        """What cannot be honoured is an error, never ignored."""
-        for name in sorted(from_generate.keys() - FROM_GENERATE):
-            raise TypeError(
-                f"{name}: given, but accepted are the mode's own arguments and "
-                f"{', '.join(Options.__annotations__)}"
-            )
-        if (cache := from_generate.get("past_key_values")) is not None and cache.get_seq_length():
-            raise ValueError(
-                f"past_key_values: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted"
-            )
-        for name, instead in {"synced_gpus": "False", "streamer": "on_token=streamer.put"}.items():
-            if from_generate.get(name):
-                raise ValueError(f"{name}: {type(from_generate[name]).__name__} given, {instead} is accepted")
-        if generation_config is not None and not hasattr(generation_config, "eos_token_id"):
-            raise TypeError(
-                f"generation_config: {type(generation_config).__name__} given, a "
-                f"transformers.GenerationConfig is accepted"
-            )
-        if getattr(generation_config, "num_beams", None) not in (None, 1):
-            raise ValueError(
-                "num_beams: given to generate, which repeated the rows for it; it is accepted as the mode's "
-                "own argument"
-            )
+    def _changes(self, own: set, do_sample: bool) -> dict:
+        """What the config is to say to ``generate``, whatever it says: the mode, and what is checked here."""
+        changes = {"max_new_tokens": self.max_new_tokens, "use_cache": True, "do_sample": do_sample}
+        changes |= {"eos_token_id": self.eos, "pad_token_id": self.pad, "num_beams": 1}
+        if do_sample:
+            changes["top_k"] = self.asked_for("top_k", None, 0)  # not the 50 that `generate` adds
+        for name in own & REFUSED.keys() - {"num_return_sequences" if do_sample else None}:
+            if asked_for(name, *self.configs) is not None:
+                changes[name] = REFUSED[name]
+        if self.ngram_size:
+            changes["no_repeat_ngram_size"] = 0
+        return changes
+
+    def asked_for(self, name: str, given, default):
+        """A mode's parameter: the one given, else what a generation config asks for, else the default."""
+        wish = given if given is not None else asked_for(name, *self.configs)
+        return default if wish is None else wish
+
+    def __enter__(self):
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.stream.__exit__(*error)
 
     def next_logits(self, hidden: bool = False):
         """Logits (R, V) in float32 of the token to come; with ``hidden`` also the last layer's states (R, n,
-        H).
-
-        The model sees the n columns that its cache has not: the prompt at first, then one a step.
+        H) of the n columns that the model had not seen: the prompt at first, then one a step.
         """
-        columns = slice(self.seen, self.length)
-        inputs = {
-            "input_ids": self.ids[:, columns],
-            "past_key_values": self.cache,
-            "use_cache": True,
-            **self.options,
-        }
-        if self.mask is not None:
-            inputs["attention_mask"] = self.mask[:, : self.length]
-            if self.takes_positions:
-                inputs["position_ids"] = self.positions[:, columns]
-        out = self.model(**inputs, output_hidden_states=True) if hidden else self.model(**inputs)
-        self.cache, self.seen = getattr(out, "past_key_values", None), self.length
-        if not isinstance(getattr(out, "logits", None), Tensor) or self.cache is None:
-            given = f"{type(out).__name__} without logits or past_key_values"
+        wanted = {"output_hidden_states": True} if hidden else {}
+        out = self.feed.forward(self.ids[:, : self.length], **wanted)
+        if not isinstance(getattr(out, "logits", None), Tensor):
             raise TypeError(
-                f"model: one that returns {given} given, a causal language model with a cache is accepted"
+                f"model: one that returns {type(out).__name__} without logits given, a causal language model "
+                f"is accepted"
             )
         logits = out.logits[:, -1].float()  # (R, V)
         highest = logits.amax()  # NaN if any is
-        require(~highest.isnan(), "model: logits without NaN are accepted, {} given", highest)
+        require_now(~highest.isnan(), "model: logits without NaN are accepted, {} given", highest)
         return (logits, out.hidden_states[-1]) if hidden else logits
 
     def process(self, scores: Tensor) -> Tensor:
-        """Scores (R, V) after n-gram blocking and the caller's processor."""
-        tokens = self.ids[:, : self.length]
+        """Scores (B, V), or (R, V) of beams, after n-gram blocking and the processors, which see B rows."""
+        tokens = self.ids[:: len(self.ids) // len(scores), : self.length]
         if self.ngram_size:
             scores = block_repeated_ngrams(scores, tokens, self.ngram_size)
-        if self.processor is None:
+        if not self.processors:
             return scores
-        processed = self.processor(tokens, scores)
-        if not isinstance(processed, Tensor) or processed.shape != scores.shape:
-            given = f"returns {tuple(processed.shape) if isinstance(processed, Tensor) else type(processed).__name__}"
-            raise ValueError(
-                f"logits_processor: one that {given} given, scores {tuple(scores.shape)} (R, V) are accepted"
-            )
-        return processed
+        beams = len(scores) // self.B
+        processed = [self._processed(tokens[i::beams], scores[i::beams]) for i in range(beams)]  # (B, V) each
+        return processed[0] if beams == 1 else torch.stack(processed, dim=1).flatten(0, 1)
+
+    def _processed(self, tokens: Tensor, scores: Tensor) -> Tensor:
+        for processor in self.processors:
+            processed = processor(tokens, scores)
+            if not isinstance(processed, Tensor) or processed.shape != scores.shape:
+                given = tuple(processed.shape) if isinstance(processed, Tensor) else type(processed).__name__
+                raise ValueError(
+                    f"logits_processor: one that returns {given} given, scores {tuple(scores.shape)} (B, V) "
+                    f"are accepted"
+                )
+            scores = processed
+        return scores
 
     def take(self, tokens: Tensor) -> bool:
         """One more column, tokens (B,): padding in rows that have ended; True when all have."""
         tokens = tokens.masked_fill(self.done, self.pad)
-        self.append(tokens)
-        if self.on_token is not None:
-            self.on_token(tokens)
+        self.append(tokens if self.each == 1 else tokens.repeat_interleave(self.each))
+        if self.stream:
+            self.stream.put(tokens)
         for token in self.eos:
             self.done |= tokens == token
         for criterion in self.criteria:
-            self.done |= criterion(self.ids[:, : self.length], None)
+            self.done |= criterion(self.ids[:: self.each, : self.length], None)
         return bool(self.eos or self.criteria) and bool(self.done.all())
 
     def append(self, tokens: Tensor) -> None:
         self.ids[:, self.length] = tokens
         self.length += 1
 
+    def repeat(self, times: int) -> None:
+        """``times`` rows of each prompt, one below the other, before the first step."""
+        prompts = self.feed.repeat(self.ids[:, : self.length], times)
+        self.ids = torch.cat([prompts, self.ids[:, self.length :].repeat_interleave(times, dim=0)], dim=1)
+        self.each = times
+
     def select(self, rows: Tensor) -> None:
-        """Keep ``rows`` (R',) of the R, in that order; one may stand there several times."""
+        """Keep ``rows`` (R,), in that order, each of the prompt whose place it takes."""
         self.ids = self.ids[rows]
-        if self.mask is not None:
-            self.mask, self.positions = self.mask[rows], self.positions[rows]
-        self.cache.reorder_cache(rows)
+        self.feed.select(rows)
 
 
-def own_criteria(criteria, under_generate: bool) -> list:
-    """The caller's stopping criteria; `generate` adds the length and the end tokens, which :class:`Run` has
-    already.
-    """
-    criteria = as_list(criteria)
-    for criterion in criteria:
-        if not callable(criterion):
-            raise TypeError(
-                f"stopping_criteria: {type(criterion).__name__} given, a callable (input_ids, scores) or a "
-                f"list of them is accepted"
+def _check_handed(handed: dict) -> None:
+    """What cannot be honoured is an error, never ignored."""
+    for name in sorted(handed.keys() - INPUTS - {"synced_gpus"}):
+        raise TypeError(
+            f"{name}: given, but accepted are the mode's own arguments and {', '.join(Options.__annotations__)}"
+        )
+    if (cache := handed.get("past_key_values")) is not None and cache.get_seq_length():
+        raise ValueError(
+            f"past_key_values: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted"
+        )
+    if handed.get("synced_gpus"):
+        raise ValueError("synced_gpus: True given, False is accepted")
+
+
+def _check_under_generate(config, given: dict, own: set, length: int) -> None:
+    """What ``generate`` has prepared before it calls a mode, and the mode cannot undo."""
+    for name in {"num_beams", "num_return_sequences"} & own if "num_beams" in own else ():
+        if getattr(config, name, None) not in (None, 1):
+            raise ValueError(
+                f"{name}: given to generate, which repeated the rows for it; it is accepted as the mode's own "
+                f"argument"
             )
-    return [
-        c
-        for c in criteria
-        if not (under_generate and type(c).__name__ in ("MaxLengthCriteria", "EosTokenCriteria"))
-    ]
+    for name in given.keys() - {"no_repeat_ngram_size"}:
+        raise ValueError(f"{name}: given to a mode under generate; it is accepted as an argument of generate")
+    if getattr(config, "forced_eos_token_id", None) is not None and config.max_length != length:
+        raise ValueError(
+            f"forced_eos_token_id: asked for at {config.max_length} tokens, where generate ends, with "
+            f"max_new_tokens that ends at {length}; one length for both is accepted"
+        )
+
+
+def callables(name: str, given) -> list:
+    for one in (many := as_list(given)):
+        if not callable(one):
+            raise TypeError(
+                f"{name}: {type(one).__name__} given, a callable (input_ids, scores) or a list of them is "
+                f"accepted"
+            )
+    return many

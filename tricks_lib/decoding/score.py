@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tricks_lib._checks import number
-from tricks_lib.decoding.prompt import causal_model, check_prompt, positions, special_tokens
+from tricks_lib.decoding.prompt import (
+    CAUSAL,
+    causal_model,
+    check_prompt,
+    positions,
+    positions_of,
+    special_tokens,
+)
 from tricks_lib.decoding.run import Run
 
 __all__ = ["sequence_log_prob", "next_token_table"]
@@ -56,11 +63,11 @@ def sequence_log_prob(
         >>> sequence_log_prob(model, torch.tensor([[1, 2, 3, 4]]), prompt_length=2).shape
         torch.Size([1])
     """
-    takes = causal_model(model)
+    takes = _left_to_right(model)
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
-    number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
-    number("length_penalty", length_penalty, -10.0, 10.0)
+    prompt_length = number("prompt_length", prompt_length, 0, T - 1, accepted=f"an integer in 0..{T - 1}", integer=True)
+    length_penalty = number("length_penalty", length_penalty, -10.0, 10.0)
     if isinstance(attention_mask, Tensor) and attention_mask.shape == (
         B,
         prompt_length,
@@ -71,9 +78,8 @@ def sequence_log_prob(
     if (longest := int(mask.sum(dim=1).max())) > (limit := positions(model)):
         raise ValueError(f"sequences: {longest} tokens given, the model's {limit} positions are accepted")
 
-    inputs = {"input_ids": sequences, "attention_mask": mask, "use_cache": False}
-    if "position_ids" in takes or "kwargs" in takes:
-        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    inputs = {"input_ids": sequences, "attention_mask": mask, "position_ids": positions_of(mask)}
+    inputs = {name: value for name, value in inputs.items() if name in takes} | {"use_cache": False}
     first = max(prompt_length, 1)
     logits = model(**inputs).logits[:, first - 1 : -1]  # (B, n, V) predict the tokens first..T-1
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -81,13 +87,26 @@ def sequence_log_prob(
     log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, n)
 
     keep = (mask[:, first:] * mask[:, first - 1 : -1]).bool()  # (B, n)
-    eos = special_tokens("eos_token_id", eos_token_id, model, getattr(model, "generation_config", None))
+    eos = special_tokens("eos_token_id", eos_token_id, model, [getattr(model, "generation_config", None)])
     ends = keep & torch.isin(
         targets, torch.tensor(eos, dtype=torch.long, device=targets.device)
     )  # not the padding of a model whose pad is its eos
     keep &= ends.long().cumsum(dim=1) - ends.long() == 0  # none before the first end token
     count = keep.sum(dim=1).clamp(min=1)
     return log_p.masked_fill(~keep, 0).sum(dim=1) / count.to(log_p.dtype) ** length_penalty
+
+
+def _left_to_right(model):
+    """The names of the forward's arguments, if logits at a token are those of the next one, and see none
+    after it.
+    """
+    takes, config = causal_model(model), model.config
+    masked = getattr(config, "model_type", None) in ("xlnet", "xlm", "flaubert")
+    if masked and not getattr(config, "causal", False):
+        raise TypeError(
+            f"model: {type(model).__name__}, which predicts masked or permuted tokens, given, {CAUSAL}"
+        )
+    return takes
 
 
 @torch.no_grad()

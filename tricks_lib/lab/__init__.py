@@ -3,6 +3,7 @@
 ``setup()`` is what the first cell of every chapter calls.
 """
 
+from tricks_lib.lab import compare
 from tricks_lib.lab.profiles import device, profile, setup
 
-__all__ = ["device", "profile", "setup"]
+__all__ = ["compare", "device", "profile", "setup"]

@@ -1,17 +1,22 @@
-"""What :mod:`tricks_lib.fgm` attacks: a parameter, or what is looked up in an embedding; its gradient, its
-rows, its backup.
+"""The perturbation r of one weight, or of what is looked up in one table: its gradient, its rows, its backup.
+
+Both take ``move(r, gradient, clean) -> r``, in float32 at least, where r is None at the first step.
 """
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tricks_lib.fgm.targets import Places
+
 
 class Weight:
     """One attacked parameter: what the last backward pass left for it, and what it takes to restore it."""
 
-    def __init__(self, module: nn.Module, key: str, by_rows: bool):
-        self.module, self.key = module, key
+    def __init__(self, places: Places, by_rows: bool):
+        self.module, self.key = places[0]
+        self.tables = [module for module, _ in places if isinstance(module, nn.Embedding)]
+        by_rows = by_rows and len(self.tables) == len(places)  # else a projection is tied to the table
         self.by_rows = None if by_rows else False  # None: not known before the first attack
         self.looked_up = self.rows = (
             None  # (V,) bool: rows of the passes since the last backward pass, and before it
@@ -20,15 +25,17 @@ class Weight:
         self.fresh = False  # has a gradient of a backward pass since the last attack
         self.hooked = self.parameter
         self.handles = [self.hooked.register_hook(self._backward)]
-        if by_rows and isinstance(module, nn.Embedding):
-            self.handles.append(module.register_forward_hook(self._forward, with_kwargs=True))
+        if by_rows:
+            self.handles += [
+                table.register_forward_hook(self._forward, with_kwargs=True) for table in self.tables
+            ]
 
     @property
     def parameter(self) -> nn.Parameter:
         return getattr(self.module, self.key)
 
     def _forward(self, module, args, kwargs, output):
-        if module is not self.module:
+        if module not in self.tables:
             self.by_rows = False  # a replica that DataParallel made later: it sees a part of the batch
         elif torch.is_grad_enabled():
             ids = args[0] if args else kwargs["input"]
@@ -57,7 +64,8 @@ class Weight:
             rows is not None and self.by_rows is None
         ):  # once: a gradient on other rows shows another use of the table
             self.by_rows = not (gradient.any(dim=1) & ~rows).any()
-        if self.backup is None:
+        first = self.backup is None
+        if first:
             index = (
                 rows.nonzero().squeeze(1)
                 if rows is not None and self.by_rows and weight is self.hooked
@@ -66,9 +74,9 @@ class Weight:
             self.backup = index, weight[index].clone()
         index, clean = self.backup
         wide = torch.promote_types(gradient.dtype, torch.float32)
-        weight[index] = move(clean.to(wide), weight[index].to(wide), gradient[index].to(wide)).to(
-            weight.dtype
-        )
+        clean = clean.to(wide)
+        r = move(None if first else weight[index] - clean, gradient[index].to(wide), clean)
+        weight[index] = (clean + r).to(weight.dtype)
 
     def restore(self) -> None:
         if self.backup is not None:
@@ -80,15 +88,15 @@ class Weight:
 
 
 class LookUps:
-    """What is looked up in one ``nn.Embedding``, (B, T, H): r is added to it."""
+    """What is looked up in one ``nn.Embedding``, (B, T, H): r is added to it. The table may be frozen."""
 
     def __init__(self, module: nn.Embedding):
         self.module, self.fresh = module, False
-        self.ids = self.gradient = self.r = None
+        self.ids = self.clean = self.gradient = self.r = None
         self.handles = [module.register_forward_hook(self._forward, with_kwargs=True)]
 
     def _forward(self, module, args, kwargs, output):
-        ids = args[0] if args else kwargs["input"]
+        ids, clean = args[0] if args else kwargs["input"], output.detach()
         if self.r is not None:
             if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
                 raise ValueError(
@@ -96,17 +104,18 @@ class LookUps:
                     f"the attacked one is accepted"
                 )
             output = output + self.r.to(output.dtype)
-        if output.requires_grad:
-            output.register_hook(lambda gradient: self._backward(gradient, ids))
+        if torch.is_grad_enabled():
+            if not output.requires_grad:  # the table is frozen: what is looked up begins the graph
+                output.requires_grad_()
+            output.register_hook(lambda gradient: self._backward(gradient, ids, clean))
         return output
 
-    def _backward(self, gradient, ids):
-        self.gradient, self.ids, self.fresh = gradient.detach(), ids, True
+    def _backward(self, gradient, ids, clean):
+        self.gradient, self.ids, self.clean, self.fresh = gradient.detach(), ids, clean, True
 
     def perturb(self, gradient: Tensor, move, group) -> None:
-        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-        clean = torch.zeros_like(gradient)
-        self.r = move(clean, clean if self.r is None else self.r, gradient)
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        self.r = move(self.r, gradient.to(wide), self.clean.to(wide))
 
     def restore(self) -> None:
-        self.gradient, self.r, self.fresh = None, None, False
+        self.clean, self.gradient, self.r, self.fresh = None, None, None, False

@@ -1,0 +1,135 @@
+"""Run a comparison, or go on where it stopped: every finished run is on disk before the next result is taken."""
+
+import functools
+import hashlib
+import time
+from pathlib import Path
+
+from tricks_lib.lab.compare import arms, assembly, protocol, records, train
+from tricks_lib.lab.compare.comparison import Comparison
+
+SOURCES = ("*.py", "*/*.py", "lab/fit.py", "lab/models.py", "lab/profiles.py", "lab/tasks.py")  # of tricks_lib
+COMPARE = ("arms", "classifier", "comparison", "data", "metrics", "protocol", "tokens", "train")
+
+
+@functools.cache
+def code() -> str:
+    """sha256 of the sources that a run depends on, as they are when the process first asks."""
+    root = Path(__file__).parents[2]
+    files = {f for pattern in SOURCES for f in root.glob(pattern) if "lab" not in f.relative_to(root).parts[:-1]}
+    files |= {root / name for name in SOURCES if "*" not in name}
+    files |= {root / "lab" / "compare" / f"{name}.py" for name in COMPARE}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+class Results:
+    """What has been run, and what is still asked for.
+
+    Attributes:
+        done: key of a training -> key of a reading -> result. missing: key -> :class:`.train.Job`.
+    """
+
+    def __init__(self, comparison: Comparison, done: dict):
+        self.comparison, self.done, self.missing = comparison, done, {}
+        shared: dict[str, list[dict]] = {}
+        for arm in comparison.arms.values():
+            for candidate in arm.candidates:
+                own = {**arm.settings, **candidate}
+                shared.setdefault(arms.key(arms.training_of(own)), []).append(arms.reading_of(own))
+        self.shared = shared
+
+    def ask(self, settings: dict, steps: int, rate: float, seed: int, split: str) -> dict | None:
+        """The result of a run; None if it is not done, and it is then among the missing."""
+        training, reading = arms.training_of(settings), arms.reading_of(settings)
+        others = self.shared.get(arms.key(training), []) if split == "validation" else []
+        whole = round(steps * training.get("times", 1))
+        own = {k: v for k, v in training.items() if k != "times"}
+        c = self.comparison
+        job = train.Job(c.source, c.model, c.metric, c.training, own, (), rate, whole, seed, split)
+        found = self.done.get(job.key, {}).get(arms.key(reading))
+        if found is None:
+            wanted = self.missing[job.key].readings if job.key in self.missing else ()
+            more = [r for r in [reading, *others] if r not in wanted]
+            readings = tuple({arms.key(r): r for r in [*wanted, *more]}.values())
+            self.missing[job.key] = train.Job(
+                c.source, c.model, c.metric, c.training, own, readings, rate, whole, seed, split
+            )
+        return found
+
+
+def advance(results: Results):
+    """One round of questions: steps, trials, settings, and test results by arm, as far as they are known."""
+    results.missing = {}
+    steps, rows, settings = protocol.tuned(results.comparison, results.ask)
+    tested = protocol.tested(results.comparison, results.ask, steps["chosen"], rows, settings) if steps else {}
+    return steps, rows, settings, tested
+
+
+def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True) -> None:
+    """Run to the end, or go on where an interrupted run stopped.
+
+    Args:
+        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time left.
+
+    Raises:
+        ValueError: the partial file there is damaged, belongs to another definition or was made by other code.
+    """
+    started = time.perf_counter()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.json")
+    state = {"definition": comparison.definition(), "code": code(), "seconds": 0.0, "runs": {}}
+    if partial.exists():
+        state = records.read_partial(partial, state)
+    before, results = state["seconds"], Results(comparison, state["runs"])
+    while True:
+        found = advance(results)
+        if not results.missing:
+            break
+        for key, result in execute([*results.missing.values()], jobs, progress, comparison.name):
+            made_by = result.pop("code")
+            if made_by != state["code"]:
+                raise ValueError(f"{comparison.name}: the code has changed while it ran; start again")
+            state["runs"][key] = {**state["runs"].get(key, {}), **result}
+            state["seconds"] = round(before + time.perf_counter() - started, 1)
+            records.write(partial, state)
+    record, predictions = assembly.assemble(comparison, *found, state)
+    records.save(file, record, predictions)
+    partial.unlink(missing_ok=True)
+
+
+def execute(pending: list[train.Job], jobs: int, progress: bool, label: str):
+    """Yield (key, readings' results and the code's hash) of every job, as they finish."""
+    import joblib
+    from tqdm.auto import tqdm
+
+    calls = [joblib.delayed(perform)(job) for job in pending]
+    try:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
+    except ValueError:
+        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
+        finished = (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
+    else:
+        finished = parallel(calls)
+    yield from tqdm(finished, total=len(calls), desc=label, disable=not progress)
+
+
+def perform(job: train.Job) -> tuple[str, dict]:
+    """A job in a process of its own: one thread on a CPU, and nothing printed."""
+    import torch
+    import transformers
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    now = code()
+    found = train.perform(job)
+    packed = {
+        reading: {k: records.pack(v) if k == "predictions" else v for k, v in result.items()}
+        for reading, result in found.items()
+    }
+    return job.key, {**packed, "code": now}
