@@ -53,6 +53,7 @@ def settle(cells: list, column: str, words: bool, kind: str | None) -> tuple[str
     numbers = None if types & {list, bool} else _numbers(cells)
     if numbers is not None and not np.isfinite(numbers).all():
         raise ValueError(f"data: the column {column!r} holds an infinite number")
+    told = [] if kind else _told_of_numbers(numbers)
     kind = kind or _kind(cells, numbers, words)
     if words != (kind == "tags"):
         texts = "lists of words" if words else "no lists of words"
@@ -61,11 +62,10 @@ def settle(cells: list, column: str, words: bool, kind: str | None) -> tuple[str
         if numbers is None:
             wrong = next(c for c in cells if not is_number(c))
             raise ValueError(f"data: the column {column!r} holds {_shown(wrong)}; numbers are accepted")
-        return kind, numbers.tolist(), _told_of_numbers(numbers, kind)
+        return kind, numbers.tolist(), told
     if kind == "classes":
         if types & {list}:
             raise ValueError(f"data: the column {column!r} holds lists; one class per text is accepted")
-        told = [] if numbers is None else _told_of_numbers(numbers, kind)
         return kind, [_name(cell) for cell in cells], told
     if kind == "labels":
         return kind, *_several(cells, column)
@@ -78,10 +78,7 @@ def _kind(cells, numbers, words: bool) -> str:
     if words:
         return "tags"
     if numbers is not None:
-        different, counts = np.unique(numbers, return_counts=True)
-        whole = bool((numbers == np.round(numbers)).all())
-        as_classes = len(different) <= FEW or (len(different) <= MANY and counts.min() >= LEAST_ROWS)
-        return "classes" if whole and as_classes else "numbers"
+        return "classes" if _whole(numbers) and _as_classes(numbers) else "numbers"
     return "labels" if isinstance(cells[0], list) or _delimiter(cells) else "classes"
 
 
@@ -98,15 +95,24 @@ def is_number(cell) -> bool:
         return False
 
 
-def _told_of_numbers(numbers: np.ndarray, kind: str) -> list[str]:
-    if not (numbers == np.round(numbers)).all():
+def _told_of_numbers(numbers: np.ndarray | None) -> list[str]:
+    if numbers is None or not _whole(numbers):
         return []
     different = np.unique(numbers)
-    other = "numbers" if kind == "classes" else "classes"
+    kind, other = ("classes", "numbers") if _as_classes(numbers) else ("numbers", "classes")
     return [
         f"the labels are whole numbers, {different[0]:g} to {different[-1]:g}, {len(different)} different "
         f"ones: read as {kind} (kind={other!r} reads them as {other})"
     ]
+
+
+def _whole(numbers: np.ndarray) -> bool:
+    return bool((numbers == np.round(numbers)).all())
+
+
+def _as_classes(numbers: np.ndarray) -> bool:
+    different, counts = np.unique(numbers, return_counts=True)
+    return len(different) <= FEW or (len(different) <= MANY and counts.min() >= LEAST_ROWS)
 
 
 def _name(cell) -> str:
