@@ -40,7 +40,9 @@ def parse(argv):
     verify = commands.add_parser("verify", help="recompute every record's statistics from its raw numbers")
     verify.add_argument("name", nargs="?", help="trick/task, or a record.json (default: all records)")
     for name in ("run", "list", "show", "verify"):
-        commands.choices[name].add_argument("--folder", type=Path, help="folder of the records (default: chapters/evidence)")
+        commands.choices[name].add_argument(
+            "--folder", type=Path, help="folder of the records (default: chapters/evidence)"
+        )
     args = parser.parse_args(argv)
     if args.command in ("run", "compare") and args.jobs < 1:
         parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
@@ -59,7 +61,10 @@ def parse(argv):
 
 def comparisons() -> dict:
     """The table of evidence: name -> function that makes the comparison."""
-    modules = [importlib.import_module(f"{studies.__name__}.{m.name}") for m in pkgutil.iter_modules(studies.__path__)]
+    modules = [
+        importlib.import_module(f"{studies.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(studies.__path__)
+    ]
     return {name: make for m in modules for name, make in getattr(m, "COMPARISONS", {}).items()}
 
 

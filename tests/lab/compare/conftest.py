@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tricks_lib.lab.compare import assembly, comparison, run, tokens, train
+from tricks_lib.lab import models
+from tricks_lib.lab.compare import comparison, run, tokens, train
 from tricks_lib.lab.compare.arms import Arm, key
 
 from ..conftest import tiny_config
@@ -32,7 +33,9 @@ def invented(job: train.Job) -> dict[str, dict]:
     """A result that depends on the job alone; the best rate is 4e-4, and more than 200 steps gain nothing."""
     out = {}
     for reading in job.readings:
-        rng = np.random.default_rng(int(hashlib.sha256((job.key + key(reading)).encode()).hexdigest()[:8], 16))
+        rng = np.random.default_rng(
+            int(hashlib.sha256((job.key + key(reading)).encode()).hexdigest()[:8], 16)
+        )
         good = 0.9 - 0.05 * abs(np.log2(job.learning_rate / 4e-4)) - 0.2 * (job.steps < 200)
         good += 0.05 * bool(job.settings.get("rdrop_alpha")) + 0.02 * (reading["weights"] == "ema")
         wrong = rng.random(len(LABELS)) > good
@@ -81,6 +84,6 @@ def fake(monkeypatch):
     monkeypatch.setattr(train, "perform", perform)
     monkeypatch.setattr(tokens, "prepare", lambda *args, **kwargs: Task)
     monkeypatch.setattr(tokens.Source, "read", lambda self: Table)
-    monkeypatch.setattr(assembly.models, "describe", lambda name: {"name": name, "source": "embedded", "sha256": None})
+    monkeypatch.setattr(models, "describe", lambda name: {"name": name, "source": "embedded", "sha256": None})
     run.code.cache_clear()
     return Fake

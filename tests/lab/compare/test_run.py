@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from tricks_lib.lab.compare import records, run, verify
 
 from .conftest import small
