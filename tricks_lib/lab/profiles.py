@@ -81,5 +81,8 @@ def setup(seed: int = 0) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     where = torch.cuda.get_device_name() if device().type == "cuda" else "CPU"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    versions = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
     print(f"profile {profile()} on {where}; {versions}")
