@@ -41,6 +41,7 @@ temperature.
 import base64
 import io
 import os
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def predictions_of(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{beside.name}: cannot be read: {error}") from error
 
 

@@ -10,23 +10,27 @@ from tricks_lib.lab import models
 from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
 from tricks_lib.lab.compare.comparison import Comparison
 
-TRICKS = ("*.py", "ema/*.py", "fgm/*.py", "mean_pooling/*.py", "trainer/*.py")  # of tricks_lib: what trains
+APART = ("lab", "decoding")  # of tricks_lib: all else may train
 LAB = ("fit", "models", "profiles", "tasks")
 COMPARE = (
     "arms", "classifier", "columns", "comparison", "data", "labels", "metrics", "protocol", "splits", "tokens", "train",
 )  # fmt: skip
 
 
+def sources() -> list[Path]:
+    """The files that a run depends on, sorted."""
+    root = Path(__file__).parents[2]
+    files = {file for file in root.rglob("*.py") if file.relative_to(root).parts[0] not in APART}
+    files |= {root / "lab" / f"{name}.py" for name in LAB}
+    return sorted(files | {root / "lab" / "compare" / f"{name}.py" for name in COMPARE})
+
+
 @functools.cache
 def code() -> str:
-    """sha256 of the sources that a run depends on, as they are when the process first asks."""
-    root = Path(__file__).parents[2]
-    files = {file for pattern in TRICKS for file in root.glob(pattern)}
-    files |= {root / "lab" / f"{name}.py" for name in LAB}
-    files |= {root / "lab" / "compare" / f"{name}.py" for name in COMPARE}
+    """sha256 of :func:`sources`, as they are when the process first asks."""
     digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sources():
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 
