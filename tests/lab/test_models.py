@@ -241,6 +241,20 @@ def test_a_folder_of_models_that_is_not_there_is_refused(monkeypatch, tmp_path):
         models.load_encoder("bert-base-uncased")
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_path_of_a_folder_is_a_name(checkpoint, tmp_path, monkeypatch, capsys, relative):
+    shutil.copytree(checkpoint, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    name = "./mine" if relative else str(tmp_path / "mine")
+    model, tokenizer = models.load_encoder(name)
+    assert model.config.hidden_size == 16 and tokenizer("the bed")["input_ids"]
+    assert "local folder" in capsys.readouterr().out
+    assert models.describe(name)["source"] == "local folder"
+    (tmp_path / "mine" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="mine holds no model.safetensors, the only format that is read"):
+        models.load_encoder(name)
+
+
 class Touch:
     """Unpickled, it leaves a file behind."""
 
@@ -319,6 +333,7 @@ CORRUPT = {  # file -> what happens to it
     "another size": (CONFIG, lambda f: f.write_text(json.dumps(tiny_config(hidden_size=32).to_dict()))),
     "tokenizer no JSON": (TOKENIZER, lambda f: f.write_text("{")),
     "tokenizer empty": (TOKENIZER, lambda f: f.write_text("")),
+    "no tokenizer": (TOKENIZER, lambda f: [each.unlink() for each in f.parent.glob("*token*")]),
 }
 
 

@@ -7,34 +7,79 @@ from tricks_lib.lab import records, show
 
 
 @pytest.mark.parametrize(
-    "low, mean, high, follows",
+    "low, mean, high, p, follows",
     [
-        (0.002, 0.015, 0.03, "R-Drop is better than plain:"),
-        (-0.03, -0.015, -0.002, "R-Drop is worse than plain:"),
-        (-0.002, 0.015, 0.03, "no difference between R-Drop and plain is shown:"),
-        (
-            0.0,
-            0.015,
-            0.03,
-            "no difference between R-Drop and plain is shown:",
-        ),  # an interval that touches zero
-        (-0.03, -0.015, 0.0, "no difference between R-Drop and plain is shown:"),
+        (0.002, 0.015, 0.03, 0.05, "R-Drop is better than plain:"),
+        (-0.03, -0.015, -0.002, 0.002, "R-Drop is worse than plain:"),
+        (-0.002, 0.015, 0.03, 0.04, "no difference between R-Drop and plain is shown:"),
+        (0.0, 0.015, 0.03, 0.04, "no difference between R-Drop and plain is shown:"),  # it touches zero
+        (-0.03, -0.015, 0.0, 0.04, "no difference between R-Drop and plain is shown:"),
+        (0.002, 0.015, 0.03, 0.051, "no difference between R-Drop and plain is shown:"),
     ],
 )
-def test_a_verdict_follows_from_the_interval_alone(low, mean, high, follows):
-    first, second = show.verdict("R-Drop", "plain", {"low": low, "mean": mean, "high": high, "n": 10}).split(
-        "\n"
-    )
+def test_a_verdict_follows_from_interval_and_p_value(low, mean, high, p, follows):
+    difference = {"low": low, "mean": mean, "high": high, "p": p, "n": 10}
+    first, second = show.verdict("R-Drop", "plain", difference).split("\n")
     assert first == follows
-    assert (
-        second
-        == f"    {100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} (n = 10)"
+    low, mean, high = (f"{100 * x:+.1f}" for x in (low, mean, high))
+    assert second == f"    {mean} points, 95 % interval {low} to {high}, p = {p:.3f} (n = 10)"
+
+
+SHOWN = {"low": 0.002, "mean": 0.015, "high": 0.03, "p": 0.01, "n": 10}
+
+
+def test_a_verdict_takes_holms_p_value_where_it_is_given():
+    assert "is better" in show.verdict("a", "b", SHOWN)
+    corrected = show.verdict("a", "b", SHOWN | {"holm": 0.0612})
+    assert "no difference" in corrected and "p = 0.061" in corrected
+
+
+def test_the_smallest_difference_stands_beside_no_difference_alone():
+    smallest = {"smallest": 0.0234}
+    assert "would have" not in show.verdict("a", "b", SHOWN | smallest)
+    assert show.verdict("a", "b", SHOWN | smallest | {"p": 0.2}).endswith(
+        "; 2.3 points would have been shown"
+    )
+    assert "would have" not in show.verdict("a", "b", SHOWN | {"smallest": None, "p": 0.2})
+
+
+@pytest.mark.parametrize(
+    "won, counted",
+    [
+        (0.0, "lower on 4 of 4"),
+        (1.0, "higher on 4 of 4"),
+        (0.25, "lower on 3 of 4"),
+        (0.625, "higher on 2.5 of 4"),
+    ],
+)
+def test_under_six_seeds_they_are_counted(won, counted):
+    difference = SHOWN | {"n": 4, "p": 0.125, "won": won}
+    assert show.verdict("R-Drop", "plain", difference) == (
+        f"R-Drop against plain, counts only:\n    {counted} seeds, p = 0.125 (a verdict needs 6 seeds)"
+    )
+
+
+def test_seeds_that_were_not_kept_are_not_counted():
+    assert show.size(SHOWN | {"n": 5, "p": 0.0625}) == "5 seeds, p = 0.062 (a verdict needs 6 seeds)"
+
+
+def test_where_lower_is_better_a_negative_difference_is():
+    difference = {"low": -3.4, "mean": -2.123, "high": -1.0, "p": 0.0004, "n": 10}
+    text = show.verdict("a", "b", difference, digits=2, unit="seconds", higher_is_better=False)
+    assert text == "a is better than b:\n    -2.12 seconds, 95 % interval -3.40 to -1.00, p < 0.001 (n = 10)"
+    assert show.size(difference, unit="").startswith("-2.1, 95 %")
+
+
+@pytest.mark.parametrize("p, printed", [(0.0499, "p ≤ 0.05"), (0.0501, "p > 0.05")])
+def test_without_digits_p_has_none_either(p, printed):
+    assert f"+2 points, 95 % interval +0 to +3, {printed} (n = 10)" in show.verdict(
+        "a", "b", SHOWN | {"p": p}, digits=0
     )
 
 
 def test_a_verdict_has_no_negative_zero_and_as_many_digits_as_asked():
-    difference = {"low": -0.0002, "mean": -0.0001, "high": 0.01234, "n": 3}
-    assert "+0.0 points, 95 % interval +0.0 to +1.2 (n = 3)" in show.verdict("a", "b", difference)
+    difference = {"low": -0.0002, "mean": -0.0001, "high": 0.01234, "p": 0.5, "n": 9}
+    assert "+0.0 points, 95 % interval +0.0 to +1.2, p = 0.500 (n = 9)" in show.verdict("a", "b", difference)
     assert "-0.01 points, 95 % interval -0.02 to +1.23" in show.verdict("a", "b", difference, digits=2)
 
 

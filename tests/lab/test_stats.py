@@ -175,7 +175,7 @@ def test_examples_are_drawn_once_for_both_arms():
 def test_equal_arms_differ_by_nothing(n):
     scores = sample(n)[0]
     nothing = {"mean": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "n": n}
-    assert stats.paired_difference(scores, scores) == nothing
+    assert stats.paired_difference(scores, scores) == nothing | {"won": 0.5}
     assert stats.bootstrap_difference(stats.spearman, scores, scores, sample(n)[1]) == nothing
 
 
@@ -196,6 +196,33 @@ def test_same_call_same_numbers_and_plain_types():
     assert first == stats.bootstrap_difference(stats.spearman, a.tolist(), b.tolist(), a + b, resamples=50)
     assert first != stats.bootstrap_difference(stats.spearman, a, b, a + b, seed=1, resamples=50)
     assert {type(v) for v in [*stats.paired_difference(a, b).values(), *first.values()]} == {float, int}
+
+
+def test_a_tie_is_half_a_win():
+    assert stats.share_won([0.3, -0.1, 0.0, 1e-9]) == 2.5 / 4
+    assert stats.paired_difference([1, 2, 3, 4], [0, 2, 4, 4])["won"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "low, high, p, n, expected",
+    [
+        (0.1, 0.3, 0.01, 6, 1),
+        (-0.3, -0.1, 0.05, 10, -1),
+        (0.0, 0.3, 0.01, 10, 0),  # touches zero
+        (-0.3, 0.0, 0.01, 10, 0),
+        (0.1, 0.3, 0.051, 10, 0),
+        (0.1, 0.3, 0.01, 5, 0),  # too few seeds
+    ],
+)
+def test_a_difference_is_shown_by_interval_p_value_and_seeds_together(low, high, p, n, expected):
+    assert stats.direction({"low": low, "high": high, "p": p, "n": n}) == expected
+
+
+def test_holms_p_value_stands_for_the_single_one():
+    shown = {"low": 0.1, "high": 0.3, "p": 0.04, "n": 10}
+    assert stats.direction(shown) == 1
+    assert stats.direction(shown | {"holm": 0.06}) == 0
+    assert stats.direction(shown | {"p": 0.06, "holm": 0.05}) == 1
 
 
 NAN, INF = float("nan"), float("inf")
@@ -240,6 +267,9 @@ REFUSED = {
     "auc: nan": (stats.auc, ([1, NAN, 3], [1, 0, 1]), "^scores, labels: "),
     "auc: shapes": (stats.auc, ([1, 2, 3], [1, 0]), "^scores, labels: "),
     "spearman: nan": (stats.spearman, ([1, NAN, 3], [1, 2, 3]), "with NaN given"),
+    "sign flips: none": (stats.sign_flip, ([],), r"differences: shape \(0,\) given"),
+    "sign flips: nan": (stats.sign_flip, ([1.0, NAN],), "differences: .* finite numbers"),
+    "won: two dimensions": (stats.share_won, ([[1.0, 2.0]],), r"differences: shape \(1, 2\) given"),
     "ranks: nan": (stats.ranks, ([1, NAN],), "with NaN given"),
     "ranks: two dimensions": (stats.ranks, ([[1, 2]],), r"shape \(1, 2\) given"),
 }

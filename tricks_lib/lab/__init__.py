@@ -7,6 +7,7 @@ from tricks_lib._extras import need
 
 need("lab", "accelerate", "bokeh", "datasets", "joblib", "matplotlib", "pandas", "scipy", "sklearn", "tqdm")
 
+from tricks_lib.lab import compare  # noqa: E402
 from tricks_lib.lab.profiles import device, profile, setup  # noqa: E402
 
-__all__ = ["device", "profile", "setup"]
+__all__ = ["compare", "device", "profile", "setup"]

@@ -1,12 +1,18 @@
-"""``python -m tricks_lib.lab fetch | run | list | show | verify``: the book's experiments, their records."""
+"""``python -m tricks_lib.lab compare | fetch | run | list | show | verify``: the reader's comparison, what the
+book's experiments need, the experiments and their records.
+"""
 
 import argparse
+import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
 import transformers
 
-from tricks_lib.lab import experiment, fetch, records
+from tricks_lib.lab import experiment, fetch, records, studies
+from tricks_lib.lab.compare import command, plan
+from tricks_lib.lab.compare import run as compared
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,7 +22,9 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv):
     parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|run|list|show|verify")
+    names = "compare|fetch|run|list|show|verify"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
+    command.add_to(commands)
     get = commands.add_parser("fetch", help="download a data set or model from its publisher into the cache")
     get.add_argument("names", nargs="*", metavar="NAME", help=", ".join(fetch.names()))
     get.add_argument("--all", action="store_true", help="all of them")
@@ -28,16 +36,18 @@ def parse(argv):
         "--all", action="store_true", help="all experiments without a record, in the order of list"
     )
     run.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
+    run.add_argument("--plan", action="store_true", help="print what a comparison would cost, and stop")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("list", help="all experiments, and which are recorded or interrupted")
     show = commands.add_parser("show", help="print one record, or what an interrupted run has")
-    show.add_argument("name", help="trick/task; see list")
+    show.add_argument("name", help="trick/task, see list; or the record.json of a report")
     verify = commands.add_parser("verify", help="recompute every record's statistics from its raw numbers")
-    verify.add_argument("name", nargs="?", help="trick/task (default: all records)")
-    for command in [run, *(commands.choices[name] for name in ("list", "show", "verify"))]:
-        command.add_argument("--folder", type=Path, help="folder of the records (default: chapters/evidence)")
+    verify.add_argument("name", nargs="?", help="trick/task, or a record.json (default: all records)")
+    for each in ("run", "list", "show", "verify"):
+        help = "folder of the records (default: chapters/evidence)"
+        commands.choices[each].add_argument("--folder", type=Path, help=help)
     args = parser.parse_args(argv)
-    if args.command == "run" and args.jobs < 1:
+    if args.command in ("run", "compare") and args.jobs < 1:
         parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
     if args.command == "run" and (args.name is not None) == args.all:
         parser.error(
@@ -48,6 +58,7 @@ def parse(argv):
         if bool(args.names) == args.all:
             given = f"{' '.join(args.names)!r} and --all" if args.all else "none"
             parser.error(f"NAME: {given} given, names or --all are accepted: {', '.join(fetch.names())}")
+    if args.command in ("compare", "fetch"):
         return args
     if args.folder and args.command != "run" and not args.folder.is_dir():
         parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
@@ -55,11 +66,35 @@ def parse(argv):
     return args
 
 
+def comparisons() -> dict:
+    """The table of evidence: name -> function that makes the comparison."""
+    modules = [
+        importlib.import_module(f"{studies.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(studies.__path__)
+    ]
+    return {name: make for m in modules for name, make in getattr(m, "COMPARISONS", {}).items()}
+
+
 def find(name):
-    known = experiment.registry()
+    known = {**experiment.registry(), **comparisons()}
     if name not in known:
         raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(known))}")
     return known[name]
+
+
+def run_one(name, folder, jobs, progress, only_plan):
+    found = find(name)
+    if isinstance(found, experiment.Experiment):
+        if only_plan:
+            raise ValueError(f"--plan: given for {name}; accepted are {', '.join(comparisons())}")
+        print(f"wrote {experiment.run(found, folder, jobs, progress)}")
+        return
+    if only_plan:
+        print(plan.measured(found()).text())
+        return
+    file = records.path(name, folder)
+    compared.run(found(), file, jobs, progress)
+    print(f"wrote {file}")
 
 
 def run_all(folder, jobs, progress) -> int:
@@ -97,7 +132,7 @@ def fetch_all(names) -> int:
 
 
 def list_all(folder):
-    known = experiment.registry()
+    known = {**experiment.registry(), **comparisons()}
     width = max([32, *map(len, [*known, *records.names(folder)])])
     for name in [*known, *(name for name in records.names(folder) if name not in known)]:
         file = records.path(name, folder)
@@ -111,8 +146,12 @@ def show(name, folder):
     file = records.path(name, folder)
     partial = file.with_suffix(".partial.json")
     if not file.is_file() and partial.is_file():
-        state = experiment.read_partial(partial)
-        print(f"{name}: interrupted, {len(state['results'])} runs finished; `run {name}` goes on")
+        state = records.read(partial)
+        runs = state["runs"] if "runs" in state else experiment.read_partial(partial)["results"]
+        print(f"{name}: interrupted, {len(runs)} runs finished; `run {name}` goes on")
+        return
+    if name.endswith(".json") or records.read(file).get("schema") == 2:
+        print(command.shown(Path(name) if name.endswith(".json") else file))
         return
     record = records.load(name, folder)
     model, data, made = record["model"], record["data"], record["environment"]
@@ -131,7 +170,11 @@ def verify(name, folder):
     wrong = 0
     for each in wanted:
         try:
-            records.load(each, folder)
+            file = Path(each) if each.endswith(".json") else records.path(each, folder)
+            if file.is_file() and records.read(file).get("schema") == 2:
+                command.verified(file)
+            else:
+                records.load(each, folder)
             print(f"ok    {each}")
         except (ValueError, FileNotFoundError) as error:
             wrong += 1
@@ -150,7 +193,9 @@ def main(argv=None) -> int:
             transformers.utils.logging.set_verbosity_error()
             if args.all:
                 return run_all(args.folder, args.jobs, not args.quiet)
-            print(f"wrote {experiment.run(find(args.name), args.folder, args.jobs, not args.quiet)}")
+            run_one(args.name, args.folder, args.jobs, not args.quiet, args.plan)
+        elif args.command == "compare":
+            command.execute(args)
         elif args.command == "list":
             list_all(args.folder)
         elif args.command == "show":

@@ -103,7 +103,7 @@ def registry() -> dict[str, Experiment]:
         importlib.import_module(f"{studies.__name__}.{m.name}")
         for m in pkgutil.iter_modules(studies.__path__)
     ]
-    return {e.name: e for module in modules for e in module.EXPERIMENTS}
+    return {e.name: e for module in modules for e in getattr(module, "EXPERIMENTS", ())}
 
 
 def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = True) -> Path:

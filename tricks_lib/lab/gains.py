@@ -237,7 +237,7 @@ def plot(found: list[Gain], ax=None):
     ax.axvline(0, color="#444444", linewidth=1)
     for y, g in enumerate(found):
         d = {k: 100 * g.over_baseline[k] for k in ("low", "mean", "high")}
-        colour = plots.BLUE if d["low"] > 0 else plots.RED if d["high"] < 0 else plots.GREY
+        colour = plots.colour(g.over_baseline)
         ax.plot([d["low"], d["high"]], [y - 0.16] * 2, color=colour, linewidth=3.5, solid_capstyle="butt")
         ax.plot(d["mean"], y - 0.16, "o", color=colour, markersize=8)
         for control, own in list(g.controls.items())[:1]:

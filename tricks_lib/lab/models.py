@@ -32,8 +32,9 @@ def load_encoder(name: str | None = None, pretrained: bool = True):
     """A BERT-like encoder and its tokenizer.
 
     Args:
-        name: ``mini_bert``, a folder of ``TRICKS_MODELS``, a name of ``HUB`` or a hub address
-            (``owner/name``); default: ``mini_bert`` in profile ``mini``, ``bert-base-uncased`` in ``full``.
+        name: ``mini_bert``, the path of a folder (``./name``), a folder of ``TRICKS_MODELS``, a name of
+            ``HUB`` or a hub address (``owner/name``); default: ``mini_bert`` in profile ``mini``,
+            ``bert-base-uncased`` in ``full``.
         pretrained: with False the same network with random weights (seed them before).
 
     Returns:
@@ -81,6 +82,8 @@ def load(kind: str, name: str, pretrained: bool):
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         config = transformers.AutoConfig.from_pretrained(source)
+        if len(tokenizer) <= len({*tokenizer.all_special_ids}):  # transformers 5 makes one up
+            raise ValueError("there is no tokenizer beside the weights")
         of_kind = getattr(transformers, kind)
         if getattr(of_kind, "config_class", None) not in (None, type(config)):
             raise ValueError(f"a {config.model_type} given, {of_kind.config_class.model_type} is accepted")
@@ -152,6 +155,8 @@ def locate(name: str) -> tuple[str, str]:
         raise ValueError(f"TRICKS_MODELS: {str(local)!r} given, an existing folder is accepted")
     owner, _, leaf = name.rpartition("/")
     folder = local / leaf if local and leaf not in ("", ".", "..") else None
+    if owner and Path(name).is_dir():
+        folder = Path(name)
     if folder and folder.is_dir():
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"name: {folder} holds no model.safetensors, the only format that is read")

@@ -3,6 +3,8 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from tricks_lib.lab import stats
+
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2",
     "#E69F00",
@@ -43,10 +45,11 @@ def use_style() -> None:
 
 
 def intervals(rows: dict[str, dict], xlabel: str, ax=None):
-    """Interval plot: one line a row, its mean and 95 % interval, zero marked; grey where zero is inside.
+    """Interval plot: one line a row, its mean and 95 % interval, zero marked; see :func:`colour`.
 
     Args:
-        rows: label -> ``{"mean", "low", "high"}`` in points, drawn from top to bottom.
+        rows: label -> ``{"mean", "low", "high"}`` in points, drawn from top to bottom; ``"p"`` and
+            ``"n"`` too where they are known.
         xlabel: what is drawn, with its unit.
 
     Raises:
@@ -58,14 +61,24 @@ def intervals(rows: dict[str, dict], xlabel: str, ax=None):
         _, ax = plt.subplots(figsize=(6.4, 1.1 + 0.42 * len(rows)))
     ax.axvline(0, color="#444444", linewidth=1)
     for y, (label, r) in enumerate(rows.items()):
-        colour = BLUE if r["low"] > 0 else RED if r["high"] < 0 else GREY
-        ax.plot([r["low"], r["high"]], [y, y], color=colour, linewidth=3, solid_capstyle="butt")
-        ax.plot(r["mean"], y, "o", color=colour, markersize=8)
+        ax.plot([r["low"], r["high"]], [y, y], color=colour(r), linewidth=3, solid_capstyle="butt")
+        ax.plot(r["mean"], y, "o", color=colour(r), markersize=8)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(xlabel)
     return ax
+
+
+def colour(difference: dict) -> str:
+    """Blue where a difference is shown to be positive, red where it is shown to be negative, else grey.
+
+    Where ``p`` and ``n`` stand beside the interval, the rule is :func:`tricks_lib.lab.stats.direction`'s; an
+    interval alone must exclude zero.
+    """
+    d = difference
+    shown = stats.direction(d) if {"p", "n"} <= d.keys() else int(d["low"] > 0) - int(d["high"] < 0)
+    return {1: BLUE, -1: RED, 0: GREY}[shown]
 
 
 def seeds(scores: dict[str, list], ylabel: str, ax=None):

@@ -4,6 +4,7 @@
 else ``mini``. Where ``full`` is asked for but its models cannot be had, it says so and ``mini`` is used.
 """
 
+import contextlib
 import functools
 import http.client
 import os
@@ -52,6 +53,18 @@ def profile() -> str:
 def device() -> torch.device:
     """Where models of this profile run: CUDA in ``full`` where there is one, else the CPU."""
     return torch.device("cuda" if profile() == "full" and torch.cuda.is_available() else "cpu")
+
+
+def precision() -> str:
+    """ "bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile ``mini``."""
+    if profile() == "mini":
+        return "fp32"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        flags = next((line for line in info if line.startswith("flags")), "").split()
+        return "bf16" if {"avx512_bf16", "amx_bf16"} & {*flags} else "fp32"
+    return "fp32"
 
 
 def setup(seed: int = 0) -> None:

@@ -32,6 +32,7 @@ FIELDS = {  # name: type(s)
     "date": str,
     "statistics": dict,
 }
+STORED = ("mean", "low", "high", "p", "n")  # of a difference
 PARTS = {
     "data": ("name", "sha256", "sizes"),
     "model": ("name", "source", "sha256"),
@@ -242,16 +243,14 @@ def summarize(record: dict) -> dict:
                 "mean": stats.METRICS[record["metric"]](content["predictions"], record["labels"]),
                 "sd": None,
             }
-        out[arm] = {
-            **own,
-            "difference": None if arm == record["baseline"] else difference(record, arm, record["baseline"]),
-        }
+        of_baseline = None if arm == record["baseline"] else difference(record, arm, record["baseline"])
+        out[arm] = {**own, "difference": of_baseline and {key: of_baseline[key] for key in STORED}}
     return rounded(out)
 
 
 def difference(record: dict, arm: str, other: str) -> dict:
     """Score of ``arm`` less that of ``other``, paired by seed or by test example: ``{"mean", "low", "high",
-    "p", "n"}``.
+    "p", "n"}``, and ``"won"`` by seed.
 
     Raises:
         ValueError: the record has no such arm.

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import records
+from tricks_lib.lab.stats import LEAST_COUNTED, direction
 
 
 def source(*objects):
@@ -39,20 +40,69 @@ def _without_docstrings(object_) -> str:
     return "\n".join(line for line in lines if line is not None)
 
 
-def verdict(trick: str, baseline: str, difference: dict, digits: int = 1) -> str:
-    """One sentence, on two lines, on a paired difference in points (hundredths): its size, its interval, and
-    what follows from it.
+def verdict(
+    trick: str,
+    baseline: str,
+    difference: dict,
+    digits: int = 1,
+    unit: str = "points",
+    higher_is_better: bool = True,
+) -> str:
+    """Two lines on a paired difference: what follows from it by the rule of
+    :func:`tricks_lib.lab.stats.direction`, and its size, interval and p-value.
+
+    Under six seeds the second line counts the seeds instead.
+
+    Args:
+        trick, baseline: names of the arms.
+        difference: ``{"mean", "low", "high", "p", "n"}``; ``"holm"``, the p-value after Holm, replaces
+            ``"p"``; ``"won"`` is needed for counts; ``"smallest"``, the smallest difference that would have
+            been shown, is named where none is.
+        digits: of the difference. With 0 only the side of 0.05 on which p is is printed, as a score that
+            differs by one example on another CPU moves the digits of both.
+        unit: "points" are hundredths of the score; else the score's own unit, "" where it has none.
+        higher_is_better: of the score.
     """
-    low, mean, high = (
-        f"{round(100 * difference[k], digits) + 0.0:+.{digits}f}" for k in ("low", "mean", "high")
-    )  # + 0.0: no -0
-    if difference["low"] > 0:
-        follows = f"{trick} is better than {baseline}"
-    elif difference["high"] < 0:
-        follows = f"{trick} is worse than {baseline}"
+    return f"{follows(trick, baseline, difference, higher_is_better)}:\n    {size(difference, digits, unit)}"
+
+
+def follows(trick: str, baseline: str, difference: dict, higher_is_better: bool = True) -> str:
+    """The first line of :func:`verdict`."""
+    if difference["n"] < LEAST_COUNTED:
+        return f"{trick} against {baseline}, counts only"
+    better = direction(difference) * (1 if higher_is_better else -1)
+    if better:
+        return f"{trick} is {'better' if better > 0 else 'worse'} than {baseline}"
+    return f"no difference between {trick} and {baseline} is shown"
+
+
+def size(difference: dict, digits: int = 1, unit: str = "points") -> str:
+    """The second line of :func:`verdict`."""
+    n, unit = difference["n"], unit and f" {unit}"
+    if n < LEAST_COUNTED:
+        return f"{_counts(difference)}p = {difference['p']:.3f} (a verdict needs {LEAST_COUNTED} seeds)"
+
+    def number(key, sign="+"):
+        return f"{round(difference[key] * (100 if unit == ' points' else 1), digits) + 0.0:{sign}.{digits}f}"
+
+    p = difference.get("holm", difference["p"])
+    if digits == 0:
+        p = "p ≤ 0.05" if p <= 0.05 else "p > 0.05"
     else:
-        follows = f"no difference between {trick} and {baseline} is shown"
-    return f"{follows}:\n    {mean} points, 95 % interval {low} to {high} (n = {difference['n']})"
+        p = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    text = f"{number('mean')}{unit}, 95 % interval {number('low')} to {number('high')}, {p} (n = {n})"
+    if difference.get("smallest") and not direction(difference):
+        text += f"; {number('smallest', '')}{unit} would have been shown"
+    return text
+
+
+def _counts(difference: dict) -> str:
+    """ "lower on 4 of 4 seeds, ", a tie being half a seed; nothing where the seeds were not kept."""
+    if "won" not in difference:
+        return f"{difference['n']} seeds, "
+    higher = difference["won"] >= 0.5
+    won = difference["n"] * (difference["won"] if higher else 1 - difference["won"])
+    return f"{'higher' if higher else 'lower'} on {round(won, 1):g} of {difference['n']} seeds, "
 
 
 def cost(functions: dict, samples: int = 15):

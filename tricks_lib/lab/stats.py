@@ -1,27 +1,27 @@
-"""Statistics of an experiment: paired difference by seed, its bootstrap interval and its sign-flip
-p-value.
+"""Statistics of an experiment: paired difference by seed, its bootstrap interval, its sign-flip p-value, and
+what may be said of it.
 """
-
-import itertools
 
 import numpy as np
 
 from tricks_lib._checks import number
 
 RESAMPLES = 10_000
+EXACT_UP_TO = 14  # differences whose signs are flipped in all ways
+FLIPS = 100_000  # else drawn
+LEAST_COUNTED = 6  # seeds, for a verdict: five can give no p-value below 0.0625
 
 
 def paired_difference(trick, baseline, seed: int = 0) -> dict:
     """Mean of trick - baseline over seeds, with a 95 % percentile bootstrap interval and a two-sided p-value.
 
-    The p-value flips the signs of the differences: all 2^n of them up to n = 14, else 100,000 drawn ones
-    (Phipson & Smyth 2010: the observed one counts among the drawn).
+    ``p`` is :func:`sign_flip`'s.
 
     Args:
         trick: n scores, one a seed. baseline: n scores of the same seeds.
 
     Returns:
-        ``{"mean", "low", "high", "p", "n"}``.
+        ``{"mean", "low", "high", "p", "n", "won"}``; ``won`` is :func:`share_won`'s.
 
     Raises:
         ValueError: different lengths, fewer than two, or a score that is not finite.
@@ -41,20 +41,69 @@ def paired_difference(trick, baseline, seed: int = 0) -> dict:
     n, rng = len(difference), np.random.default_rng(seed)
     means = difference[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    if n <= 14:
-        signs = np.array(list(itertools.product([1, -1], repeat=n)))
-        flipped, extra = np.abs(signs @ difference), 0
-    else:
-        flipped, extra = np.abs(rng.choice([1, -1], size=(100_000, n)) @ difference), 1
-    rounding = 1e-12 * np.abs(difference).sum()  # equal sums, added in another order
-    at_least = np.sum(flipped >= abs(difference.sum()) - rounding) + extra
     return {
         "mean": float(difference.mean()),
         "low": float(low),
         "high": float(high),
-        "p": float(at_least / (len(flipped) + extra)),
+        "p": sign_flip(difference, rng),
         "n": n,
+        "won": share_won(difference),
     }
+
+
+def sign_flip(differences, rng=None) -> float:
+    """Two-sided p-value of the hypothesis that every difference is as likely with the other sign.
+
+    All 2^n flips are counted up to n = 14; else 100,000 are drawn, and the observed one counts among them
+    (Phipson & Smyth 2010, *Stat. Appl. Genet. Mol. Biol.* 9, equation 2).
+
+    Args:
+        differences: (n,). rng: draws the flips; seeded with 0 if None.
+
+    Raises:
+        ValueError: not (n,) with n of at least 1, or a number that is not finite.
+    """
+    differences = _finite_row(differences)
+    n = len(differences)
+    if n <= EXACT_UP_TO:
+        sums, extra = (1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)) @ differences, 0
+    else:
+        rng, extra = np.random.default_rng(0) if rng is None else rng, 1
+        drawn = (rng.choice([1, -1], size=(FLIPS // 100, n)) for _ in range(100))  # in parts: n may be large
+        sums = np.concatenate([signs @ differences for signs in drawn])
+    rounding = 1e-12 * np.abs(differences).sum()  # equal sums, added in another order
+    at_least = np.sum(np.abs(sums) >= abs(differences.sum()) - rounding) + extra
+    return float(at_least / (len(sums) + extra))
+
+
+def share_won(differences) -> float:
+    """Share of the differences (n,) that are positive; zero is half a win.
+
+    Raises:
+        ValueError: as :func:`sign_flip`.
+    """
+    differences = _finite_row(differences)
+    return float(np.mean((differences > 0) + 0.5 * (differences == 0)))
+
+
+def _finite_row(differences) -> np.ndarray:
+    differences = np.asarray(differences, dtype=np.float64)
+    if differences.ndim != 1 or not len(differences) or not np.isfinite(differences).all():
+        raise ValueError(f"differences: shape {differences.shape} given, finite numbers (n,) are accepted")
+    return differences
+
+
+def direction(difference: dict) -> int:
+    """1 or -1 where a difference is shown to be positive or negative, 0 where it is not.
+
+    It is shown where its 95 % interval excludes zero, its p-value is at most 0.05 (after Holm, where ``holm``
+    is given) and six seeds or more stand behind it.
+
+    Args:
+        difference: ``{"low", "high", "n", "p"}``, and perhaps ``"holm"``.
+    """
+    shown = difference["n"] >= LEAST_COUNTED and difference.get("holm", difference["p"]) <= 0.05
+    return shown * (int(difference["low"] > 0) - int(difference["high"] < 0))
 
 
 def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resamples: int = 2000) -> dict:

@@ -1,0 +1,33 @@
+"""What a figure colours."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from tricks_lib.lab import plots
+
+
+@pytest.mark.parametrize(
+    "low, high, more, expected",
+    [
+        (0.1, 0.3, {}, plots.BLUE),
+        (-0.3, -0.1, {}, plots.RED),
+        (0.0, 0.3, {}, plots.GREY),
+        (0.1, 0.3, {"p": 0.05, "n": 10}, plots.BLUE),
+        (-0.3, -0.1, {"p": 0.05, "n": 10}, plots.RED),
+        (0.1, 0.3, {"p": 0.06, "n": 10}, plots.GREY),
+        (0.1, 0.3, {"p": 0.01, "n": 10, "holm": 0.06}, plots.GREY),
+        (0.1, 0.3, {"p": 0.01, "n": 5}, plots.GREY),
+        (-0.1, 0.3, {"p": 0.01, "n": 10}, plots.GREY),
+    ],
+)
+def test_colours_follow_the_rule_of_the_verdicts(low, high, more, expected):
+    row = {"low": low, "mean": (low + high) / 2, "high": high, **more}
+    assert plots.colour(row) == expected
+    ax = plots.intervals({"R-Drop": row}, "gain (points)")
+    assert [line.get_color() for line in ax.lines][1:] == [expected, expected]
+    plt.close(ax.figure)
+
+
+def test_no_row_is_refused():
+    with pytest.raises(ValueError, match="rows: none given"):
+        plots.intervals({}, "gain")

@@ -1,0 +1,106 @@
+"""The question of a reader: a comparison of the book's tricks on a table of their own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tricks_lib._checks import number
+from tricks_lib.lab.compare import plan, run, tokens, tricks
+from tricks_lib.lab.compare.comparison import TRAINING, Comparison
+from tricks_lib.lab.compare.metrics import DEFAULT
+
+SMALL, RATES = 50e6, {True: (1e-4, 2e-4, 4e-4, 8e-4), False: (1e-5, 2e-5, 4e-5, 8e-5)}  # parameters: rates
+EPOCHS, LEAST_STEPS = 4, 100  # of the training that doubling starts from
+RECORD = "record.json"
+
+
+def comparison(
+    source: tokens.Source,
+    model: str,
+    names: Sequence[str] = ("all",),
+    *,
+    metric: str | None = None,
+    steps: int | None = None,
+    batch_size: int = 16,
+    max_length: int = 128,
+    command: str = "",
+) -> Comparison:
+    """The comparison that answers the question.
+
+    Args:
+        source: how the table is read. model: name for :func:`tricks_lib.lab.models.load_encoder`.
+        names: of tricks, or "all" that fit. metric: default: what fits the labels.
+        steps: that doubling starts from; default: four epochs. batch_size, max_length: of all arms.
+
+    Raises:
+        ValueError: as the reader of the table; a trick that there is not, or that does not fit the labels.
+    """
+    for name, value in (("batch_size", batch_size), ("max_length", max_length), ("steps", steps or 1)):
+        number(name, value, 1, accepted="a positive integer", integer=True)
+    task = tokens.prepare(source, model, max_length)
+    chosen = tricks.fitting(task.kind) if [*names] == ["all"] else [*names]
+    epochs = EPOCHS * len(task.rows["train"]) // batch_size
+    return Comparison(
+        f"compare/{task.name}", source, model, tricks.arms_of(chosen, task.kind, task.num_labels),
+        metric or DEFAULT[task.kind], TRAINING | {"batch_size": batch_size, "max_length": max_length},
+        RATES[task.parameters < SMALL], steps or max(LEAST_STEPS, epochs), command=command,
+    )  # fmt: skip
+
+
+def planned(source, model, names=("all",), hours: float | None = None, **options) -> plan.Plan:
+    """The plan of :func:`comparison`, cut to so many hours."""
+    if hours is not None:
+        number("hours", hours, 1e-6, accepted="a positive number")
+    whole = comparison(source, model, names, **options)
+    made = plan.measured(whole)
+    if hours is None or made.seconds <= 3600 * hours:
+        return made
+    task = tokens.prepare(source, model, options.get("max_length", 128))
+    ordered = tricks.fitting(task.kind) if [*names] == ["all"] else [*names]
+    return plan.bought_down(made, hours, ordered, lambda some: comparison(source, model, some, **options))
+
+
+def compare(
+    data: str | Sequence[str],
+    model: str,
+    tricks: Sequence[str] = ("all",),
+    *,
+    text: str = "text",
+    text_b: str | None = None,
+    label: str = "label",
+    split: str = "split",
+    kind: str | None = None,
+    encoding: str = "utf-8-sig",
+    hours: float | None = None,
+    out: str | Path = "report",
+    jobs: int = 1,
+    progress: bool = True,
+    **options,
+) -> dict:
+    """Which of the book's tricks help on this data: plan, run and report; the same call goes on after a stop.
+
+    Args:
+        data, text, text_b, label, split, kind, encoding: as :func:`tricks_lib.lab.compare.data.read`.
+        model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
+        hours: at most; the plan is cut to it. out: folder of the report. jobs: processes.
+        options: ``metric``, ``steps``, ``batch_size``, ``max_length``.
+
+    Returns:
+        the record, as it stands in ``out``.
+
+    Raises:
+        ValueError, FileNotFoundError: bad data, columns, model, trick or number; each is named.
+    """
+    spec = data if isinstance(data, str) else tuple(map(str, data))
+    source = tokens.Source(spec, text, text_b, label, split, kind, encoding)
+    made = planned(source, model, tricks, hours, **options)
+    print(made.text())
+    return finished(made, Path(out), jobs, progress)
+
+
+def finished(made: plan.Plan, out: Path, jobs: int, progress: bool) -> dict:
+    """Run a plan, write its report, and return its record."""
+    from tricks_lib.lab.compare import records
+
+    run.run(made.comparison, out / RECORD, jobs, progress)
+    record, _ = records.load_file(out / RECORD)
+    return record

@@ -1,0 +1,86 @@
+"""``python -m tricks_lib.lab compare``: its options, and what is shown and verified of its record."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import transformers
+
+from tricks_lib.lab.compare import ask, records, tokens, verify
+from tricks_lib.lab.compare.metrics import KINDS
+
+COLUMNS = ("arm", "score", "gain", "95 % interval", "p (Holm)", "won", "verdict")
+
+
+def add_to(commands) -> None:
+    """Add the command to argparse's sub-commands."""
+    c = commands.add_parser("compare", help="which of the book's tricks help on this data, with this model")
+    c.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        help="CSV, TSV, JSONL, Parquet, a registered name, or org/name[:config]",
+    )
+    c.add_argument("--text", default="text", help="column of the text (default: text)")
+    c.add_argument("--text-b", help="column of the second text of a pair")
+    c.add_argument("--label", default="label", help="column of the label (default: label)")
+    c.add_argument("--split", default="split", help="column of the splits, if there is one (default: split)")
+    c.add_argument("--kind", choices=KINDS, help="of the labels (default: as the column says)")
+    c.add_argument("--encoding", default="utf-8-sig", help="of CSV, TSV and JSONL (default: UTF-8)")
+    c.add_argument("--model", default="all-MiniLM-L6-v2", help="embedded, a local folder, or owner/name")
+    c.add_argument("--tricks", nargs="+", default=["all"], help="names of tricks (default: all that fit)")
+    c.add_argument("--metric", help="accuracy, macro_f1, f1, pearson, ... (default: what fits the labels)")
+    c.add_argument("--steps", type=int, help="steps that doubling starts from (default: four epochs)")
+    c.add_argument("--batch-size", type=int, default=16)
+    c.add_argument("--max-length", type=int, default=128, help="in tokens")
+    c.add_argument("--hours", type=float, help="cut the plan to so many")
+    c.add_argument("--plan", action="store_true", help="print the plan, and stop")
+    c.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
+    c.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    c.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def execute(args) -> None:
+    """Plan, and unless that is all: run, report, and the table."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    spec = args.data[0] if len(args.data) == 1 else tuple(args.data)
+    source = tokens.Source(spec, args.text, args.text_b, args.label, args.split, args.kind, args.encoding)
+    made = ask.planned(
+        source, args.model, args.tricks, args.hours, metric=args.metric, steps=args.steps,
+        batch_size=args.batch_size, max_length=args.max_length,
+        command=f"python -m tricks_lib.lab {shlex.join(sys.argv[1:])}",
+    )  # fmt: skip
+    print(made.text(), flush=True)
+    if not args.plan:
+        ask.finished(made, args.out, args.jobs, not args.quiet)
+        print(shown(args.out / ask.RECORD))
+        print(f"wrote {args.out}")
+
+
+def verified(file: Path) -> None:
+    """Refuse a record that breaks a rule."""
+    record, predictions = records.load_file(file)
+    verify.verify(record, predictions, file.name)
+
+
+def shown(file: Path) -> str:
+    """The table of a record, as text."""
+    record, _ = records.load_file(file)
+    rows = [COLUMNS]
+    for name, own in record["statistics"]["arms"].items():
+        score = f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f}"
+        d = own["baseline"]
+        rows.append((name, score, *(_of(d) if d else [""] * 4), d["verdict"] if d else "baseline"))
+    for d in record["statistics"]["rivals"]:
+        rows.append((f"{d['arm']} against {d['rival']}", "", *_of(d), d["verdict"]))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    head = f"{record['name']}: {record['model']['name']} on {record['data']['name']}, {record['metric']}"
+    return "\n".join([f"{head}, {record['steps']['chosen']} steps, {len(record['seeds'])} seeds", *lines])
+
+
+def _of(d: dict) -> list[str]:
+    """Cells of a comparison."""
+    interval = f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
+    return [f"{100 * d['mean']:+.1f}", interval, f"{d['holm']:.3f}", f"{100 * d['won']:.0f} %"]

@@ -1,0 +1,44 @@
+"""An arm as code to paste: its encoder, its classifier and its ``TricksArguments``."""
+
+from tricks_lib.lab.compare import arms, classifier, tokens, train
+from tricks_lib.lab.compare.comparison import Comparison
+
+SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
+THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
+
+
+def pasted(
+    comparison: Comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int
+) -> str:
+    """Lines of Python that make what an arm trains: whoever runs them trains the same."""
+    given = train.arguments(settings, comparison.training, learning_rate, steps)
+    reading = arms.reading_of(settings)
+    comments = [SWA] * (reading["weights"] == "swa") + [THRESHOLD] * (reading["threshold"] == "tuned")
+    if reading["weights"] == "ema":
+        given.setdefault("ema_decay", arms.fitted_decay(given["max_steps"]))
+    if reading["weights"] == "best checkpoint":
+        every = max(1, given["max_steps"] // train.CHECKPOINTS)
+        given |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "save_strategy": "steps",
+            "save_steps": every,
+        }
+        given |= {"load_best_model_at_end": True, "metric_for_best_model": comparison.metric}
+    dropout = {
+        name: settings["dropout"]
+        for name in classifier.dropouts(task.encoder.config)
+        if "dropout" in settings
+    }
+    made, own = classifier.chosen(settings, task.kind, task.labels["train"])
+    lines = [
+        f"encoder = {call('AutoModel.from_pretrained', comparison.model, **dropout)}",
+        f"model = {call(made.__name__, num_labels=task.num_labels, **own)}".replace("(", "(encoder, ", 1),
+        f"args = {call('TricksArguments', 'out', **given)}",
+    ]
+    return "\n".join([*lines, *comments])
+
+
+def call(name: str, *positional, **given) -> str:
+    """A call as it is written."""
+    return f"{name}({', '.join([*map(repr, positional), *(f'{k}={v!r}' for k, v in given.items())])})"

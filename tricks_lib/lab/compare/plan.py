@@ -1,0 +1,154 @@
+"""What a comparison costs and what it could show, before it runs; and how hours buy it down."""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from tricks_lib.lab.compare import arms, statistics, tokens, train
+from tricks_lib.lab.compare.comparison import LEAST_TUNING_SEEDS, Comparison
+from tricks_lib.lab.compare.metrics import METRICS
+
+WARM_UP, TIMED = 3, 12  # steps, before and while they are timed
+DISAGREE = 0.1  # of the test examples, on which two arms differ in a seed: what "could show" supposes
+SEED_SD = 0.005  # of the difference between two arms from seed to seed, likewise
+
+
+def trainings(c: Comparison) -> dict[str, tuple[list[str], float, int]]:
+    """Each distinct training: the arms that read it, its passes, and how many settings it is tuned over."""
+    found: dict[str, tuple[list[str], float, int]] = {}
+    for name, arm in c.arms.items():
+        of_arm = [arms.training_of({**arm.settings, **candidate}) for candidate in arm.candidates]
+        key = arms.key(of_arm)
+        names, cost, settings = found.get(key, ([], max(map(arms.passes, of_arm)), len(of_arm)))
+        found[key] = [*names, name], cost, settings
+    return found
+
+
+def work(c: Comparison) -> float:
+    """Steps of all runs, in those of the baseline, if the steps double no more than the once that is always tried."""
+    trials = len(c.rates) * len(c.tuning_seeds)
+    runs = sum(passes * (trials * settings + len(c.seeds)) for _, passes, settings in trainings(c).values())
+    return c.steps * (2 * trials + runs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison and what is known of its cost.
+
+    Attributes:
+        step: seconds of a training step of the baseline. evaluation: seconds a test row. rows: of the test and
+            validation split. warnings: of the data.
+    """
+
+    comparison: Comparison
+    step: float
+    evaluation: float
+    rows: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def evaluated(self) -> int:
+        """Rows of all evaluations."""
+        c = self.comparison
+        trials, of_all = len(c.rates) * len(c.tuning_seeds), trainings(c).values()
+        tuned = trials * (1 + sum(settings for *_, settings in of_all)) * self.rows["validation"]
+        return tuned + len(c.seeds) * len(of_all) * self.rows["test"]
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs one after another, see :func:`work`."""
+        return work(self.comparison) * self.step + self.evaluated * self.evaluation
+
+    @property
+    def runs(self) -> int:
+        """Trainings in all."""
+        c = self.comparison
+        trials = len(c.rates) * len(c.tuning_seeds)
+        return trials + sum(trials * settings + len(c.seeds) for *_, settings in trainings(c).values())
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference it could show with 80 % power, if two arms disagree as is supposed."""
+        S, N = len(self.comparison.seeds), self.rows["test"]
+        residual = DISAGREE / 2
+        supposed = statistics.Components(
+            0.0, S, N, residual + N * SEED_SD**2, residual * (1 + S / 4), residual
+        )
+        return statistics.smallest_difference(supposed, statistics.LEVEL / self.comparison.comparisons)
+
+    def text(self) -> str:
+        """The plan as it is printed."""
+        c = self.comparison
+        width = max(map(len, c.arms))
+        lines = [f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}"]
+        lines += [f"{'arm':{width}}  passes  rival"]
+        lines += [
+            f"{name:{width}}  {max(arms.passes({**arm.settings, **x}) for x in arm.candidates):6g}  {arm.rival or ''}"
+            for name, arm in c.arms.items()
+        ]
+        lines += [
+            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {', '.join(f'{r:g}' for r in c.rates)}; "
+            f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; from {c.steps} steps of {c.training['batch_size']}",
+            f"{self.step:.3f} s a step, {c.steps * self.step + self.rows['test'] * self.evaluation:.0f} s a run; {self.runs} runs, "
+            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains from twice the steps)",
+        ]
+        smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
+        if c.metric in METRICS and c.metric == "accuracy":
+            lines += [
+                f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the test rows"
+            ]
+        return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
+
+
+def measured(comparison: Comparison) -> Plan:
+    """The plan, by a few steps of the baseline and a few evaluations."""
+    c = comparison
+    task = tokens.prepare(c.source, c.model, c.training["max_length"])
+    rows = {split: len(task.rows[split]) for split in ("validation", "test")}
+    took, clock = [], time.perf_counter if torch.cuda.is_available() else time.process_time  # of a core
+    for steps in (WARM_UP, WARM_UP + TIMED):
+        job = train.Job(c.source, c.model, c.metric, c.training, {}, (), c.rates[0], steps, c.tuning_seeds[0])
+        run = train.Run(job, task)
+        start = clock()
+        run.train()
+        took.append(clock() - start)
+    start = clock()
+    run.outputs("validation", run.model)
+    evaluation = (clock() - start) / rows["validation"]
+    return Plan(c, max(1e-4, (took[1] - took[0]) / TIMED), evaluation, rows, task.warnings)
+
+
+def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
+    """The plan within so many hours: fewer seeds, then fewer tuning seeds, then fewer tricks.
+
+    Args:
+        tricks: in the order given. make: ``make(tricks) -> Comparison`` with the controls of so many.
+
+    Raises:
+        ValueError: even one trick takes longer; the message says what it would take.
+    """
+    for count in range(len(tricks), 0, -1):
+        base = make(tricks[:count])
+        least = seeds_for_a_verdict(base.comparisons)
+        for seeds, tuning in [(len(base.seeds), LEAST_TUNING_SEEDS), (least, LEAST_TUNING_SEEDS), (least, 2)]:
+            cut = dataclasses.replace(
+                base,
+                seeds=tuple(range(min(seeds, len(base.seeds)))),
+                tuning_seeds=base.tuning_seeds[:tuning],
+                hours=hours,
+            )
+            tried = dataclasses.replace(plan, comparison=cut)
+            if tried.seconds <= 3600 * hours:
+                return tried
+    raise ValueError(
+        f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, takes "
+        f"{tried.seconds / 3600:.2f}"
+    )
+
+
+def seeds_for_a_verdict(comparisons: int) -> int:
+    """The least seeds with which the smallest p-value stands a family of so many comparisons, six or more."""
+    return max(statistics.LEAST_COUNTED, 1 + math.ceil(math.log2(comparisons / statistics.LEVEL)))

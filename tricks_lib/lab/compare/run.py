@@ -1,0 +1,171 @@
+"""Run a comparison, or go on where it stopped: every finished run is on disk before the next result is taken."""
+
+import functools
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from tricks_lib.lab import models
+from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
+from tricks_lib.lab.compare.comparison import Comparison
+
+APART = ("lab", "decoding")  # of tricks_lib: all else may train
+LAB = ("fit", "models", "profiles", "tasks")
+COMPARE = (
+    "arms", "classifier", "columns", "comparison", "data", "labels", "metrics", "protocol", "splits", "tokens", "train",
+)  # fmt: skip
+
+
+def sources() -> list[Path]:
+    """The files that a run depends on, sorted."""
+    root = Path(__file__).parents[2]
+    files = {file for file in root.rglob("*.py") if file.relative_to(root).parts[0] not in APART}
+    files |= {root / "lab" / f"{name}.py" for name in LAB}
+    return sorted(files | {root / "lab" / "compare" / f"{name}.py" for name in COMPARE})
+
+
+@functools.cache
+def code() -> str:
+    """sha256 of :func:`sources`, as they are when the process first asks."""
+    digest = hashlib.sha256()
+    for file in sources():
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def defined(comparison: Comparison) -> dict:
+    """The definition with the digests of the table and the model; an interrupted run goes on under the same only."""
+    digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
+    return {**comparison.definition(), "sha256": digests}
+
+
+class Results:
+    """What has been run, and what is still asked for.
+
+    Attributes:
+        done: key of a training -> key of a reading -> result. missing: key -> :class:`.train.Job`.
+    """
+
+    def __init__(self, comparison: Comparison, done: dict):
+        self.comparison, self.done, self.missing = comparison, done, {}
+        shared: dict[str, list[dict]] = {}
+        for arm in comparison.arms.values():
+            for candidate in arm.candidates:
+                own = {**arm.settings, **candidate}
+                shared.setdefault(arms.key(arms.training_of(own)), []).append(arms.reading_of(own))
+        self.shared = shared
+
+    def ask(self, settings: dict, steps: int, rate: float, seed: int, split: str) -> dict | None:
+        """The result of a run; None if it is not done, and it is then among the missing."""
+        training, reading = arms.training_of(settings), arms.reading_of(settings)
+        others = self.shared.get(arms.key(training), []) if split == "validation" else []
+        whole = round(steps * training.get("times", 1))
+        own = {k: v for k, v in training.items() if k != "times"}
+        c = self.comparison
+        job = train.Job(c.source, c.model, c.metric, c.training, own, (), rate, whole, seed, split)
+        found = self.done.get(job.key, {}).get(arms.key(reading))
+        if found is None:
+            wanted = self.missing[job.key].readings if job.key in self.missing else ()
+            more = [r for r in [reading, *others] if r not in wanted]
+            readings = tuple({arms.key(r): r for r in [*wanted, *more]}.values())
+            self.missing[job.key] = train.Job(
+                c.source, c.model, c.metric, c.training, own, readings, rate, whole, seed, split
+            )
+        return found
+
+
+def advance(results: Results):
+    """One round of questions: steps, trials, settings, and test results by arm, as far as they are known."""
+    results.missing = {}
+    steps, rows, settings = protocol.tuned(results.comparison, results.ask)
+    tested = (
+        protocol.tested(results.comparison, results.ask, steps["chosen"], rows, settings) if steps else {}
+    )
+    return steps, rows, settings, tested
+
+
+def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True) -> None:
+    """Run to the end, or go on where an interrupted run stopped.
+
+    Args:
+        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time left.
+
+    Raises:
+        ValueError: the partial file there is damaged, belongs to another definition or was made by other code.
+    """
+    started = time.perf_counter()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.json")
+    state = {"definition": defined(comparison), "code": code(), "seconds": 0.0, "runs": {}}
+    if partial.exists():
+        state = records.read_partial(partial, state)
+    before, results = state["seconds"], Results(comparison, state["runs"])
+    while True:
+        found = advance(results)
+        if not results.missing:
+            break
+        for key, result in finished(results, jobs, progress):
+            made_by = result.pop("code")
+            if made_by != state["code"]:
+                raise ValueError(f"{comparison.name}: the code has changed while it ran; start again")
+            state["runs"][key] = {**state["runs"].get(key, {}), **result}
+            state["seconds"] = round(before + time.perf_counter() - started, 1)
+            records.write(partial, state)
+    record, predictions = assembly.assemble(comparison, *found, state)
+    records.save(file, record, predictions)
+    partial.unlink(missing_ok=True)
+
+
+def finished(results: Results, jobs: int, progress: bool):
+    """Yield (key, results of the readings and the code's hash) of every missing run, as they finish."""
+    from tqdm.auto import tqdm
+
+    c, pending = results.comparison, [*results.missing.values()]
+    before = sum(work(key) for key in results.done)
+    total = max(before + sum(work(job.key) for job in pending), plan.work(c))
+    with tqdm(
+        total=round(total), initial=round(before), desc=c.name, unit="step", disable=not progress
+    ) as bar:
+        for key, result in executed(pending, jobs):
+            yield key, result
+            bar.update(round(work(key)))
+
+
+def work(key: str) -> float:
+    """Steps of a run by its key, in those of the baseline: what the bar counts."""
+    _, settings, steps, *_ = key.split(" | ")
+    return int(steps) * arms.passes(json.loads(settings))
+
+
+def executed(pending: list[train.Job], jobs: int):
+    """What :func:`perform` gives for every job, as they finish."""
+    import joblib
+
+    calls = [joblib.delayed(perform)(job) for job in pending]
+    try:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
+    except ValueError:
+        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
+        yield from (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
+    else:
+        yield from parallel(calls)
+
+
+def perform(job: train.Job) -> tuple[str, dict]:
+    """A job in a process of its own: one thread on a CPU, and nothing printed."""
+    import torch
+    import transformers
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    now = code()
+    found = train.perform(job)
+    packed = {
+        reading: {k: records.pack(v) if k == "predictions" else v for k, v in result.items()}
+        for reading, result in found.items()
+    }
+    return job.key, {**packed, "code": now}

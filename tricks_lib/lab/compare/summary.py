@@ -1,0 +1,73 @@
+"""The statistics of a record, from its raw scores and predictions."""
+
+import json
+import statistics as st
+
+import numpy as np
+
+from tricks_lib.lab.compare.metrics import METRICS
+from tricks_lib.lab.compare.statistics import failed, family, paired
+
+AT_THE_EDGE, NOT_LEARNED = "no verdict: at the edge of its grid", "no verdict: the baseline has not learned"
+
+
+def of_arm(record: dict, predictions: np.ndarray, name: str) -> np.ndarray:
+    """Predictions (S, N, ...) of an arm, out of those (N, ..., A, S) of all."""
+    own = predictions[..., list(record["arms"]).index(name), :]
+    return np.moveaxis(own, -1, 0)
+
+
+def scores(record: dict, name: str) -> list[float]:
+    return [run["score"] for run in record["arms"][name]["runs"]]
+
+
+def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
+    """Statistics by arm, and those of each trick against its rival, to six digits.
+
+    Returns:
+        ``{"arms": {name: {"mean", "sd", "failed", "baseline"}}, "rivals": [{"arm", "rival", ...}]}``. ``mean`` and
+        ``sd`` are over all seeds, failed ones too. ``baseline`` (None for the baseline itself) and each of
+        ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying so where there can be none.
+    """
+    metric, labels = METRICS[record["metric"]], predictions["labels"]
+    given = {name: of_arm(record, predictions["predictions"], name) for name in record["arms"]}
+
+    def compared(pairs) -> list[dict]:
+        differences = {i: paired(metric, given[a], given[b], labels) for i, (a, b) in enumerate(pairs)}
+        found = family(differences, metric.higher_is_better) if pairs else {}
+        return [
+            own | {"verdict": spoken(record, own["verdict"], *pair)}
+            for own, pair in zip(found.values(), pairs)
+        ]
+
+    of_baseline = [(name, record["baseline"]) for name in record["families"]["baseline"]]
+    against = dict(zip(record["families"]["baseline"], compared(of_baseline)))
+    rivals = record["families"]["rivals"]
+    return rounded({
+        "arms": {
+            name: {
+                "mean": st.fmean(scores(record, name)),
+                "sd": st.stdev(scores(record, name)) if len(record["seeds"]) > 1 else 0.0,
+                "failed": int(failures(record, name).sum()),
+                "baseline": against.get(name),
+            }
+            for name in record["arms"]
+        },
+        "rivals": [{"arm": a, "rival": b, **own} for (a, b), own in zip(rivals, compared(rivals))],
+    })  # fmt: skip
+
+
+def failures(record: dict, name: str) -> np.ndarray:
+    """Which runs (S,) of an arm have failed: less than a quarter of the way from guessing to its median."""
+    return failed(scores(record, name), record["guess"], record["higher_is_better"])
+
+
+def spoken(record: dict, verdict: str, arm: str, other: str) -> str:
+    """The verdict, or why there is none."""
+    if failures(record, record["baseline"]).all():
+        return NOT_LEARNED
+    return AT_THE_EDGE if any(record["arms"][name]["edge"] for name in (arm, other)) else verdict
+
+
+def rounded(content):
+    return json.loads(json.dumps(content), parse_float=lambda x: round(float(x), 6))

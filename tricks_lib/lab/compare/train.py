@@ -1,0 +1,279 @@
+"""One training of an arm by ``TricksTrainer``, and the ways in which it is read.
+
+Shapes: N examples, C classes, K checkpoints.
+"""
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, TrainerCallback
+
+from tricks_lib.lab import profiles
+from tricks_lib.lab.compare import arms, classifier, tokens
+from tricks_lib.lab.compare.metrics import IGNORED, METRICS
+from tricks_lib.trainer import TricksArguments, TricksTrainer
+
+CHECKPOINTS = 8  # of which the best is chosen
+TOKENS = 4096  # of an evaluation's batch, padding included
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and how it is read: all that its result depends on.
+
+    Attributes:
+        source, model, metric: what is trained on what, and what chooses. training: what all arms share.
+        settings: of the training, see :mod:`tricks_lib.lab.compare.arms`. readings: settings of reading.
+        learning_rate, steps, seed: ``steps`` before ``times``. split: "validation" or "test".
+    """
+
+    source: tokens.Source
+    model: str
+    metric: str
+    training: dict
+    settings: dict
+    readings: tuple[dict, ...]
+    learning_rate: float
+    steps: int
+    seed: int
+    split: str = "validation"
+
+    @property
+    def key(self) -> str:
+        """What distinguishes it among the jobs of one comparison."""
+        return (
+            f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate:g} | {self.seed}"
+        )
+
+
+def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
+    """The arguments of ``TricksArguments`` that a training is made with, those that are its defaults left out."""
+    steps = round(steps * settings.get("times", 1))
+    given = {
+        "max_steps": steps,
+        "per_device_train_batch_size": training["batch_size"],
+        "learning_rate": learning_rate,
+        "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "linear",
+        "warmup_steps": math.ceil(training["warmup"] * steps),
+        "weight_decay": training["weight_decay"],
+        **{k: v for k, v in settings.items() if k in arms.FIELDS},
+    }
+    if "head_rate" in settings:
+        given["head_learning_rate"] = settings["head_rate"] * learning_rate
+    if training["precision"] != "fp32":
+        given[training["precision"]] = True
+    return given
+
+
+class Trainer(TricksTrainer):
+    """``TricksTrainer`` on batches that are made beforehand: one pass over them is the training."""
+
+    def __init__(self, model, args, batches, callbacks):
+        super().__init__(model, args, train_dataset=batches, callbacks=callbacks)
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self):
+        return DataLoader(self.train_dataset, batch_size=None)
+
+
+class Watch(TrainerCallback):
+    """The mean of the weights over the second half (SWA), and what ``CHECKPOINTS`` of them give."""
+
+    def __init__(self, steps: int, mean: bool, look):
+        self.steps, self.mean, self.look = steps, mean, look
+        self.average = None
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        step = state.global_step
+        if self.mean and step > self.steps // 2:
+            self.average = self.average or AveragedModel(model)
+            self.average.update_parameters(model)
+        if self.look and step % max(1, self.steps // CHECKPOINTS) == 0:
+            self.look(model)
+            model.train()
+
+
+def perform(job: Job) -> dict[str, dict]:
+    """Train once, and score each reading: its key -> ``{"score", further metrics, "predictions"?}``.
+
+    While the rate is chosen, what a reading chooses itself (a checkpoint, a threshold) is chosen on one half of
+    validation and scored on the other, both ways; in the test, on the whole of validation.
+    """
+    started = time.perf_counter()
+    task = tokens.prepare(
+        job.source, job.model, job.training["max_length"], cut=job.settings.get("adversarial") != "awp"
+    )
+    run = Run(job, task)
+    run.train()
+    read = {arms.key(reading): run.read(reading) for reading in job.readings}
+    seconds = round(time.perf_counter() - started, 3)
+    return {name: result | {"seconds": seconds} for name, result in read.items()}
+
+
+@dataclass
+class Run:
+    """A training that goes on, and the outputs of its weights."""
+
+    job: Job
+    task: tokens.Prepared
+    checkpoints: list = field(default_factory=list)  # outputs on validation, (N, ...) each
+    best: dict | None = None  # weights of the checkpoint that validation likes best
+    outputs_of: dict = field(default_factory=dict)
+
+    def train(self) -> None:
+        job, task = self.job, self.task
+        wanted = {reading["weights"] for reading in job.readings}
+        given = arguments(job.settings, job.training, job.learning_rate, job.steps)
+        steps = given["max_steps"]
+        if "ema" in wanted:
+            given.setdefault("ema_decay", arms.fitted_decay(steps))
+        chosen = tokens.draw(task.labels["train"], job.training["rows"], job.seed)
+        labels = task.labels["train"][chosen]
+        model = classifier.build(task.encoder, task.kind, task.num_labels, job.settings, job.seed, labels)
+        rows = [task.rows["train"][i] for i in chosen]
+        order = tokens.batches(
+            [len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed
+        )
+        args = TricksArguments(
+            "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            remove_unused_columns=False, use_cpu=profiles.device().type == "cpu", **given,
+        )  # fmt: skip
+        watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
+        self.trainer = Trainer(
+            model, args, [task.collate([rows[i] for i in batch]) for batch in order], [watch]
+        )
+        self.trainer.train()
+        self.model = self.trainer.model
+        self.average = watch.average
+
+    def look(self, model) -> None:
+        """Keep what the weights of now give on validation and, for the test, the best weights."""
+        self.checkpoints.append(self.outputs("validation", model))
+        scores = [self.score(decided(logits, self.task.kind), "validation") for logits in self.checkpoints]
+        if self.job.split == "test" and scores[-1] == self.better(scores):
+            if scores.count(scores[-1]) == 1:
+                self.best = copy.deepcopy(model.state_dict())
+
+    def better(self, scores):
+        return (max if METRICS[self.job.metric].higher_is_better else min)(scores)
+
+    def score(self, predictions, split: str, rows=slice(None)) -> float:
+        return float(METRICS[self.job.metric].score(predictions[None], self.task.labels[split][rows])[0])
+
+    def outputs(self, split: str, model) -> np.ndarray:
+        return outputs(model, self.task, split, self.job.training["precision"])
+
+    def of_weights(self, weights: str, split: str) -> np.ndarray:
+        """Outputs (N, C) of the weights of that name, computed once."""
+        if (weights, split) not in self.outputs_of:
+            if weights == "ema":
+                with self.trainer.average_parameters():
+                    found = self.outputs(split, self.model)
+            elif weights == "swa":
+                found = self.outputs(split, self.average.module)
+            elif weights == "best checkpoint":
+                last = copy.deepcopy(self.model.state_dict())
+                self.model.load_state_dict(self.best)
+                found = self.outputs(split, self.model)
+                self.model.load_state_dict(last)
+            else:
+                found = self.outputs(split, self.model)
+            self.outputs_of[weights, split] = found
+        return self.outputs_of[weights, split]
+
+    def read(self, reading: dict) -> dict:
+        """Score and predictions of one way to read the training."""
+        weights, tuned = reading["weights"], reading["threshold"] == "tuned"
+        kind, labels = self.task.kind, self.task.labels
+        if self.job.split == "test":
+            threshold = self.threshold(self.of_weights(weights, "validation"), slice(None)) if tuned else None
+            logits = self.of_weights(weights, "test")
+            predictions = self.kept(decided(logits, kind, threshold))
+            return {**self.all_scores(predictions, "test"), "predictions": predictions}
+        stack = self.checkpoints if weights == "best checkpoint" else [self.of_weights(weights, "validation")]
+        predictions = np.empty_like(decided(stack[0], kind))
+        halves = slice(0, None, 2), slice(1, None, 2)
+        for held, asked in (halves, halves[::-1]):
+            known = [self.score(decided(logits[held], kind), "validation", held) for logits in stack]
+            logits = stack[known.index(self.better(known))]
+            threshold = self.threshold(logits, held) if tuned else None
+            predictions[asked] = decided(logits[asked], kind, threshold)
+        return {"score": round(self.score(predictions, "validation"), 6)}
+
+    def threshold(self, logits, rows) -> float:
+        """Where the probability of class 1 is best cut, by the metric on those rows of validation."""
+        p = probability_of_one(logits[rows])
+        cuts = np.quantile(p, np.linspace(0, 1, 101))
+        labels = self.task.labels["validation"][rows]
+        scores = METRICS[self.job.metric].score((p >= cuts[:, None]).astype(int), labels)
+        return float(cuts[int(np.argmax(scores))])
+
+    def all_scores(self, predictions, split: str) -> dict:
+        """The score, and every other metric that fits, of predictions as they are kept."""
+        labels, C = self.task.labels[split], self.task.num_labels
+        found = {
+            name: round(float(metric.score(predictions[None], labels)[0]), 6)
+            for name, metric in METRICS.items()
+            if self.task.kind in metric.kinds and not (name == "f1" and C != 2)
+        }
+        return {"score": found[self.job.metric], **found}
+
+    def kept(self, predictions) -> np.ndarray:
+        """As small as they may be kept."""
+        if self.task.kind == "numbers":
+            return (predictions * self.task.spread + self.task.center).astype(np.float16)
+        smallest = np.int8 if self.task.num_labels <= 127 and predictions.min() >= -128 else np.int16
+        return predictions.astype(smallest)
+
+
+def decided(logits: np.ndarray, kind: str, threshold: float | None = None) -> np.ndarray:
+    """Predictions of logits (N, C) or, of tags, (N, T, C): classes, 0 and 1, or numbers as they were trained on."""
+    if kind == "numbers":
+        return logits[:, 0]
+    if kind == "labels":
+        return (logits > 0).astype(int)
+    if threshold is not None:
+        return (probability_of_one(logits) >= threshold).astype(int)
+    return logits.argmax(-1)
+
+
+def probability_of_one(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).double().softmax(-1)[:, 1].numpy()
+
+
+@torch.inference_mode()
+def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndarray:
+    """Logits (N, C) or (N, T, C) of a split in the order of its rows, computed by length."""
+    rows, where = task.rows[split], next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    half = torch.autocast(
+        where.type, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision), precision != "fp32"
+    )
+    out, start = [None] * len(rows), 0
+    model.eval()
+    while start < len(order):
+        longest = len(rows[order[min(start + TOKENS // 8, len(order) - 1)]]["input_ids"])
+        some = order[start : start + max(1, TOKENS // longest)]
+        batch = {k: v.to(where) for k, v in task.collate([rows[i] for i in some]).items() if k != "labels"}
+        with half:
+            logits = model(**batch).logits
+        for i, row in zip(
+            some, logits.float().nan_to_num(0.0).cpu().numpy()
+        ):  # a run that diverged has guessed
+            out[i] = row
+        start += len(some)
+    if task.kind != "tags":
+        return np.stack(out)
+    T = task.labels[split].shape[1]
+    whole = np.full((len(out), T, task.num_labels), float(IGNORED), dtype=np.float32)
+    for i, row in enumerate(out):
+        n = len(rows[i]["input_ids"])
+        whole[i, :n] = row[len(row) - n :] if task.pad_left else row[:n]
+    return whole
