@@ -115,6 +115,44 @@ def test_weighted_pool_equals_sentence_transformers_formula():
     torch.testing.assert_close(pool(layers), expected, rtol=1e-5, atol=1e-6)
 
 
+@DTYPES
+def test_each_layer_may_be_normalised_first(dtype):
+    """Oracle: Ba et al. 2016 in NumPy and float64, each token over its own H numbers."""
+    layers = tuple((i + 1) * h + i for i, h in enumerate(layers_of(dtype=dtype)))
+    pool = WeightedLayerPool(3, layer_norm=True).double()
+    with torch.no_grad():
+        pool.weights.copy_(torch.tensor([0.3, -1.0, 2.0]))
+    share, expected = pool.weights.softmax(0).detach().numpy(), 0.0
+    for s, h in zip(share, layers[-3:]):
+        h = h.double().numpy()
+        variance = h.var(axis=-1, keepdims=True)
+        expected = expected + s * (h - h.mean(axis=-1, keepdims=True)) / np.sqrt(variance + 1e-5)
+    tolerance = 4 * TOLERANCE[dtype]
+    np.testing.assert_allclose(
+        pool(layers).detach().double().numpy(), expected, rtol=tolerance, atol=tolerance
+    )
+    assert not torch.allclose(pool(layers), WeightedLayerPool(3)(layers))
+
+
+def test_normalised_layers_depend_neither_on_padding_nor_on_the_rest_of_the_batch():
+    """AllenNLP's ScalarMix takes mean and variance over all tokens of the batch."""
+    layers, pool = layers_of(B=3, T=4), WeightedLayerPool(4, layer_norm=True)
+    alone = pool([h[1:2, :2] for h in layers])
+    torch.testing.assert_close(pool(layers)[1:2, :2], alone)
+
+
+def test_gradient_with_normalised_layers_in_float64():
+    layers = [h.requires_grad_() for h in layers_of(n=2, dtype=torch.float64)[-2:]]
+    pool = WeightedLayerPool(2, layer_norm=True).double()
+    assert gradcheck(lambda *h: pool(h), layers)
+
+
+@pytest.mark.parametrize("layer_norm", [1, None, "yes"])
+def test_bad_layer_norm_is_an_error(layer_norm):
+    with pytest.raises(TypeError, match="^layer_norm: .* accepted"):
+        WeightedLayerPool(4, layer_norm=layer_norm)
+
+
 def test_weighted_pool_does_not_overflow_in_half_precision():
     layers = [torch.full((1, 1, 1), 60000.0, dtype=torch.float16)] * 4
     assert WeightedLayerPool(4)(layers).item() == 60000.0
@@ -149,8 +187,8 @@ def test_examples_may_be_permuted_and_weights_stay_a_convex_combination(n, k, pe
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: concat_last_layers, lambda: WeightedLayerPool(4)],
-    ids=["concat_last_layers", "WeightedLayerPool"],
+    [lambda: concat_last_layers, lambda: WeightedLayerPool(4), lambda: WeightedLayerPool(4, layer_norm=True)],
+    ids=["concat_last_layers", "WeightedLayerPool", "WeightedLayerPool with layer_norm"],
 )
 def test_compiles_as_one_graph(make):
     function, layers = make(), layers_of()
@@ -276,6 +314,52 @@ def test_head_takes_its_size_from_the_config_and_not_from_4_times_768(name):
 
 def test_classifier_reads_the_number_of_layers_asked_for():
     assert LastFourClassifier(bert(5), 2, num_layers=5).classifier.in_features == 5 * 8
+
+
+def cut(layers):
+    encoder = bert(5)
+    encoder.encoder.layer = encoder.encoder.layer[:layers]
+    return encoder
+
+
+def test_the_layers_that_are_there_are_counted_and_not_the_configs():
+    """The config still says five: the fourth from the end would be the embedding's output."""
+    with pytest.raises(ValueError, match="^num_layers: 4 given, .* the encoder's 3 layers is accepted"):
+        LastFourClassifier(cut(3), 2)
+    model = LastFourClassifier(cut(3), 2, num_layers=3).eval()
+    states = model.encoder(torch.tensor([[1, 2, 3]]), output_hidden_states=True).hidden_states
+    expected = model.classifier(torch.cat([h[:, 0] for h in states[-3:]], dim=-1))
+    torch.testing.assert_close(model(torch.tensor([[1, 2, 3]])).logits, expected)
+
+
+def test_layers_that_were_added_count_too():
+    encoder = bert(3)
+    encoder.encoder.layer.extend(bert(2).encoder.layer)
+    model = LastFourClassifier(encoder, 2, num_layers=5)
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 2)
+
+
+def test_layers_that_are_cut_afterwards_are_noticed():
+    model = LastFourClassifier(bert(5), 2)
+    model.encoder.encoder.layer = model.encoder.encoder.layer[:3]
+    with pytest.raises(ValueError, match="^num_layers: 4 given, .* the encoder's 3 layers is accepted"):
+        model(torch.tensor([[1, 2, 3]]))
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert LastFourClassifier(bert(), np.int64(2), num_layers=np.int32(3)).classifier.in_features == 3 * 8
+    assert torch.equal(concat_last_layers(layers_of(), np.int64(2)), concat_last_layers(layers_of(), 2))
+    assert len(WeightedLayerPool(np.int16(3)).weights) == 3
+
+
+def test_gradient_of_each_text_by_vmap():
+    layers, pool = layers_of(dtype=torch.float64), WeightedLayerPool(4, layer_norm=True).double()
+
+    def loss(h):
+        return (pool((h[None],) * 4) ** 3).sum() + (concat_last_layers((h[None],) * 4) ** 3).sum()
+
+    expected = torch.stack([torch.func.grad(loss)(h) for h in layers[-1]])
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(layers[-1]), expected)
 
 
 def test_all_padding_row_gives_the_bias():

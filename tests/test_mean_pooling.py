@@ -479,6 +479,23 @@ def test_loss_follows_the_labels():
 
 @pytest.mark.parametrize(
     "labels",
+    [torch.tensor([0, 1, 1]), torch.rand(3, 2), torch.tensor([[0.5], [1.0], [2.0]])],
+    ids=["classes", "multi-label", "numbers"],
+)
+def test_loss_of_each_example_by_vmap(labels):
+    logits = torch.randn(3, labels.shape[1] if labels.ndim == 2 else 2)
+
+    def loss(x, y):
+        return classification_loss(x[None], y[None])
+
+    by_vmap = torch.func.vmap(torch.func.grad(loss))(logits, labels)
+    torch.testing.assert_close(
+        by_vmap, torch.stack([torch.func.grad(loss)(x, y) for x, y in zip(logits, labels)])
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
     [
         torch.tensor([0, 2]),
         torch.tensor([-1, 0]),

@@ -2,17 +2,19 @@
 of a model.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import rel_entr, softmax
+from scipy.special import expit, rel_entr, softmax
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from tricks_lib.rdrop import rdrop_forward, rdrop_loss, symmetric_kl
+from tricks_lib.rdrop import bernoulli_kl, rdrop_forward, rdrop_loss, symmetric_kl
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -435,6 +437,7 @@ def test_forward_runs_once_on_the_doubled_batch_and_equals_the_formula():
     assert batch["input_ids"] is IDS and loss is out.loss
 
 
+@pytest.mark.filterwarnings("ignore:.*without active dropout:UserWarning")
 @pytest.mark.parametrize("mode", ["evaluation", "no dropout"])
 def test_without_dropout_the_divergence_is_zero(mode):
     model = bert(dropout=0.3 if mode == "evaluation" else 0.0, num_labels=3).train(mode != "evaluation")
@@ -565,12 +568,217 @@ def test_forward_of_a_regression_takes_squared_errors():
     torch.testing.assert_close(out.loss, rdrop_loss(*seen[0].chunk(2), target, 1.5), rtol=1e-5, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*without active dropout:UserWarning")
 def test_forward_through_data_parallel_wrapper():
     model = bert(num_labels=3)
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 2, 1])}
     torch.testing.assert_close(
         rdrop_forward(nn.DataParallel(model), batch, 1.0).loss, model(**batch).loss, rtol=1e-5, atol=1e-6
     )
+
+
+# ---- Several labels an example
+
+
+def bernoulli_reference(logits_p, logits_q):
+    """1/2 (KL(p || q) + KL(q || p)) of each label, by SciPy, in float64."""
+    p, q = (expit(x.detach().double().numpy()) for x in (logits_p, logits_q))
+    return 0.5 * (rel_entr(p, q) + rel_entr(q, p) + rel_entr(1 - p, 1 - q) + rel_entr(1 - q, 1 - p))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (7,), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_bernoulli_equals_scipy_in_float64(shape, dtype):
+    p, q = pair(*shape, dtype=dtype)
+    expected, tolerance = bernoulli_reference(p, q), TOLERANCE[dtype]
+    each = bernoulli_kl(p, q, reduction="none")
+    assert each.shape == shape and each.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    np.testing.assert_allclose(each.double().numpy(), expected, rtol=tolerance, atol=tolerance)
+    assert bernoulli_kl(p, q, reduction="sum").item() == pytest.approx(expected.sum(), rel=tolerance)
+    assert bernoulli_kl(p, q).item() == pytest.approx(expected.mean(), rel=tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "sum", "none"])
+@pytest.mark.parametrize("mask", [None, torch.tensor([[1, 0, 1], [0, 1, 1]])], ids=["all", "mask"])
+def test_gradient_of_bernoulli_in_float64(mask, reduction):
+    p, q = (x.requires_grad_() for x in pair(2, 3, dtype=torch.float64))
+    assert gradcheck(lambda p, q: bernoulli_kl(p, q, mask, reduction), (p, q))
+    assert gradgradcheck(lambda p, q: bernoulli_kl(p, q, mask, reduction), (p, q))
+
+
+def test_bernoulli_is_half_of_the_divergence_of_two_classes_spelt_out():
+    """A yes or no is the softmax of two logits, z and 0."""
+    p, q = pair(5, dtype=torch.float64)
+    two = [torch.stack([x, torch.zeros_like(x)], dim=-1) for x in (p, q)]
+    torch.testing.assert_close(bernoulli_kl(p, q, reduction="none"), symmetric_kl(*two, reduction="none"))
+
+
+@pytest.mark.parametrize("pad", [INF, -INF, float("nan")])
+def test_non_finite_padding_does_not_leak_into_bernoulli(pad):
+    p, q = pair(2, 3)
+    keep = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    expected = bernoulli_kl(p[keep == 1], q[keep == 1])
+    p[keep == 0], q[keep == 0] = pad, pad
+    p.requires_grad_()
+    loss = bernoulli_kl(p, q, keep)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    assert torch.isfinite(p.grad).all() and (p.grad[keep == 0] == 0).all()
+
+
+def test_bernoulli_of_infinite_and_of_large_logits():
+    p = torch.tensor([INF, -INF, INF, 1e4, 0.0], requires_grad=True)
+    each = bernoulli_kl(p, torch.tensor([INF, -INF, 0.0, -1e4, 0.0]), reduction="none")
+    assert each.tolist() == [0.0, 0.0, INF, 1e4, 0.0]
+    each[[0, 1, 3, 4]].sum().backward()
+    assert p.grad[[0, 1, 3, 4]].isfinite().all()
+
+
+def test_loss_of_several_labels_an_example():
+    p, q = pair(4, 3, dtype=torch.float64)
+    labels = torch.tensor([[1.0, 0, 1], [0, 0.5, 0], [1, 1, -100], [1, 1, 1]], dtype=torch.float64)
+    mask, counts = torch.tensor([1, 1, 1, 0]), torch.ones(4, 3).bool()
+    counts[3], counts[2, 2] = False, False
+    entropy = sum(F.binary_cross_entropy_with_logits(x[counts], labels[counts]) for x in (p, q)) / 2
+    expected = entropy.item() + 1.7 * bernoulli_reference(p, q)[counts.numpy()].mean()
+    assert rdrop_loss(p, q, labels, 1.7, mask).item() == pytest.approx(expected, rel=1e-9)
+    p.requires_grad_()
+    assert gradcheck(lambda p: rdrop_loss(p, q, labels, 1.7, mask), (p,))
+    assert rdrop_loss(p, q, torch.full((4, 3), -100.0), 1.7).item() == 0
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_forward_of_several_labels_or_numbers_an_example(problem):
+    model = bert(dropout=0.3, num_labels=3, problem_type=problem)
+    seen, labels = last_logits(model), torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 0]])
+    out = rdrop_forward(model, {"input_ids": IDS, "attention_mask": MASK, "labels": labels}, alpha=1.5)
+    first, second = seen[0].chunk(2)
+    expected = rdrop_loss(first, second, labels, 1.5)
+    if problem == "regression":
+        expected = 0.5 * (F.mse_loss(first, labels) + F.mse_loss(second, labels))
+        expected += 1.5 * F.mse_loss(first, second)
+    torch.testing.assert_close(out.loss, expected, rtol=1e-5, atol=0)
+
+
+# ---- Two passes, and none that differ
+
+
+def test_two_passes_over_a_batch_that_cannot_be_doubled():
+    """Its rows are centred by their mean: a doubled batch is another function. Dropout makes the passes
+    differ.
+    """
+
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head, self.dropout = nn.Embedding(30, 8), nn.Linear(8, 4), nn.Dropout(0.3)
+
+        def forward(self, input_ids, labels):
+            from types import SimpleNamespace
+
+            pooled = self.dropout(self.embedding(input_ids).mean(1))
+            logits = self.head(pooled - pooled.mean(0))
+            return SimpleNamespace(loss=F.cross_entropy(logits, labels), logits=logits)
+
+    torch.manual_seed(0)
+    model, labels = Centred(), torch.tensor([0, 1, 3])
+    sizes = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["labels"])), with_kwargs=True
+    )
+    torch.manual_seed(1)
+    first, second = (model(input_ids=IDS, labels=labels).logits for _ in range(2))
+    expected = torch.autograd.grad(rdrop_loss(first, second, labels, 2.0), list(model.parameters()))
+    torch.manual_seed(1)
+    out = rdrop_forward(model, {"input_ids": IDS, "labels": labels}, 2.0, two_passes=True)
+    assert sizes == [3] * 4
+    torch.testing.assert_close(out.logits, first)
+    for mine, other in zip(torch.autograd.grad(out.loss, list(model.parameters())), expected):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+    torch.manual_seed(1)
+    doubled = rdrop_forward(model, {"input_ids": IDS, "labels": labels}, 2.0)
+    assert sizes[4:] == [6] and not torch.allclose(doubled.loss, out.loss)
+
+
+def modern(name, dropout):
+    import transformers
+
+    sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "pad_token_id": 0}
+    if name == "ModernBERT":
+        sizes |= {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+        config = transformers.ModernBertConfig(**sizes, classifier_dropout=dropout, num_labels=2)
+        return transformers.ModernBertForSequenceClassification(config).train()
+    config = transformers.LlamaConfig(**sizes, num_key_value_heads=2, attention_dropout=dropout, num_labels=2)
+    return transformers.LlamaForSequenceClassification(config).train()
+
+
+@pytest.mark.parametrize("name", ["ModernBERT", "Llama"])
+def test_model_without_dropout_is_warned_of_once(name):
+    """Their configurations say 0.0 wherever they speak of dropout."""
+    model = modern(name, 0.0)
+    with pytest.warns(UserWarning, match="^model: .*without active dropout"):
+        rdrop_forward(model, BATCH, 1.0)
+    rdrop_forward(model, BATCH, 1.0)  # a warning would be an error
+    rdrop_forward(modern(name, 0.0).eval(), BATCH, 1.0)  # whoever evaluates knows
+
+
+@pytest.mark.parametrize("name", ["ModernBERT", "Llama"])
+def test_model_with_dropout_is_not_warned_of(name):
+    rdrop_forward(modern(name, 0.3), BATCH, 1.0)  # of Llama, a number and not a module
+
+
+def test_noise_of_ones_own_is_not_warned_of():
+    model = bert()
+    model.bert.register_forward_hook(
+        lambda module, args, output: setattr(
+            output, "pooler_output", output.pooler_output + torch.randn_like(output.pooler_output)
+        )
+    )
+    rdrop_forward(model, BATCH, 1.0)
+
+
+class Holds(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **batch):
+        return self.inner(**batch)
+
+
+class Story:
+    """Made of the class of the model: its name says nothing."""
+
+
+@pytest.mark.parametrize("how", ["subclass", "wrapper", "LoRA", "LoRA in parallel"])
+def test_forward_of_a_causal_model_by_whatever_name(how):
+    model, seen = causal("gpt2"), []
+    model.lm_head.register_forward_hook(lambda module, args, output: seen.append(output))
+    outer = model
+    if how == "subclass":
+        model.__class__ = type("Story", (Story, type(model)), {})
+    elif how == "wrapper":
+        outer = Holds(model)
+    else:
+        peft = pytest.importorskip("peft")
+        with warnings.catch_warnings():  # peft asks for what transformers has renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            outer = peft.get_peft_model(
+                model,
+                peft.LoraConfig(
+                    r=2,
+                    target_modules=["c_attn"],
+                    task_type="CAUSAL_LM",
+                    lora_dropout=0.5,
+                    fan_in_fan_out=True,
+                ),
+            )
+        outer = nn.DataParallel(outer) if how == "LoRA in parallel" else outer
+    labels = torch.tensor([[-100, -100, 5, 6], [-100, 8, 0, -100], [9, 3, 4, 2]])
+    out = rdrop_forward(outer, {"input_ids": IDS, "labels": labels}, alpha=1.5)
+    first, second = (x[:, :-1] for x in seen[0].chunk(2))
+    torch.testing.assert_close(out.loss, rdrop_loss(first, second, labels[:, 1:], 1.5), rtol=1e-5, atol=0)
 
 
 X = torch.zeros(2, 3)
@@ -614,7 +822,14 @@ BAD_LOSS = {
     "label negative": ((X, X, torch.tensor([0, -1]), 1.0), ValueError, "labels"),
     "one-hot labels": ((X, X, torch.tensor([[1, 0, 0], [0, 0, 1]]), 1.0), ValueError, "labels"),
     "floating labels for classes": ((X, X, torch.tensor([0.0, 2.0]), 1.0), ValueError, "labels"),
-    "multi-label targets": ((X, X, torch.zeros(2, 3), 1.0), ValueError, "labels"),
+    "labels of other classes": ((X, X, torch.zeros(2, 4), 1.0), ValueError, "labels"),
+    "labels of 2s for each class": ((X, X, torch.full((2, 3), 2.0), 1.0), ValueError, "labels"),
+    "labels of each token and class": (
+        (X.view(2, 1, 3), X.view(2, 1, 3), torch.zeros(2, 1, 3), 1.0),
+        ValueError,
+        "labels",
+    ),
+    "mask of each label": ((X, X, torch.zeros(2, 3), 1.0, torch.ones(2, 3)), ValueError, "mask"),
     "too few labels": ((X, X, LABELS[:1], 1.0), ValueError, "labels"),
     "labels on another device": ((X, X, LABELS.to("meta"), 1.0), ValueError, "labels"),
     "numbers of another batch size": ((X[:, 0], X[:1, 0], torch.zeros(2), 1.0), ValueError, "logits_2"),
@@ -628,6 +843,17 @@ BAD_LOSS = {
     "alpha is None": ((X, X, LABELS, None), TypeError, "alpha"),
     "mask of another shape": ((X, X, LABELS, 1.0, torch.ones(3)), ValueError, "mask"),
 }
+
+
+class Lenient(nn.Module):
+    """Takes any labels."""
+
+    def forward(self, input_ids, labels):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(loss=torch.zeros(()), logits=torch.rand(len(input_ids), 2))
+
+
 BATCH = {"input_ids": IDS, "labels": torch.tensor([0, 1, 0])}
 BAD_FORWARD = {
     "model is a function": ((print, BATCH, 1.0), TypeError, "model"),
@@ -639,11 +865,12 @@ BAD_FORWARD = {
         ValueError,
         "batch",
     ),
-    "multi-label": (
-        (bert(num_labels=2), {"input_ids": IDS, "labels": torch.zeros(3, 2)}, 1.0),
+    "numbers for classes": (
+        (Lenient(), {"input_ids": IDS, "labels": torch.zeros(3)}, 1.0),
         ValueError,
         "batch",
     ),
+    "two_passes is a number": ((bert(), {**BATCH}, 1.0, 1), TypeError, "two_passes"),
     "labels are a scalar": (
         (bert(), {"input_ids": IDS, "labels": torch.tensor(1)}, 1.0),
         ValueError,
@@ -656,6 +883,25 @@ BAD_FORWARD = {
     "alpha is NaN": ((bert(), BATCH, float("nan")), ValueError, "alpha"),
     "alpha is a string": ((bert(), BATCH, "1"), TypeError, "alpha"),
 }
+
+
+BAD_BERNOULLI = {
+    "logits_p is a list": (([[0.0]], X), TypeError, "logits_p"),
+    "logits_q is integer": ((X, X.long()), TypeError, "logits_q"),
+    "no logits": ((X[:0], X[:0]), ValueError, "logits_p"),
+    "other shape": ((X, X[:1]), ValueError, "logits_q"),
+    "on another device": ((X, X.to("meta")), ValueError, "logits_q"),
+    "mask of examples": ((X, X, torch.ones(2)), ValueError, "mask"),
+    "mask of 2s": ((X, X, torch.full((2, 3), 2)), ValueError, "mask"),
+    "reduction mean": ((X, X, None, "mean"), ValueError, "reduction"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BERNOULLI)
+def test_bad_input_of_bernoulli_kl(case):
+    arguments, error, name = BAD_BERNOULLI[case]
+    with pytest.raises(error, match=f"^{name}: .* accepted"):
+        bernoulli_kl(*arguments)
 
 
 @pytest.mark.parametrize("case", BAD_KL)

@@ -728,6 +728,17 @@ def test_freeze_names_layers_by_number_and_xlnet_has_no_pooler():
     )
 
 
+def test_numbers_of_numpy_are_numbers():
+    ids = documents([9])[0][None]
+    assert len(split_into_segments(ids, np.int64(4))) == 3
+    assert torch.equal(truncate_head_tail(ids, np.int64(4)), truncate_head_tail(ids, 4))
+    model = XLNetLongClassifier(xlnet(), np.int64(2), segment_length=np.int32(4), mem_len=np.int64(2))
+    assert model(ids).logits.shape == (1, 2)
+    freeze_all_but_last(model, np.int64(1))
+    windows = SlidingWindowClassifier(bert(), 2, np.int64(4), np.int64(2), windows_at_once=np.int64(1))
+    assert windows(ids).logits.shape == (1, 2)
+
+
 def test_freeze_nothing_but_the_head_and_all_but_the_embeddings():
     model = XLNetLongClassifier(xlnet(3), 2)
     assert trainable(model) - {"classifier.weight", "classifier.bias"}

@@ -48,7 +48,7 @@ class EncoderClassifier(nn.Module):
         self.dropout, self.classifier = classification_head(
             self.encoder, num_labels, dropout, vectors, head_bias
         )
-        self.config.num_labels = int(num_labels)
+        self.config.num_labels = self.classifier.out_features
         self.register_state_dict_post_hook(drop_second_names)
         self.register_load_state_dict_pre_hook(fill_second_names)
 

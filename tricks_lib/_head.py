@@ -32,9 +32,9 @@ def classification_head(
         raise TypeError(
             f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted"
         )
-    number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
+    num_labels = number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
     dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
-    number("dropout", dropout, 0.0, 1.0)
+    dropout = number("dropout", dropout, 0.0, 1.0)
     # a checkpoint stored in half precision may be loaded as such
     dtype = next((p.dtype for p in encoder.parameters()), None)
     linear = nn.Linear(vectors * config.hidden_size, num_labels, dtype=dtype)

@@ -5,7 +5,8 @@ layer). The token t is described by the last k of them side by side, lower layer
 
     z_t = [h_t^(n-k+1); ...; h_t^(n)]                                                           (1)
 
-or by their sum with learned weights, which is k times narrower:
+or by their sum with learned weights, which is k times narrower, of the states as they are or, as higher
+layers' states are longer, each normalised over its H numbers (Ba et al., "Layer Normalization", 2016):
 
     z_t = gamma * sum_i s_i h_t^(i),   s = softmax(w)                                           (2)
 
@@ -19,6 +20,7 @@ Shapes: B batch, T tokens, H hidden, C classes, k layers read.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib._checks import number, same_device, tensor
@@ -67,9 +69,12 @@ class WeightedLayerPool(nn.Module):
 
     Args:
         num_layers: k, how many layers are read, counted from the end.
+        layer_norm: normalise each layer's states first, every token over its H numbers, without weights.
+            AllenNLP's ScalarMix normalises over the whole batch instead, so that a text's result depends on
+            its neighbours.
 
     Raises:
-        TypeError, ValueError: ``num_layers`` is not a positive integer.
+        TypeError, ValueError: ``num_layers`` is not a positive integer, ``layer_norm`` not a bool.
 
     Example:
         >>> layers = [torch.full((1, 1, 2), float(i)) for i in range(13)]
@@ -77,9 +82,12 @@ class WeightedLayerPool(nn.Module):
         tensor([[[10.5000, 10.5000]]])
     """
 
-    def __init__(self, num_layers: int = 4):
+    def __init__(self, num_layers: int = 4, layer_norm: bool = False):
         super().__init__()
-        number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+        if not isinstance(layer_norm, bool):
+            raise TypeError(f"layer_norm: {layer_norm!r} given, True or False is accepted")
+        self.layer_norm = layer_norm
         self.weights = nn.Parameter(torch.zeros(num_layers))
         self.scale = nn.Parameter(torch.ones(()))
 
@@ -100,7 +108,10 @@ class WeightedLayerPool(nn.Module):
         same_device("hidden_states", layers[0], "weights", self.weights)
         wide = torch.promote_types(layers[0].dtype, torch.float32)
         share = self.scale.to(wide) * torch.softmax(self.weights.to(wide), dim=0)  # (k,)
-        return sum(s * h.to(wide) for s, h in zip(share, layers)).to(layers[0].dtype)  # (B, T, H)
+        states = (h.to(wide) for h in layers)
+        if self.layer_norm:
+            states = (F.layer_norm(h, h.shape[-1:]) for h in states)
+        return sum(s * h for s, h in zip(share, states)).to(layers[0].dtype)  # (B, T, H), equation (2)
 
 
 class LastFourClassifier(EncoderClassifier):
@@ -180,7 +191,7 @@ class LastFourClassifier(EncoderClassifier):
 
 
 def _last(hidden_states, num_layers) -> list[Tensor]:
-    number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
+    num_layers = number("num_layers", num_layers, 1, accepted="a positive integer", integer=True)
     if not isinstance(hidden_states, (tuple, list)):
         raise TypeError(
             f"hidden_states: {type(hidden_states).__name__} given, a tuple or list of (B, T, H) is accepted "

@@ -69,11 +69,9 @@ def split_into_segments(input_ids: Tensor, segment_length: int, attention_mask: 
         [tensor([[0, 1]]), tensor([[2, 3]]), tensor([[4]])]
     """
     check_documents(input_ids, attention_mask)
-    number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
-    ids = input_ids.split(segment_length, dim=1)
-    return (
-        list(ids) if attention_mask is None else list(zip(ids, attention_mask.split(segment_length, dim=1)))
-    )
+    length = number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
+    ids = input_ids.split(length, dim=1)
+    return list(ids) if attention_mask is None else list(zip(ids, attention_mask.split(length, dim=1)))
 
 
 def truncate_head_tail(
@@ -98,7 +96,7 @@ def truncate_head_tail(
         tensor([[0, 6, 7, 8]])
     """
     keep = check_documents(input_ids, attention_mask)
-    number("max_length", max_length, 1, accepted="a positive integer", integer=True)
+    max_length = number("max_length", max_length, 1, accepted="a positive integer", integer=True)
     head = max_length // 4 if head_length is None else head_length
     number(
         "head_length",
@@ -141,14 +139,8 @@ def freeze_all_but_last(model: nn.Module, num_layers: int) -> list[str]:
     """
     found = places(model)
     depth = max(place.above for place in found if place.part != "head")
-    number(
-        "num_layers",
-        num_layers,
-        0,
-        depth,
-        accepted=f"an integer from 0 to the encoder's {depth} layers",
-        integer=True,
-    )
+    accepted = f"an integer from 0 to the encoder's {depth} layers"
+    num_layers = number("num_layers", num_layers, 0, depth, accepted=accepted, integer=True)
     for place in found:
         place.parameter.requires_grad_(
             place.part in ("top", "head") or (place.part == "layer" and place.above < num_layers)
@@ -196,14 +188,16 @@ class XLNetLongClassifier(LongClassifier):
                 f"reuse_len None is accepted"
             )
         super().__init__(encoder, num_labels, dropout, head_bias)
-        number("segment_length", segment_length, 1, accepted="a positive integer", integer=True)
+        segment_length = number(
+            "segment_length", segment_length, 1, accepted="a positive integer", integer=True
+        )
         most = encoder.mem_len or float("inf")  # the encoder keeps no more; None or 0: all
         mem_len = min(segment_length, most) if mem_len is None else mem_len
         accepted = f"an integer from 0 to the encoder's mem_len {most}"
-        number("mem_len", mem_len, 0, most, accepted=accepted, integer=True)
+        mem_len = number("mem_len", mem_len, 0, most, accepted=accepted, integer=True)
         if pool not in ("mean", "max"):
             raise ValueError(f"pool: {pool!r} given, mean or max is accepted")
-        self.segment_length, self.mem_len, self.pool = int(segment_length), int(mem_len), pool
+        self.segment_length, self.mem_len, self.pool = segment_length, mem_len, pool
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
         """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""
@@ -267,15 +261,17 @@ class SlidingWindowClassifier(LongClassifier):
         most = positions(self.encoder)
         window_length = min(512, most) if window_length is None else window_length
         accepted = f"an integer from 1 to the encoder's {most} positions"
-        number("window_length", window_length, 1, most, accepted=accepted, integer=True)
+        window_length = number("window_length", window_length, 1, most, accepted=accepted, integer=True)
         stride = max(1, window_length // 2) if stride is None else stride
         accepted = f"an integer from 1 to window_length {window_length}"
-        number("stride", stride, 1, window_length, accepted=accepted, integer=True)
-        number("windows_at_once", windows_at_once, 1, accepted="a positive integer", integer=True)
+        stride = number("stride", stride, 1, window_length, accepted=accepted, integer=True)
+        windows_at_once = number(
+            "windows_at_once", windows_at_once, 1, accepted="a positive integer", integer=True
+        )
         if pool not in ("mean", "max", "attention"):
             raise ValueError(f"pool: {pool!r} given, mean, max or attention is accepted")
-        self.window_length, self.stride, self.pool = int(window_length), int(stride), pool
-        self.windows_at_once = int(windows_at_once)
+        self.window_length, self.stride, self.pool = window_length, stride, pool
+        self.windows_at_once = windows_at_once
         if pool == "attention":
             H, dtype = self.config.hidden_size, self.classifier.weight.dtype
             self.attention = nn.Sequential(

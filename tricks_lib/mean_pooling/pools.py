@@ -30,22 +30,8 @@ def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         tensor([[2., 4.]])
     """
     keep = kept_tokens(hidden_states, attention_mask)  # (B, T) bool
-    wide = torch.promote_types(hidden_states.dtype, torch.float32)
-    count = keep.sum(dim=1, keepdim=True).clamp(min=1).to(wide)  # (B, 1)
-    total = None
-    if (
-        hidden_states.dtype == wide
-        and hidden_states.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    ):
-        # One read of the states, no copy of them: m (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so a sum
-        # that is not finite is done again below, where padding cannot meet the sum.
-        total = torch.bmm(keep.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
-        if not truth(torch.isfinite(total).all()):
-            total = None
-    if total is None:
-        total = hidden_states.masked_fill(~keep.unsqueeze(-1), 0).sum(dim=1, dtype=wide)  # (B, H)
-    return (total / count).to(hidden_states.dtype)
+    count = keep.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+    return (weighted_sum(hidden_states, keep) / count).to(hidden_states.dtype)  # equation (1)
 
 
 def max_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -141,11 +127,31 @@ def weighted_mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         tensor([[5.]])
     """
     keep = one_run(kept_tokens(hidden_states, attention_mask))
+    weights = keep.cumsum(dim=1) * keep  # (B, T): 1 to n
+    count = weights.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+    return (weighted_sum(hidden_states, weights) / count).to(hidden_states.dtype)  # equation (2)
+
+
+def weighted_sum(hidden_states: Tensor, weights: Tensor) -> Tensor:
+    """sum_t w_t h_t in float32 at least: (B, T, H) states, (B, T) bool or integer weights -> (B, H).
+
+    Where the weight is 0, the states may be infinite or NaN.
+    """
     wide = torch.promote_types(hidden_states.dtype, torch.float32)
-    weights = (keep.cumsum(dim=1) * keep).to(wide)  # (B, T)
-    states = hidden_states.masked_fill(~keep.unsqueeze(-1), 0).to(wide)  # (B, T, H)
-    total = torch.einsum("bt,bth->bh", weights, states)
-    return (total / weights.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
+    if (
+        hidden_states.dtype == wide
+        and hidden_states.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    ):
+        # One read of the states, no copy of them: w (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so a sum
+        # that is not finite is done again below, where padding cannot meet the sum.
+        total = torch.bmm(weights.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
+        if truth(torch.isfinite(total).all()):
+            return total
+    states = hidden_states.masked_fill((weights == 0).unsqueeze(-1), 0)
+    if weights.dtype == torch.bool:
+        return states.sum(dim=1, dtype=wide)
+    return torch.einsum("bt,bth->bh", weights.to(wide), states.to(wide))
 
 
 POOLS = {

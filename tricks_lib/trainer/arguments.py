@@ -172,9 +172,13 @@ class TricksArguments(TrainingArguments):
             if getattr(self, name) is not None
         ]
         if tricks and (self.fsdp or self.deepspeed):
+            with_what = "FSDP, which splits the weights and their gradients"
+            if self.deepspeed:
+                zero = " ZeRO-3" if self.hf_deepspeed_config.is_zero3() else ""
+                with_what = f"DeepSpeed{zero}, which keeps weights or gradients to itself"
             raise ValueError(
-                f"{tricks[0]}: {getattr(self, tricks[0])!r} given with FSDP or DeepSpeed, weights that are "
-                f"not split are accepted"
+                f"{tricks[0]}: {getattr(self, tricks[0])!r} given with {with_what}; "
+                f"DistributedDataParallel is accepted"
             )
 
     def _warn_of_micro_batches(self):

@@ -64,9 +64,12 @@ def compare(
     model: str,
     tricks: Sequence[str] = ("all",),
     *,
-    text: str | None = None,
+    text: str = "text",
     text_b: str | None = None,
-    label: str | None = None,
+    label: str = "label",
+    split: str = "split",
+    kind: str | None = None,
+    encoding: str = "utf-8-sig",
     hours: float | None = None,
     out: str | Path = "report",
     jobs: int = 1,
@@ -76,8 +79,8 @@ def compare(
     """Which of the book's tricks help on this data: plan, run and report; the same call goes on after a stop.
 
     Args:
-        data: CSV, TSV, JSONL or Parquet file(s), a name of the registry, or a hub data set. text, text_b, label:
-            its columns. model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
+        data, text, text_b, label, split, kind, encoding: as :func:`tricks_lib.lab.compare.data.read`.
+        model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
         hours: at most; the plan is cut to it. out: folder of the report. jobs: processes.
         options: ``metric``, ``steps``, ``batch_size``, ``max_length``.
 
@@ -88,7 +91,7 @@ def compare(
         ValueError, FileNotFoundError: bad data, columns, model, trick or number; each is named.
     """
     spec = data if isinstance(data, str) else tuple(map(str, data))
-    source = tokens.Source(spec, text, text_b, label)
+    source = tokens.Source(spec, text, text_b, label, split, kind, encoding)
     made = planned(source, model, tricks, hours, **options)
     print(made.text())
     return finished(made, Path(out), jobs, progress)

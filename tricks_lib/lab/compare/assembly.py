@@ -31,7 +31,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
         "higher_is_better": c.higher_is_better, "guess": round(guess, 6),
         "data": {
             "name": table.name, "sha256": table.sha256, "sizes": table.sizes, "rows": c.training["rows"],
-            "warnings": list(table.warnings),
+            "warnings": list(task.warnings),
         },
         "model": {
             **models.describe(c.model), "parameters": task.parameters,

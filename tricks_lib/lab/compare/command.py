@@ -7,6 +7,7 @@ from pathlib import Path
 import transformers
 
 from tricks_lib.lab.compare import ask, records, tokens, verify
+from tricks_lib.lab.compare.metrics import KINDS
 
 COLUMNS = ("arm", "score", "gain", "95 % interval", "p (Holm)", "won", "verdict")
 
@@ -15,9 +16,12 @@ def add_to(commands) -> None:
     """Add the command to argparse's sub-commands."""
     c = commands.add_parser("compare", help="which of the book's tricks help on this data, with this model")
     c.add_argument("--data", nargs="+", required=True, help="CSV, TSV, JSONL, Parquet, a registered name, or org/name[:config]")
-    c.add_argument("--text", help="column of the text (default: found by its name)")
+    c.add_argument("--text", default="text", help="column of the text (default: text)")
     c.add_argument("--text-b", help="column of the second text of a pair")
-    c.add_argument("--label", help="column of the label (default: found by its name)")
+    c.add_argument("--label", default="label", help="column of the label (default: label)")
+    c.add_argument("--split", default="split", help="column of the splits, if there is one (default: split)")
+    c.add_argument("--kind", choices=KINDS, help="of the labels (default: as the column says)")
+    c.add_argument("--encoding", default="utf-8-sig", help="of CSV, TSV and JSONL (default: UTF-8)")
     c.add_argument("--model", default="all-MiniLM-L6-v2", help="embedded, a local folder, or owner/name")
     c.add_argument("--tricks", nargs="+", default=["all"], help="names of tricks (default: all that fit)")
     c.add_argument("--metric", help="accuracy, macro_f1, f1, pearson, ... (default: what fits the labels)")
@@ -36,7 +40,7 @@ def execute(args) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     spec = args.data[0] if len(args.data) == 1 else tuple(args.data)
-    source = tokens.Source(spec, args.text, args.text_b, args.label)
+    source = tokens.Source(spec, args.text, args.text_b, args.label, args.split, args.kind, args.encoding)
     made = ask.planned(
         source, args.model, args.tricks, args.hours, metric=args.metric, steps=args.steps,
         batch_size=args.batch_size, max_length=args.max_length,

@@ -22,13 +22,14 @@ class Plan:
 
     Attributes:
         step: seconds of a training step of the baseline. evaluation: seconds a test row. rows: of the test and
-            validation split.
+            validation split. warnings: of the data.
     """
 
     comparison: Comparison
     step: float
     evaluation: float
     rows: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
     def trainings(self) -> dict[str, tuple[list[str], float, int]]:
         """Each distinct training: the arms that read it, its passes, and how many settings it is tuned over."""
@@ -89,7 +90,7 @@ class Plan:
         smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
         if c.metric in METRICS and c.metric == "accuracy":
             lines += [f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the test rows"]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
 
 
 def measured(comparison: Comparison) -> Plan:
@@ -107,7 +108,7 @@ def measured(comparison: Comparison) -> Plan:
     start = clock()
     run.outputs("validation", run.model)
     evaluation = (clock() - start) / rows["validation"]
-    return Plan(c, max(1e-4, (took[1] - took[0]) / TIMED), evaluation, rows)
+    return Plan(c, max(1e-4, (took[1] - took[0]) / TIMED), evaluation, rows, task.warnings)
 
 
 def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:

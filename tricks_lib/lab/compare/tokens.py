@@ -9,7 +9,8 @@ Shapes: B batch, T tokens, N rows.
 
 import copy
 import functools
-from dataclasses import dataclass
+import gc
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -26,21 +27,29 @@ POOL = 8  # batches that are sorted by length together
 
 @dataclass(frozen=True)
 class Source:
-    """How to read a table: what :func:`tricks_lib.lab.compare.data.read` is given.
+    """How to read a table: the arguments of :func:`tricks_lib.lab.compare.data.read`.
 
     ``rare``: the class that is labelled 1, all others 0; None: the labels as they are.
     """
 
     spec: str | tuple[str, ...]
-    text: str | None = None
+    text: str = "text"
     text_b: str | None = None
-    label: str | None = None
+    label: str = "label"
+    split: str = "split"
+    kind: str | None = None
+    encoding: str = "utf-8-sig"
     rare: str | None = None
 
-    def read(self):
-        given = {k: v for k in ("text", "text_b", "label") if (v := getattr(self, k)) is not None}
-        spec = list(self.spec) if isinstance(self.spec, tuple) else self.spec
-        return data.read(spec, **given)
+    def read(self) -> data.Table:
+        """The table; read once in a process."""
+        return _read(self)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(source: Source) -> data.Table:
+    given = {k: v for k, v in asdict(source).items() if k not in ("spec", "rare")}
+    return data.read(list(source.spec) if isinstance(source.spec, tuple) else source.spec, **given)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Prepared:
         labels: split -> (N,), (N, C) or, of tags, (N, T) padded with -100, as they were given.
         center, spread: of the numbers of the training split; 0 and 1 where there are none.
         encoder: in evaluation mode, float32, on the CPU; copy it before it is trained.
-        parameters: of the encoder before its table was cut.
+        parameters: of the encoder before its table was cut. warnings: of the table, and of texts that are cut.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Prepared:
     parameters: int
     pad_token_id: int
     pad_left: bool
+    warnings: tuple[str, ...] = ()
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """A batch: ids, mask and labels, padded to the longest row."""
@@ -117,9 +127,11 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     parameters = sum(p.numel() for p in encoder.parameters())
     if cut and encoder.config.model_type in CUTTABLE:
         encoder = cut_table(encoder, rows, tokenizer)
+    gc.freeze()  # what stays for good is not searched for garbage at the start of every training
+    too_long = data.too_long(table, tokenizer, max_length)
     return Prepared(
         table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder, parameters,
-        tokenizer.pad_token_id, pad_left=tokenizer.padding_side == "left",
+        tokenizer.pad_token_id, tokenizer.padding_side == "left", (*table.warnings, *([too_long] if too_long else [])),
     )  # fmt: skip
 
 
