@@ -91,13 +91,13 @@ def test_whole_numbers_are_classes_and_it_is_told(tmp_path):
         kind, names, told = kind_of(tmp_path, labels)
         assert (kind, names) == ("classes", ["1", "2", "10"])
         assert "the labels are whole numbers, 1 to 10, 3 different ones: read as classes" in told[0]
-        assert "kind='numbers'" in told[0]
+        assert "kind 'numbers'" in told[0]
 
 
 def test_many_whole_numbers_are_numbers_unless_each_has_its_rows(tmp_path):
     assert kind_of(tmp_path, list(range(30)) * 3)[0] == "classes"
     kind, _, told = kind_of(tmp_path, [*range(29)] * 3 + [77])
-    assert kind == "numbers" and "read as numbers (kind='classes'" in told[0]
+    assert kind == "numbers" and "read as numbers (kind 'classes'" in told[0]
     assert kind_of(tmp_path, list(range(101)) * 3)[0] == "numbers"
 
 
@@ -374,7 +374,7 @@ BAD = {
     "Latin-1": (
         "a.csv",
         CAFE.encode("latin-1"),
-        r"data: a.csv is not UTF-8 \(byte 0xe9\). If it is Latin-1 or .*, say encoding='latin-1' .*iconv",
+        r"data: a.csv is not UTF-8 \(byte 0xe9\). If it is Latin-1 or .* the encoding 'latin-1' .*iconv",
     ),
     "Latin-1 in JSON": (
         "a.jsonl",

@@ -51,9 +51,8 @@ def example(seeds=10, metric="accuracy", data="reviews.csv"):
 
     def compared(pairs):
         scored = metrics.METRICS[metric]
-        differences = {
-            pair: statistics.paired(scored, *(found[arm] for arm in pair), labels) for pair in pairs
-        }
+        parts = {name: statistics.contributions(scored, own, labels) for name, own in found.items()}
+        differences = {(a, b): parts[a] - parts[b] for a, b in pairs}
         return list(statistics.family(differences, better).values())
 
     others, rivals = list(ARMS)[1:], [(n, a[3]) for n, a in ARMS.items() if a[3]]

@@ -142,8 +142,8 @@ def _frame(file: Path, encoding: str) -> pandas.DataFrame:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(
-            f"data: {file.name} is not UTF-8 (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, say "
-            f"encoding='latin-1' or encoding='cp1252', or convert it: iconv -f latin1 -t utf-8"
+            f"data: {file.name} is not UTF-8 (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, give the "
+            f"encoding 'latin-1' or 'cp1252', or convert it: iconv -f latin1 -t utf-8"
         ) from error
     except (OSError, ValueError) as error:  # what pandas and pyarrow raise is a ValueError
         raise ValueError(f"data: {file.name} cannot be read: {brief(first_line(error), 200)}") from error

@@ -102,7 +102,7 @@ def _told_of_numbers(numbers: np.ndarray | None) -> list[str]:
     kind, other = ("classes", "numbers") if _as_classes(numbers) else ("numbers", "classes")
     return [
         f"the labels are whole numbers, {different[0]:g} to {different[-1]:g}, {len(different)} different "
-        f"ones: read as {kind} (kind={other!r} reads them as {other})"
+        f"ones: read as {kind} (kind {other!r} reads them as {other})"
     ]
 
 
@@ -142,7 +142,7 @@ def _several(cells, column: str) -> tuple[list[list[str]], list[str]]:
         return [_list_of_names(cell, column) for cell in cells], []
     delimiter = _delimiter(cells) or DELIMITERS[0]
     values = [[_name(part.strip()) for part in str(cell).split(delimiter) if part.strip()] for cell in cells]
-    told = f"the labels are split at {delimiter!r}: several per text (kind='classes' reads each cell as one)"
+    told = f"the labels are split at {delimiter!r}: several per text (kind 'classes' reads each cell as one)"
     return values, [told]
 
 

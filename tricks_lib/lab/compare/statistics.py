@@ -14,16 +14,16 @@ from tricks_lib._checks import number
 from tricks_lib.lab.compare.variance import (
     Components,
     components,
+    contributions,
     half_width,
     interval,
     matrix,
-    paired,
     pseudo_values,
 )
 from tricks_lib.lab.stats import EXACT_UP_TO, LEAST_COUNTED, direction, share_won, sign_flip
 
 __all__ = [
-    "Components", "components", "failed", "family", "holm", "interval", "level_left", "paired",
+    "Components", "components", "contributions", "failed", "family", "holm", "interval", "level_left",
     "pseudo_values", "seeds_needed", "share_won", "sign_flip", "smallest_difference", "verdict",
 ]  # fmt: skip
 LEVEL = 0.05
