@@ -316,6 +316,17 @@ def test_an_interval_without_zero_is_no_verdict_where_holm_disagrees():
     assert many["low"] == alone["low"] > 0 and many["verdict"] == "no difference shown"
 
 
+def test_equal_scores_are_half_a_win_for_every_metric():
+    """The mean of pseudo-values differs from the score by rounding."""
+    rng = np.random.default_rng(0)
+    labels, trick = rng.integers(3, size=307), rng.integers(3, size=(6, 307))
+    same = np.roll(trick, 1, axis=1)  # scores what trick scores, on the examples beside
+    first = statistics.contributions(metrics.METRICS["macro_f1"], trick, labels)
+    second = statistics.contributions(metrics.METRICS["macro_f1"], same, np.roll(labels, 1))
+    own = statistics.family({"a": first - second})["a"]
+    assert own["won"] == 0.5 and own["p"] == 1
+
+
 def test_one_trained_seed_is_compared_over_examples():
     D = matrix(S=1, N=60, seed=0, mean=2.0)
     own = statistics.family({"a": D})["a"]

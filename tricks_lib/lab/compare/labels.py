@@ -1,6 +1,7 @@
 """What a column of labels says: classes, several labels per text, tags per word, or numbers."""
 
 import math
+import re
 import reprlib
 from collections import Counter
 
@@ -90,7 +91,7 @@ def _numbers(cells) -> np.ndarray | None:
 def is_number(cell) -> bool:
     """Whether a plain cell is a number, or a string of one."""
     try:
-        return not isinstance(cell, (bool, list)) and not math.isnan(float(cell))
+        return not isinstance(cell, (bool, list)) and "_" not in str(cell) and not math.isnan(float(cell))
     except ValueError:
         return False
 
@@ -116,10 +117,8 @@ def _as_classes(numbers: np.ndarray) -> bool:
 
 
 def _name(cell) -> str:
-    """1.0 and "1.0" are class "1"."""
-    if is_number(cell) and float(cell) == int(float(cell)):
-        return str(int(float(cell)))
-    return str(cell)
+    """1.0 and "1.0" are class "1", "01" is another."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(cell))
 
 
 def _delimiter(cells) -> str | None:
