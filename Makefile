@@ -31,17 +31,18 @@ ifneq ($(ENDS),$(filter lowest newest,$(ENDS)))
 $(error ENDS=$(ENDS): accepted is lowest or newest; both without it)
 endif
 
-# What CI and nbval run: embedded assets, CPU, one thread, no network.
+# What the stored outputs are made with (conftest.py sets the same): embedded assets, CPU, one thread, no network.
 MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONHASHSEED=0 PYDEVD_DISABLE_FILE_VALIDATION=1
 # Strict: a warning fails the build. Jupyter Book's closing banner goes; warnings are on stderr.
 BUILD := $(VENV)/bin/jupyter-book build -W -n --keep-going --quiet
 
-.PHONY: help book test site notebooks bench status test-site links test-versions repository lock clean
+.PHONY: help book test test-slow site notebooks bench status test-site links test-versions repository version lock clean
 
 help:
 	@echo 'make book            run the chapters and build the site from what they print (_build/html)'
 	@echo 'make test            unit tests, every notebook cell compared, strict site build, checks'
+	@echo 'make test-slow       the slow tests that make test leaves out'
 	@echo 'make site            build the site from the stored outputs (_build/html)'
 	@echo 'make notebooks       re-run the chapters that changed and store their outputs'
 	@echo 'make bench           time the tricks against their peers'
@@ -50,6 +51,7 @@ help:
 	@echo 'make status          the page "Status": every notebook under nbval, one after another'
 	@echo 'make test-versions   the package at both ends of its version ranges (large downloads)'
 	@echo 'make repository URL=https://github.com/OWNER/NAME    write the address wherever it stands'
+	@echo 'make version VERSION=X.Y.Z    write the version wherever it stands, also what the notebooks install'
 	@echo 'make lock            renew requirements.txt from pyproject.toml (needs uv)'
 	@echo 'make clean           remove what the other targets built'
 	@echo 'Settings: PYTHON=python3.12  VENV=.venv  JOBS=2  TRICKS_PROFILE=mini|full (make book)  ENDS=lowest|newest (make test-versions)'
@@ -73,8 +75,8 @@ $(STAMP): requirements.txt pyproject.toml setup.py
 
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 # PYTHON was named: an environment made by another version does not serve.
-VERSION = $(shell { '$(1)' -c 'import sys; print(sys.version_info[:2])'; } 2>/dev/null)
-ifneq ($(call VERSION,$(PYTHON)),$(call VERSION,$(PY)))
+PYTHON_OF = $(shell { '$(1)' -c 'import sys; print(sys.version_info[:2])'; } 2>/dev/null)
+ifneq ($(call PYTHON_OF,$(PYTHON)),$(call PYTHON_OF,$(PY)))
 .PHONY: other-python
 other-python:
 	$(CHECK_PYTHON)
@@ -93,13 +95,15 @@ book: $(STAMP)
 	@$(BUILD) _build/book --path-output . >/dev/null
 	@echo 'The site is in $(INDEX)'
 
-# A clean build (an incremental one repeats no warnings of pages it does not touch),
-# then everything pytest can check in one run, whose closing line is the verdict.
+# A clean build (an incremental one repeats no warnings of pages it does not touch), then everything
+# pytest can check in one run: conftest.py sets what `pytest --nbval` needs.
 test: $(STAMP)
 	@rm -rf _build/html _build/.doctrees
 	@$(MINI) $(BUILD) . >/dev/null
-	@$(MINI) SITE_MUST_EXIST=1 $(PY) -m pytest tests chapters -n $(JOBS) --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+	@SITE_MUST_EXIST=1 $(PY) -m pytest --nbval -n $(JOBS)
+
+test-slow: $(STAMP)
+	@$(PY) -m pytest tests -m slow -n $(JOBS)
 
 notebooks: $(STAMP)
 	@$(MINI) $(PY) scripts/notebooks.py store --jobs $(JOBS)
@@ -134,12 +138,15 @@ test-versions:
 repository: $(STAMP)
 	@$(PY) scripts/repository.py '$(URL)'
 
+version: $(STAMP)
+	@$(PY) scripts/version.py '$(VERSION)'
+
 lock:
 	@scripts/lock.sh
 
 # A word that is no target says so, and what is.
 .DEFAULT:
-	@echo "error: no target '$@'; accepted: book, test, site, notebooks, bench, status, test-site, links, test-versions, repository, lock, clean, help" >&2; exit 2
+	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
 
 clean:
 	@rm -rf _build build *.egg-info .pytest_cache .hypothesis .coverage

@@ -1,5 +1,5 @@
-"""Tries every link that leaves the site (`make links`, after `make site`), and reports those that lead
-nowhere.
+"""Tries every link that leaves the site, and every address that `lab fetch` downloads from, and reports those
+that lead nowhere (`make links`, after `make site`).
 
     python scripts/links.py [--strict]
 
@@ -18,6 +18,9 @@ from pathlib import Path
 
 import yaml
 from bs4 import BeautifulSoup
+
+from tricks_lib.lab.fetch import MINILM, MINILM_FILES, addresses
+from tricks_lib.lab.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
@@ -52,9 +55,24 @@ def outside(site: Path) -> dict[str, list[str]]:
     return {address: pages for address, pages in found.items() if pages}
 
 
+def downloads() -> dict[str, list[str]]:
+    """Address -> data sets and models that are made of it."""
+    found = {}
+    for name, source in SOURCES.items():
+        for address in addresses(source):
+            found.setdefault(address, []).append(name)
+    for file in MINILM_FILES:
+        found[f"{MINILM}/{file}"] = ["all-MiniLM-L6-v2"]
+    return found
+
+
 def answer(address: str) -> int | str:
     """The status that a server answers with, or why there is none."""
-    request = urllib.request.Request(address, headers={"User-Agent": "Mozilla/5.0 (link check of a book)"})
+    request = urllib.request.Request(
+        address,
+        method="HEAD" if address in downloads() else "GET",
+        headers={"User-Agent": "Mozilla/5.0 (link check of a book)"},
+    )
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:
             return response.status
@@ -71,7 +89,7 @@ def main(argv=None) -> int:
     if not (SITE / "index.html").is_file():
         print("error: the site is not built; `make site` builds it", file=sys.stderr)
         return 2
-    links = outside(SITE)
+    links = outside(SITE) | downloads()
     with ThreadPoolExecutor(8) as pool:
         answers = dict(zip(links, pool.map(answer, links), strict=True))
     if answers and all(isinstance(one, str) for one in answers.values()):

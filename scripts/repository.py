@@ -23,7 +23,7 @@ ADDRESSES = {
     "chapters/*.ipynb": r'REPOSITORY = \\"(.*?)\\"',
 }
 # Further files in which the address, or the site's, occurs in links.
-LINKING = ["_config.yml", "CONTRIBUTING.md", "index.md", "chapters/*.md"]
+LINKING = [".zenodo.json", "_config.yml", "CONTRIBUTING.md", "index.md", "chapters/*.md"]
 
 
 def files(*patterns: str) -> list[Path]:

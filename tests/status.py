@@ -23,13 +23,6 @@ from tricks_lib.lab import experiment, records
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "chapters" / "evidence" / "status.json"
-NBVAL = [
-    "--nbval",
-    "--nbval-current-env",
-    "--nbval-cell-timeout=600",
-    "--nbval-sanitize-with",
-    "tests/nbval_sanitize.cfg",
-]
 
 
 def notebooks() -> dict[str, Path]:
@@ -56,7 +49,7 @@ def run(path: Path) -> dict:
     """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NBVAL, path],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", path],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,8 +13,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def links():
-    return load_script("links")
+def links(monkeypatch):
+    loaded = load_script("links")
+    monkeypatch.setattr(loaded, "downloads", dict)
+    return loaded
+
+
+def test_what_fetch_downloads_is_tried_too():
+    found = load_script("links").downloads()
+    trec = (
+        "https://raw.githubusercontent.com/FreedomIntelligence/qnn/77f549372d4371e7f2d52e77bc18df5096dd4779"
+    )
+    assert found[f"{trec}/data/TREC/TREC_10.label"] == ["en_trec"]
+    assert {name for names in found.values() for name in names} >= {
+        "en_sst2",
+        "en_moviereview2k",
+        "all-MiniLM-L6-v2",
+    }
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def enough_cells_are_compared(notebook):
     with_text = [cell for cell in code_cells(notebook) if any(texts(output) for output in cell.outputs)]
     compared = sum(map(is_compared, with_text))
     if compared < MIN_COMPARED * len(with_text):
-        yield f"{compared} of {len(with_text)} cells with text output are compared; at least {MIN_COMPARED:.0%}"
+        yield f"{compared} of {len(with_text)} cells with text are compared; at least {MIN_COMPARED:.0%}"
 
 
 def uncompared_cells_assert(notebook):
@@ -198,7 +198,7 @@ def lines_fit_the_page(notebook):
     for number, cell in enumerate(code_cells(notebook), start=1):
         for line in cell.source.splitlines():
             if len(line) > MAX_LINE:
-                yield f"code cell {number} has a line of {len(line)} characters; at most {MAX_LINE}: {line[:40]}..."
+                yield f"code cell {number}: {len(line)} characters, at most {MAX_LINE}: {line[:40]}..."
 
 
 def headings_are_the_same_in_every_chapter(notebook):

@@ -98,19 +98,73 @@ def test_a_trick_imports_torch_and_not_transformers(site):
     assert run(site, code).split() == ["True", "False"]
 
 
+def requirements(wheel):
+    """Requirements of the wheel by extra; "" for those without."""
+    with zipfile.ZipFile(wheel) as archive:
+        file = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        lines = archive.read(file).decode().splitlines()
+    found = {}
+    for line in lines:
+        if line.startswith("Requires-Dist: "):
+            requirement, _, marker = line.removeprefix("Requires-Dist: ").partition("; extra == ")
+            found.setdefault(marker.strip("\"'"), []).append(requirement.strip())
+    return found
+
+
 def test_requirements_are_ranges_that_hold_what_colab_has(wheel):
     """An exact pin would replace Colab's torch or transformers."""
-    with zipfile.ZipFile(wheel) as archive:
-        metadata = archive.read(
-            next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        ).decode()
-    needed = [
-        line.removeprefix("Requires-Dist: ")
-        for line in metadata.splitlines()
-        if line.startswith("Requires-Dist: ") and "extra ==" not in line
-    ]
-    assert "torch>=2.6" in needed and "transformers<6,>=4.56" in needed
-    assert not [requirement for requirement in needed if "==" in requirement or "~=" in requirement]
+    needed = requirements(wheel)
+    assert {*needed[""]} == {"torch>=2.6", "transformers<6,>=4.56", "numpy>=2.0", "safetensors>=0.5"}
+    every = [each for extra in needed.values() for each in extra]
+    assert not [each for each in every if "==" in each or "~=" in each]
+
+
+# Hides from Python every module of a distribution that neither torch nor transformers requires.
+HIDE_THE_EXTRAS = r"""
+import importlib.metadata as metadata, re, sys
+there = {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}
+def required(name, seen):
+    if name not in seen:
+        seen.add(name)
+        for line in metadata.requires(name) or []:
+            one = re.match(r"[\w.-]+", line)[0].lower().replace("_", "-")
+            if "extra ==" not in line and one in there:
+                required(one, seen)
+    return seen
+kept = set()
+for name in ("torch", "transformers", "numpy", "safetensors", "tricks-lib"):
+    required(name, kept)
+hidden = {module for module, of in metadata.packages_distributions().items()
+          if not kept & {name.lower().replace("_", "-") for name in of}}
+assert {"accelerate", "datasets", "matplotlib", "pandas"} <= hidden and not {"numpy", "tqdm"} & hidden
+class Hide:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+
+
+MODULES = sorted(
+    p.stem
+    for p in (ROOT / "tricks_lib").iterdir()
+    if not p.name.startswith("_") and (p.suffix == ".py" or (p / "__init__.py").is_file())
+)
+TRICKS = [name for name in MODULES if name not in ("lab", "trainer", "assets")]
+
+
+def test_the_eleven_modules_import_with_torch_and_transformers_alone(site):
+    assert len(TRICKS) == 11
+    run(site, HIDE_THE_EXTRAS + "".join(f"import tricks_lib.{name}\n" for name in TRICKS))
+
+
+@pytest.mark.parametrize("module, extra", [("trainer", "trainer"), ("lab", "lab")])
+def test_a_missing_extra_is_named(site, module, extra):
+    code = (
+        HIDE_THE_EXTRAS
+        + f"try: import tricks_lib.{module}\nexcept ImportError as error: print(error)\nelse: print()"
+    )
+    assert f"pip install 'tricks_lib[{extra}]'" in run(site, code)
 
 
 @pytest.fixture

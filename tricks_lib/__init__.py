@@ -4,4 +4,4 @@ Import the module you need, ``from tricks_lib.mean_pooling import mean_pool``; n
 so that a loss costs you torch and no more.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

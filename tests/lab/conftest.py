@@ -13,16 +13,36 @@ FORK = multiprocessing.get_context(
     "forkserver"
 )  # processes that can be killed, and start without importing anew
 FORK.set_forkserver_preload(["transformers", "tricks_lib.lab.experiment", "tests.lab.test_experiment"])
-WORDS = ["the", "a", "room", "bed", "soup", "was", "is", "not", "cold", "warm", "good", "bad", "loud", "quiet", "very", "and", "we", "they"]
+WORDS = [
+    "the",
+    "a",
+    "room",
+    "bed",
+    "soup",
+    "was",
+    "is",
+    "not",
+    "cold",
+    "warm",
+    "good",
+    "bad",
+    "loud",
+    "quiet",
+    "very",
+    "and",
+    "we",
+    "they",
+]
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch):
+def alone(monkeypatch, tmp_path_factory):
     """As on a fresh machine without network: no TRICKS_* setting, a hub that is offline, no decision kept."""
     import huggingface_hub.constants
 
-    for name in ("TRICKS_PROFILE", "TRICKS_MODELS", "TRICKS_DATA"):
+    for name in ("TRICKS_PROFILE", "TRICKS_MODELS", "TRICKS_DATA", "TRICKS_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRICKS_CACHE", str(tmp_path_factory.mktemp("cache") / "not there"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
     look_up = socket.getaddrinfo

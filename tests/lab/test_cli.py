@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import re
@@ -26,7 +25,22 @@ MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
 
 
 def rows(n, pair):
-    words = ["the", "a", "room", "bed", "soup", "was", "is", "not", "cold", "warm", "good", "bad", "loud", "quiet"]
+    words = [
+        "the",
+        "a",
+        "room",
+        "bed",
+        "soup",
+        "was",
+        "is",
+        "not",
+        "cold",
+        "warm",
+        "good",
+        "bad",
+        "loud",
+        "quiet",
+    ]
     texts = [" ".join(words[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
     if pair:
         return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
@@ -53,7 +67,9 @@ class Place:
 
     def register(self, monkeypatch, name):
         sums = tuple(
-            hashlib.sha256((self.data / name / f"{split}.parquet").read_bytes()).hexdigest()
+            tasks.content_sha256(
+                pyarrow.parquet.read_table(self.data / name / f"{split}.parquet").to_pylist()
+            )
             for split in tasks.SPLITS
         )
         monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=sums))
@@ -273,7 +289,7 @@ def test_help_is_printed(arguments, capsys):
 # --- arguments
 
 ARGUMENTS = {
-    "nothing": ([], "the following arguments are required: run|list|show|verify"),
+    "nothing": ([], "the following arguments are required: fetch|run|list|show|verify"),
     "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
     "run without a name": (
         ["run", "--jobs", "1"],
@@ -353,9 +369,13 @@ def no_folder(variable):
 
 
 def corrupt_data(place, patch):
-    """A parquet file that is registered as it is, and is cut in half."""
+    """A parquet file that is cut in half."""
     cut(place.data / "en_stsb" / "test.parquet")
-    place.register(patch, "en_stsb")
+
+
+def other_rows(place, patch):
+    file = place.data / "en_stsb" / "test.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).slice(1), file)
 
 
 def hub_only(place, patch):
@@ -387,19 +407,19 @@ INPUT = {
     ),
     "data not in the folder": (
         lambda p, _: shutil.rmtree(p.data / "en_stsb"),
-        r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is .*data\)",
+        r"python -m tricks_lib.lab fetch en_stsb \(TRICKS_DATA is .*data\)",
     ),
     "data nowhere": (
         lambda p, patch: patch.delenv("TRICKS_DATA"),
-        r"TRICKS_DATA must name a folder that holds en_stsb/ \(it is not set\)",
+        r"python -m tricks_lib.lab fetch en_stsb \(TRICKS_DATA is not set\)",
     ),
     "a split missing": (
         lambda p, _: (p.data / "en_stsb" / "test.parquet").unlink(),
         "'en_stsb' has no file .*test.parquet",
     ),
     "another sha256": (
-        lambda p, _: cut(p.data / "en_stsb" / "test.parquet"),
-        "test.parquet has sha256 [0-9a-f]{64}, [0-9a-f]{64} is accepted",
+        other_rows,
+        "test.parquet have sha256 [0-9a-f]{64}, [0-9a-f]{64} is accepted",
     ),
     "corrupt parquet": (corrupt_data, "test.parquet cannot be read as parquet: "),
     "no folder of models": (

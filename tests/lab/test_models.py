@@ -204,7 +204,8 @@ def test_the_names_of_the_hub_are_full_addresses():
 def test_a_hub_out_of_reach_says_what_to_do(name, pretrained, capsys):
     with pytest.raises(
         ConnectionError,
-        match=rf"^name: '{name}' could not be had from the hub \(.+\); put it into a folder and set TRICKS_MODELS$",
+        match=rf"^name: '{name}' could not be had from the hub \(.+\); "
+        "put it into a folder and set TRICKS_MODELS$",
     ):
         models.load_encoder(name, pretrained)
     assert capsys.readouterr().out == ""

@@ -139,7 +139,8 @@ def test_setup_prints_one_line_seeds_and_takes_one_thread(capsys, threads):
     drawn = torch.rand(4)
     assert (
         capsys.readouterr().out
-        == f"profile mini on CPU; Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}\n"
+        == f"profile mini on CPU; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}\n"
     )
     assert torch.get_num_threads() == 1
     assert torch.equal(drawn, torch.rand(4, generator=torch.Generator().manual_seed(3)))
@@ -158,7 +159,8 @@ def test_full_keeps_the_threads(monkeypatch, threads):
 
 
 def test_the_package_itself_imports_neither_the_lab_nor_torch():
-    code = "import tricks_lib, sys; print(sorted({'torch', 'transformers', 'tricks_lib.lab'} & set(sys.modules)))"
+    names = "{'torch', 'transformers', 'tricks_lib.lab'}"
+    code = f"import tricks_lib, sys; print(sorted({names} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"

@@ -6,6 +6,7 @@ import collections
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import datasets
@@ -35,7 +36,13 @@ def grams(text, n):
 
 
 def digest(file):
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """sha256 of the rows, one line of JSON each, with the columns in the order of their names."""
+    if file.suffix == ".jsonl":
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    else:
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+    lines = [json.dumps(dict(sorted(row.items())), ensure_ascii=False) + "\n" for row in rows]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # --- guest_notes
@@ -414,12 +421,13 @@ def test_an_unknown_name_is_refused_with_those_there_are(function, name):
 def test_a_data_set_that_is_not_here_says_where_it_is_looked_for(tmp_path, monkeypatch):
     with pytest.raises(
         FileNotFoundError,
-        match=r"^name: 'en_trec' is not embedded; TRICKS_DATA must name a folder that holds en_trec/ \(it is not set\)$",
+        match="^name: 'en_trec' is not here; python -m tricks_lib.lab fetch en_trec "
+        r"\(TRICKS_DATA is not set\)$",
     ):
         tasks.load_task("en_trec")
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
     with pytest.raises(
-        FileNotFoundError, match=rf"TRICKS_DATA must name a folder that holds en_trec/ \(it is {tmp_path}\)$"
+        FileNotFoundError, match=rf"python -m tricks_lib.lab fetch en_trec \(TRICKS_DATA is {tmp_path}\)$"
     ):
         tasks.load_task("en_trec")
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path / "nowhere"))
@@ -440,13 +448,27 @@ def test_a_missing_file_is_named(local, split, check):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_another_file_than_the_registered_one_is_refused_with_both_sums(local, split):
+def test_the_same_rows_in_another_file_are_accepted(local, split):
+    """Another version of the writer, or another compression, changes bytes and nothing else."""
+    folder = local("classification", rows(0, 1))
+    file, before = folder / f"{split}.parquet", tasks.load_task("own")[split].to_list()
+    bytes_before = file.read_bytes()
+    table = pyarrow.parquet.read_table(file)
+    pyarrow.parquet.write_table(
+        table.select(sorted(table.column_names, reverse=True)), file, compression="gzip"
+    )
+    assert file.read_bytes() != bytes_before and tasks.load_task("own")[split].to_list() == before
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_other_rows_than_the_registered_ones_are_refused_with_both_sums(local, split):
     folder = local("classification", rows(0, 1))
     expected = digest(folder / f"{split}.parquet")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(1, 0)), folder / f"{split}.parquet")
     with pytest.raises(
         ValueError,
-        match=rf"^name: .*{split}\.parquet has sha256 {digest(folder / f'{split}.parquet')}, {expected} is accepted$",
+        match=rf"^name: .*{split}\.parquet have sha256 {digest(folder / f'{split}.parquet')}, "
+        f"{expected} is accepted$",
     ):
         tasks.load_task("own")
 
@@ -561,6 +583,31 @@ def test_a_set_of_the_hub_gets_our_columns(hub):
     }
 
 
+def test_classes_of_the_hub_keep_their_names(hub, monkeypatch):
+    """As numbers they would be other classes than those of the local files."""
+    hub({"train": foreign(6), "validation": foreign(3), "test": foreign(3)}, names={"maybe": "perhaps"})
+    load, named = datasets.load_dataset, datasets.ClassLabel(names=["yes", "no", "maybe"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a: load(*a).cast_column("y", named))
+    loaded = tasks.load_task("own")
+    assert loaded["train"].features["label"].names == ["no", "perhaps", "yes"]
+    assert [loaded["train"].features["label"].int2str(i) for i in loaded["train"]["label"]] == [
+        "yes",
+        "no",
+        "perhaps",
+    ] * 2
+
+
+def test_a_fetched_set_is_found_and_a_local_folder_comes_first(local, monkeypatch, tmp_path):
+    folder = local("classification", rows(0, 1))
+    monkeypatch.delenv("TRICKS_DATA")
+    (tmp_path / "cache" / "data").mkdir(parents=True)
+    shutil.move(folder, tmp_path / "cache" / "data" / "own")
+    monkeypatch.setenv("TRICKS_CACHE", str(tmp_path / "cache"))
+    assert len(tasks.load_task("own")["train"]) == 2
+    local("classification", rows(0, 1, 1))
+    assert len(tasks.load_task("own")["train"]) == 3
+
+
 def test_without_a_validation_split_it_is_a_fixed_tenth_of_train(hub):
     hub({"train": foreign(50), "test": foreign(4)}, splits=("train", "test"))
     one, again = tasks.load_task("own"), tasks.load_task("own")
@@ -613,7 +660,8 @@ def test_a_hub_that_fails_in_any_way_says_what_to_do(hub, error):
     hub(error)
     with pytest.raises(
         FileNotFoundError,
-        match=r"^name: 'own' could not be had from the hub \([a-z ]+\); put it into a folder and set TRICKS_DATA$",
+        match=r"^name: 'own' could not be had from the hub \([a-z ]+\); "
+        "put it into a folder and set TRICKS_DATA$",
     ):
         tasks.load_task("own")
 
@@ -622,6 +670,7 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(
         FileNotFoundError,
-        match=r"^name: 'ag_news' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA$",
+        match=r"^name: 'ag_news' could not be had from the hub \(.+\); "
+        "put it into a folder and set TRICKS_DATA$",
     ):
         tasks.load_task("ag_news")

@@ -14,7 +14,8 @@ SCREENSHOTS = ROOT / "_build" / "screenshots"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Boxes that stick out of the window without a container that scrolls or hides them.
 STICKING_OUT = """() => [...document.querySelectorAll('article *')].filter(element => {
-    if (element.getBoundingClientRect().right <= innerWidth + 1 || element.closest('mjx-assistive-mml')) return false;
+    if (element.getBoundingClientRect().right <= innerWidth + 1 ||
+      element.closest('mjx-assistive-mml')) return false;
     for (let box = element.parentElement; box && box.tagName !== 'ARTICLE'; box = box.parentElement)
         if (getComputedStyle(box).overflowX !== 'visible') return false;
     return true;
@@ -31,35 +32,44 @@ CUT_OFF = """() => [...document.querySelectorAll('article div.math')].filter(
 # colours and sizes alone: of
 # each combination on the page, one element with text is tried.
 ACCESSIBILITY = """async (rules) => {
-    const ground = (box) => box && (getComputedStyle(box).backgroundColor.replace('rgba(0, 0, 0, 0)', '') || ground(box.parentElement));
+    const ground = (box) => box && (getComputedStyle(box).backgroundColor.replace('rgba(0, 0, 0, 0)', '') ||
+      ground(box.parentElement));
     const seen = new Set();
-    const include = rules !== 'contrast' ? [document] : [...document.body.querySelectorAll('*')].filter(element => {
-        if (element.closest('mjx-container') || ![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) return false;
+    const include = rules !== 'contrast' ? [document]
+      : [...document.body.querySelectorAll('*')].filter(element => {
+        if (element.closest('mjx-container') || ![...element.childNodes].some(node => node.nodeType === 3 &&
+          node.data.trim())) return false;
         if (!element.checkVisibility()) return false;
         const style = getComputedStyle(element);
         const look = [style.color, ground(element), style.fontSize, style.fontWeight, style.opacity].join();
         return !seen.has(look) && seen.add(look);
     });
-    const plain = [...document.querySelectorAll('mjx-container, :is(pre, code, .sig) span:not(:has(*))')].filter(element => !include.includes(element)).map(element => {
+    const plain = [...document.querySelectorAll('mjx-container, :is(pre, code, .sig) span:not(:has(*))')]
+      .filter(element => !include.includes(element)).map(element => {
         const text = element.matches('span') ? document.createTextNode('') : element.cloneNode(false);
         text.textContent = element.textContent;
         element.replaceWith(text);
         return [text, element];
     });
-    const chosen = rules === 'all' ? {rules: {'color-contrast': {enabled: false}}} : {runOnly: rules === 'contrast' ? ['color-contrast'] : rules};
-    const found = await axe.run({include, exclude: ['mjx-container']}, {resultTypes: ['violations'], preload: false, ...chosen});
+    const chosen = rules === 'all' ? {rules: {'color-contrast': {enabled: false}}}
+      : {runOnly: rules === 'contrast' ? ['color-contrast'] : rules};
+    const found = await axe.run({include, exclude: ['mjx-container']}, {resultTypes: ['violations'],
+      preload: false, ...chosen});
     plain.forEach(([text, element]) => text.replaceWith(element));
     return found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
         .map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html.slice(0, 120)).join(' | ')}`);
 }"""
 # What is wrong on paper: things beside the text, or cut off at its edge, or folded, or dark.
 ON_PAPER = """() => {
-    const article = document.querySelector('article') ?? document.querySelector('main'), edge = article.getBoundingClientRect().right + 1;
-    const beside = ['.bd-sidebar-primary', '.bd-sidebar-secondary', '.bd-header-article', '.copybtn', '.headerlink', '.prev-next-footer'];
+    const article = document.querySelector('article') ?? document.querySelector('main'),
+      edge = article.getBoundingClientRect().right + 1;
+    const beside = ['.bd-sidebar-primary', '.bd-sidebar-secondary', '.bd-header-article', '.copybtn',
+      '.headerlink', '.prev-next-footer'];
     return [
         ...beside.filter(name => [...document.querySelectorAll(name)].some(box => box.checkVisibility())),
         ...[...article.querySelectorAll('pre, table, img, div.math')].filter(
-            box => box.getBoundingClientRect().right > edge || box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 120)),
+            box => box.getBoundingClientRect().right > edge ||
+              box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 120)),
         ...[...article.querySelectorAll('details:not([open])')].map(box => box.textContent.slice(0, 60)),
         ...(article.querySelector('h1')?.checkVisibility() === false ? ['no title'] : []),
         ...(document.documentElement.dataset.theme === 'light' ? [] : ['dark']),
@@ -245,7 +255,8 @@ def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
         tab.keyboard.press("Tab")
         assert (
             tab.evaluate("""() => {
-            const shows = (element) => { const {outlineStyle, boxShadow} = getComputedStyle(element); return outlineStyle !== 'none' || boxShadow !== 'none'; };
+            const shows = (element) => { const {outlineStyle, boxShadow} = getComputedStyle(element);
+              return outlineStyle !== 'none' || boxShadow !== 'none'; };
             return shows(document.activeElement) || document.activeElement.outerHTML.slice(0, 120);
         }""")
             is True
@@ -255,9 +266,7 @@ def test_keyboard_reaches_the_content_and_shows_where_it_is(tab, address):
 def test_search_by_keyboard_finds_a_chapter(tab, address):
     lost, dialog = [], tab.locator("#pst-search-dialog")
     tab.on("requestfailed", lambda request: lost.append(request.url))
-    for _ in range(
-        5
-    ):  # on a busy machine Chromium can lose a key, or a script, of a page that has just come: a reader tries again
+    for _ in range(5):  # a busy machine can lose a key, or a script: a reader tries again
         tab.goto(f"{address}/index.html", wait_until="networkidle")
         tab.keyboard.press("Control+k")
         if dialog.evaluate("dialog => dialog.open"):

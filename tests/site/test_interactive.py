@@ -102,9 +102,11 @@ def test_fits_a_phone_in_the_dark_and_answers_to_a_finger(open_page, chapter):
     text, ground = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
     assert ground - text > 3 * 128
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-    outside = """box => [...box.querySelectorAll('*')].filter(element => element.checkVisibility()).filter(element => {
+    outside = """box => [...box.querySelectorAll('*')].filter(
+        element => element.checkVisibility()).filter(element => {
         const {left, right} = element.getBoundingClientRect(), frame = box.getBoundingClientRect();
-        return left < frame.left - 1 || right > frame.right + 1 || element.scrollWidth > element.clientWidth + 1 && element.clientWidth;
+        return left < frame.left - 1 || right > frame.right + 1 ||
+          element.scrollWidth > element.clientWidth + 1 && element.clientWidth;
     }).map(element => element.outerHTML.slice(0, 120))"""
     assert page.locator(".interactive").evaluate(outside) == []
     assert page.locator(".interactive canvas").first.bounding_box()["width"] > 300

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import xml.etree.ElementTree
+import zipfile
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -340,3 +341,28 @@ def test_bytes_of_images_count(site):
         for html in ("", f'<img src="../_images/{image.name}">' * 2)
     )
     assert one == empty + image.stat().st_size
+
+
+def test_every_page_has_a_markdown_twin_that_llms_txt_lists(site):
+    listed = re.findall(
+        r"^- \[(.+?)\]\((\S+?)\): (.+)$", (site / "llms.txt").read_text("utf-8"), re.MULTILINE
+    )
+    base = CONFIG["html"]["baseurl"]
+    names = [address.removeprefix(base) for _, address, _ in listed]
+    own = [name for name in pages() if name not in MADE and name not in (NOT_FOUND, "index.html")]
+    assert sorted(names) == sorted(name.replace(".html", ".md") for name in own)
+    for (title, _, sentence), name in zip(listed, names, strict=True):
+        twin = (site / name).read_text("utf-8")
+        assert f"# {title}" in twin and len(sentence) > 20 and "data:image" not in twin, name
+
+
+def test_a_twin_of_a_notebook_has_its_code_output_and_alt_texts(site):
+    twin = (site / "chapters" / "07_dice_loss.md").read_text("utf-8")
+    assert "```python\n" in twin and "```text\n" in twin and re.search(r"!\[[^\]]{20,}\]\(\)", twin)
+
+
+def test_all_notebooks_come_in_one_archive(site):
+    with zipfile.ZipFile(site / "notebooks.zip") as archive:
+        assert {*archive.namelist()} == {
+            f"chapters/{path.name}" for path in (ROOT / "chapters").glob("*.ipynb")
+        }

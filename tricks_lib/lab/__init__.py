@@ -3,7 +3,11 @@
 ``setup()`` is what the first cell of every chapter calls.
 """
 
-from tricks_lib.lab import compare
-from tricks_lib.lab.profiles import device, profile, setup
+from tricks_lib._extras import need
+
+need("lab", "accelerate", "bokeh", "datasets", "joblib", "matplotlib", "pandas", "scipy", "sklearn", "tqdm")
+
+from tricks_lib.lab import compare  # noqa: E402
+from tricks_lib.lab.profiles import device, profile, setup  # noqa: E402
 
 __all__ = ["compare", "device", "profile", "setup"]

@@ -1,5 +1,5 @@
-"""``python -m tricks_lib.lab compare | run | list | show | verify``: the reader's comparison, the book's
-experiments, and their records.
+"""``python -m tricks_lib.lab compare | fetch | run | list | show | verify``: the reader's comparison, what the
+book's experiments need, the experiments and their records.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import transformers
 
-from tricks_lib.lab import experiment, records, studies
+from tricks_lib.lab import experiment, fetch, records, studies
 from tricks_lib.lab.compare import command, plan
 from tricks_lib.lab.compare import run as compared
 
@@ -22,8 +22,12 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv):
     parser = Parser(prog="python -m tricks_lib.lab", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|list|show|verify")
+    names = "compare|fetch|run|list|show|verify"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     command.add_to(commands)
+    get = commands.add_parser("fetch", help="download a data set or model from its publisher into the cache")
+    get.add_argument("names", nargs="*", metavar="NAME", help=", ".join(fetch.names()))
+    get.add_argument("--all", action="store_true", help="all of them")
     run = commands.add_parser(
         "run", help="run an experiment, or all that have no record; interrupted ones go on"
     )
@@ -39,8 +43,9 @@ def parse(argv):
     show.add_argument("name", help="trick/task, see list; or the record.json of a report")
     verify = commands.add_parser("verify", help="recompute every record's statistics from its raw numbers")
     verify.add_argument("name", nargs="?", help="trick/task, or a record.json (default: all records)")
-    for name in ("run", "list", "show", "verify"):
-        commands.choices[name].add_argument("--folder", type=Path, help="folder of the records (default: chapters/evidence)")
+    for each in ("run", "list", "show", "verify"):
+        help = "folder of the records (default: chapters/evidence)"
+        commands.choices[each].add_argument("--folder", type=Path, help=help)
     args = parser.parse_args(argv)
     if args.command in ("run", "compare") and args.jobs < 1:
         parser.error(f"--jobs: {args.jobs} given, a positive number is accepted")
@@ -49,7 +54,11 @@ def parse(argv):
             f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment "
             f"or --all is accepted"
         )
-    if args.command == "compare":
+    if args.command == "fetch":
+        if bool(args.names) == args.all:
+            given = f"{' '.join(args.names)!r} and --all" if args.all else "none"
+            parser.error(f"NAME: {given} given, names or --all are accepted: {', '.join(fetch.names())}")
+    if args.command in ("compare", "fetch"):
         return args
     if args.folder and args.command != "run" and not args.folder.is_dir():
         parser.error(f"--folder: {args.folder} given, an existing folder is accepted")
@@ -59,7 +68,10 @@ def parse(argv):
 
 def comparisons() -> dict:
     """The table of evidence: name -> function that makes the comparison."""
-    modules = [importlib.import_module(f"{studies.__name__}.{m.name}") for m in pkgutil.iter_modules(studies.__path__)]
+    modules = [
+        importlib.import_module(f"{studies.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(studies.__path__)
+    ]
     return {name: make for m in modules for name, make in getattr(m, "COMPARISONS", {}).items()}
 
 
@@ -104,6 +116,18 @@ def run_all(folder, jobs, progress) -> int:
                 flush=True,
             )
     print(f"{len(wanted) - failed} of {len(wanted)} experiments without a record have one now")
+    return 2 if failed else 0
+
+
+def fetch_all(names) -> int:
+    """Fetch one after the other; one that fails is named with its reason, and the others go on."""
+    failed = 0
+    for name in names:
+        try:
+            fetch.fetch(name)
+        except (ValueError, OSError, ImportError) as error:
+            failed += 1
+            print(f"error: {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return 2 if failed else 0
 
 
@@ -162,6 +186,8 @@ def main(argv=None) -> int:
     """Exit code: 0, 2 for bad input (one line says what is accepted), 130 after Ctrl-C."""
     args = parse(argv)
     try:
+        if args.command == "fetch":
+            return fetch_all(args.names or fetch.names())
         if args.command == "run":
             transformers.utils.logging.disable_progress_bar()  # the bar that counts is the experiment's own
             transformers.utils.logging.set_verbosity_error()

@@ -25,25 +25,33 @@ except ModuleNotFoundError as error:
     raise ImportError("interactive figures need Bokeh: pip install bokeh") from error
 
 STYLE = """
-.interactive { padding: .8rem 1rem; border-radius: .35rem; background: white; color: #222222; color-scheme: light; font-family: var(--book-sans, sans-serif); }
-.interactive .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); gap: .3rem 1.4rem; }
+.interactive { padding: .8rem 1rem; border-radius: .35rem; background: white; color: #222222;
+  color-scheme: light; font-family: var(--book-sans, sans-serif); }
+.interactive .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem),
+  1fr)); gap: .3rem 1.4rem; }
 .interactive label { display: block; margin: 0; font-size: .9rem; }
 .interactive label:has(select) { grid-column: 1 / -1; }
 .interactive label span { float: right; font-weight: 600; }
-.interactive input, .interactive select { display: block; width: 100%; height: 2rem; margin: 0; accent-color: #0072B2; font-size: inherit; }
-.interactive p[role=status] { min-height: 4.8em; margin: .6rem 0; font-family: inherit; font-size: .95rem; line-height: 1.6; }
-@media (max-width: 36rem) { .interactive { padding: .8rem .6rem; } .interactive p[role=status] { min-height: 8em; } }
+.interactive input, .interactive select { display: block; width: 100%; height: 2rem; margin: 0;
+  accent-color: #0072B2; font-size: inherit; }
+.interactive p[role=status] { min-height: 4.8em; margin: .6rem 0; font-family: inherit; font-size: .95rem;
+  line-height: 1.6; }
+@media (max-width: 36rem) { .interactive { padding: .8rem .6rem; } .interactive p[role=status] {
+  min-height: 8em; } }
 @media print { .interactive { display: none; } }
 """
 
 # What differs from figure to figure, `box` and `move`, is defined above it in the page: see `playground`.
 SCRIPT = """
 const {item, controls, data, label, height} = JSON.parse(box.querySelector("script").textContent);
-const make = (tag, properties, parent) => parent.appendChild(Object.assign(document.createElement(tag), properties));
+const make = (tag, properties, parent) => parent.appendChild(Object.assign(document.createElement(tag),
+  properties));
 const panel = make("div", {className: "controls"}, box);
 const inputs = controls.map(({name, values, start}) => {
-  const field = make("label", {textContent: name}, panel), shown = make("span", {}, field), pick = typeof values[0] === "string";
-  const input = make(pick ? "select" : "input", pick ? {} : {type: "range", min: 0, max: values.length - 1}, field);
+  const field = make("label", {textContent: name}, panel), shown = make("span", {}, field),
+    pick = typeof values[0] === "string";
+  const input = make(pick ? "select" : "input", pick ? {} : {type: "range", min: 0, max: values.length - 1},
+    field);
   if (pick) values.forEach((textContent, value) => make("option", {value, textContent}, input));
   input.value = values.indexOf(start);
   input.ariaLabel = name;
@@ -57,9 +65,11 @@ plot.style.minHeight = height + "px";  // nothing below moves when it is drawn
 box.hidden = false;
 try {
   if (document.querySelector("script[src*='bokeh/bokeh.min.js']")) {  // a page that brings Bokeh along
-    if (document.readyState === "loading") await new Promise(done => document.addEventListener("DOMContentLoaded", done));
+    if (document.readyState === "loading") await new Promise(done =>
+      document.addEventListener("DOMContentLoaded", done));
   } else if (!window.Bokeh) {
-    await new Promise((onload, onerror) => make("script", {src: box.dataset.bokeh, onload, onerror}, document.head));
+    await new Promise((onload, onerror) => make("script", {src: box.dataset.bokeh, onload, onerror},
+      document.head));
   }
   await Bokeh.embed.embed_item(item, plot);
   const drawn = Bokeh.documents.filter(one => one.get_model_by_id(item.root_id)).at(-1);

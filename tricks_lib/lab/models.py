@@ -1,4 +1,5 @@
-"""Models by name: embedded mini checkpoint, then a folder of ``TRICKS_MODELS``, then the hub.
+"""Models by name: embedded mini checkpoint, then a folder of ``TRICKS_MODELS``, then what ``fetch`` has put
+into the cache, then the hub.
 
 What was loaded, and from where, is printed. Only safetensors are read, and no remote code is run.
 """
@@ -19,6 +20,12 @@ HUB = {
     "gpt2-chinese-cluecorpussmall": "uer/gpt2-chinese-cluecorpussmall",
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
+FETCHED = ("all-MiniLM-L6-v2", "SmolLM2-135M-Instruct")  # what fetch can make
+
+
+def cache() -> Path:
+    """Folder of what ``python -m tricks_lib.lab fetch`` has made: ``data`` and ``models``."""
+    return Path(os.environ.get("TRICKS_CACHE") or Path.home() / ".cache" / "tricks_lib")
 
 
 def load_encoder(name: str | None = None, pretrained: bool = True):
@@ -55,6 +62,13 @@ def load_gpt2(name: str | None = None, pretrained: bool = True):
     return load("GPT2LMHeadModel", default("mini_gpt2", "gpt2") if name is None else name, pretrained)
 
 
+def load_decoder(name: str | None = None, pretrained: bool = True):
+    """A causal language model of any kind and its tokenizer, as :func:`load_encoder`; default: ``mini_gpt2``
+    or ``gpt2``.
+    """
+    return load("AutoModelForCausalLM", default("mini_gpt2", "gpt2") if name is None else name, pretrained)
+
+
 def default(mini: str, full: str) -> str:
     return {"mini": mini, "full": full}[profiles.profile()]
 
@@ -64,6 +78,7 @@ def load(kind: str, name: str, pretrained: bool):
     import transformers
 
     source, where = locate(name)
+    revision = safetensors_revision(source) if where == "hub" else "main"
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         config = transformers.AutoConfig.from_pretrained(source)
@@ -75,6 +90,7 @@ def load(kind: str, name: str, pretrained: bool):
         if pretrained:
             model, loaded = of_kind.from_pretrained(
                 source,
+                revision=revision,
                 dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
@@ -90,7 +106,7 @@ def load(kind: str, name: str, pretrained: bool):
                     f"{len(random)} tensors are missing or of another shape, {random[0]} among them"
                 )
         else:
-            make = of_kind.from_config if kind == "AutoModel" else of_kind._from_config
+            make = of_kind.from_config if kind.startswith("AutoModel") else of_kind._from_config
             model = make(config, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         if where == "hub":
@@ -100,12 +116,30 @@ def load(kind: str, name: str, pretrained: bool):
             ) from error
         raise ValueError(f"name: the checkpoint {source} cannot be read: {first_line(error)}") from error
     millions = sum(p.numel() for p in model.parameters()) / 1e6
+    where += f" ({revision})" * (revision != "main")
     print(f"{name}: {millions:.1f} M parameters, {'pretrained' if pretrained else 'random weights'}, {where}")
     return model.eval(), tokenizer
 
 
+def safetensors_revision(address: str) -> str:
+    """Where the hub has a model's safetensors: ``main``, or the pull request of its conversion bot."""
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi()
+    try:
+        if not hub.file_exists(address, "model.safetensors"):
+            for each in hub.get_repo_discussions(address, author="SFconvertbot"):
+                found = each.is_pull_request and each.author == "SFconvertbot"
+                if found and hub.file_exists(address, "model.safetensors", revision=each.git_reference):
+                    return each.git_reference
+    except Exception:  # offline, or a hub that cannot be asked: loading says what is wrong
+        pass
+    return "main"
+
+
 def locate(name: str) -> tuple[str, str]:
-    """Address to load ``name`` from, and what it is: ``embedded``, ``local folder`` or ``hub``.
+    """Address to load ``name`` from, and what it is: ``embedded``, ``local folder``, ``cache`` or
+    ``hub``.
 
     Raises:
         ValueError: unknown name, a local folder without ``model.safetensors``, or no folder at
@@ -127,8 +161,12 @@ def locate(name: str) -> tuple[str, str]:
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"name: {folder} holds no model.safetensors, the only format that is read")
         return str(folder), "local folder"
+    if name in FETCHED and (cache() / "models" / name).is_dir():
+        return str(cache() / "models" / name), "cache"
     if name in HUB or (owner and leaf and "/" not in owner):
         return HUB.get(name, name), "hub"
+    if name in FETCHED:
+        raise ValueError(f"name: {name!r} is not here; python -m tricks_lib.lab fetch {name}")
     there = sorted(p.name for p in local.iterdir() if p.is_dir()) if local else []
     raise ValueError(
         f"name: {name!r} given; accepted are {', '.join(embedded + there + sorted(HUB))}, or an address "

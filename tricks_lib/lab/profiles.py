@@ -56,7 +56,7 @@ def device() -> torch.device:
 
 
 def precision() -> str:
-    """"bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile ``mini``."""
+    """ "bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile ``mini``."""
     if profile() == "mini":
         return "fp32"
     if torch.cuda.is_available():
@@ -81,5 +81,8 @@ def setup(seed: int = 0) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     where = torch.cuda.get_device_name() if device().type == "cuda" else "CPU"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    versions = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
     print(f"profile {profile()} on {where}; {versions}")

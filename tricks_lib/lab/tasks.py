@@ -1,11 +1,13 @@
-"""Data sets by name, as ``datasets.DatasetDict``: the embedded corpus, then parquet files of
-``TRICKS_DATA``, then the hub (parquet-backed sets only).
+"""Data sets by name, as ``datasets.DatasetDict``: the embedded corpus, then parquet files of ``TRICKS_DATA``,
+then what ``python -m tricks_lib.lab fetch`` has put into the cache, then the hub (parquet-backed sets only).
 
 Every split has the columns ``text`` (and ``text_b`` for pairs; ``tokens``, a list of words, where each word
-has a label) and ``label``. Embedded and local files must have the sha256 that stands here.
+has a label) and ``label``. The rows of embedded and local files must have the sha256 that stands here,
+whatever the bytes of the file.
 """
 
 import functools
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tricks_lib._checks import number
-from tricks_lib.lab.models import ASSETS, first_line, sha256
+from tricks_lib.lab.models import ASSETS, cache, first_line
 
 SPLITS = ("train", "validation", "test")
 CORPORA = ("corpus_en",)  # running text: no labels, nothing to load as a data set
@@ -27,9 +29,10 @@ class Task:
     """Where a data set is and what its columns mean.
 
     ``kind``: ``classification`` (label: a string or index), ``multilabel`` (label: list of names),
-    ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags); ``sha256``: of
-    ``<split>.<ending>``, in the order of ``splits``;
+    ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags), ``text`` (no
+    label); ``sha256``: :func:`content_sha256` of each of ``splits``;
     ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
+    ``names``: names there of classes that have another here;
     ``splits``: those published with labels. Without a test split the published validation split is the test
     split; where validation is missing then, it is a fixed tenth of train.
     """
@@ -40,71 +43,78 @@ class Task:
     folder: str = ""
     hub: str = ""
     columns: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
     splits: tuple[str, ...] = SPLITS
 
 
 NOTES_SHA256 = (
-    "35ea984d89328dcdfe009d2ae209c7153ffaed7629d968968f798af0e4c3125e",
-    "f7f7ce09e43b759a46f18779b33603f0c6653a90e52bc47ea1ae7e8e0c09f49f",
-    "061bb99b41a2c8b106794684bc23760461b6486c19e9d84a35d109ea63624139",
+    "1a860327dcc93143a7750dea477ee0e4560530b67fa5d92f1bdc0754409c2dd6",
+    "2ece2f2badb27abb45c2b919537952faac021501785fb56f58d09ccca76e4471",
+    "9df9bdb4f7c6c0d8df1183d08e05f54175c00294ca815447a7900f649256ebaf",
 )
 PAIR = {"text": "sentence1", "text_b": "sentence2"}  # GLUE's names
 TASKS = {
     **{
         f"guest_notes/{label}": Task(kind, NOTES_SHA256, label, "guest_notes")
         for label, kind in {
-            "topic": "classification", "aspects": "multilabel", "rating": "regression", "safety_issue": "classification",
+            "topic": "classification", "aspects": "multilabel",
+            "rating": "regression", "safety_issue": "classification",
         }.items()
     },
     "en_trec": Task("classification", (
-        "68a02a6921d3045386b5f4450ea4705f92c53030b4a9921f60e38a5c7653502d",
-        "60e09e9d69a5c20d8dd69e45a05cfb27a1782a0c03582b2b26e45b3da624881e",
-        "da1e0f6c73483ec1282cec6b7074c483b9edb74a3a424e1ac073c730667dcb44")),
+        "b1688117794c2e90eb3d89d4f45c0a4774c3efa192682b0532710fcd94e3a607",
+        "acd0acad5780db6f0f9301d1b6ae010eb3d0e25c8b831560302247c5ce15f1e3",
+        "06c2e41ffaf6c2252ccd82d6b46e0eddda39da7480d5182bd1182a7f824ce4a0")),
     "en_banking77": Task("classification", (
-        "66ccccf52caec462754361c2142371d3df47f93644268f8f35b72094c05ffaf7",
-        "ec6d420f473ee84c78e14c36b516aecda3c9bbf1c10aa9d7bb5b56fa9ed40c73",
-        "bb5ad882e3a4a9c54be47d9f804592ecf5eb738c836a010d52fbcfc4743f7cf0")),
+        "43e854b49ab114cf91321890c61e16358bc4f2388972dc42b8cdf7defe226ce3",
+        "24259b6b6606793880497a1f016a20af34d431d75a30d4a33f26d5466462e195",
+        "5a7f67923acefd1f02aced1bc877e531c2ee6c12701ffc8394d2567e51acc090")),
     "en_stsb": Task("regression", (
-        "da938cc98f5b05ab54055f9ae429da28cdf4c95f1ed66c47de4a64677914a8ea",
-        "f50d56592e50d3e76bc574f9905a49074b5dadddc653f8acdb4bf4d243a7e02c",
-        "9fe33635dd47d31698cfc60873981a84cc6b40b1d6d192582d90b6c80b67045f")),
+        "9afbd8ec5ea34495c72d0d8adefa10582cb05278ee4532edd6283814aefaa484",
+        "f48307336e85d06e9131285e05368a7bc31208f9eca48c20b3dad0aa0ff99c9d",
+        "4f2812c984d43a4a956cdabd6caf2402caf5d5480bab2681a9e8fa1ddfbff389")),
     "en_rte": Task("classification", (
-        "9d02cb1660f36cb5a5fe6347ee15819af42c61a13f1c756c0d52b94b98e6ad20",
-        "79b0f5d46ef82004965fa178d3b326c781deb591073c33f965ec5b27f538ed15"),
+        "a9f8e4c95b8f2f7e91308e474955d8adf77ac2c91060ee8bae87cddbd3eb159c",
+        "7fa1e1e75577eafe5616ced1c158cf30080a72c1023a31d1451283143faf91a2"),
         hub="nyu-mll/glue:rte", columns=PAIR, splits=("train", "validation")),
     "en_mrpc": Task("classification", (
-        "a74e435bc461cb396e92869a5405046a975c75b56f71763c7464501bf5072969",
-        "374fddc59cc4fa012d7da16739038aaabf8f58a62cca64e0e69937957a128c9b",
-        "f27a0bb78c4661fb77d8a40c9290321173979c906735cea0f8b602c7379de252"),
-        hub="nyu-mll/glue:mrpc", columns=PAIR),
+        "fac8bdf2b1b911e2ba2f2b35464e8b815823838ebfa7bfb62b15ccfd2ea5d6c9",
+        "bdb8ba04bb3d7f16e358b5a2285e7029bee131efb251a864c46eead77fc0c106",
+        "a3c368e116c83fe01054ce08c7df4fb3ca2e12df10b9bbd9bba48e220829ca3e"),
+        hub="nyu-mll/glue:mrpc", columns=PAIR,
+        names={"equivalent": "paraphrase", "not_equivalent": "not_paraphrase"}),
     "en_cola": Task("classification", (
-        "c6715de07d0b5c7e251ed4d3da6ab3c89c53930a2ecc29e184297e89b0b42424",
-        "ce02855961cd3b97592f2d4fdc48937d1623a7507e769b5924fcae3f043f034f"),
+        "c606615e66e31c5450b53118b1c3f9fce8258d1b97eff7965d380fdf08a7cf0d",
+        "51371682333f0d99c240c5b6fdefcc86b33cb08f80a787ce20694f3c54b3db5b"),
         hub="nyu-mll/glue:cola", columns={"text": "sentence"}, splits=("train", "validation")),
     "en_sst2": Task("classification", (
-        "b4af6ad1098c9f4a85d731cc736bd87cfe8637b2cb5549739f9c261dac28bdd9",
-        "e90a51875ab6dea22591bcc4a83fcbfd9138ec04e4eaefca9dc136fb25e9ab0d"),
+        "3dde73c2b9371d40e835208f7c4fa294a2ae1e983e542e128026bbee87b5ca9f",
+        "fbc91400973f8b7b9fd3010257de8d44666cda8140be06425247d50ac59eff87"),
         hub="nyu-mll/glue:sst2", columns={"text": "sentence"}, splits=("train", "validation")),
     "en_wnut17": Task("tokens", (
-        "13eb2ecb0e2f3238eea8517f59cd445fa89c73a718ff0e8de9ec2c8b728cc3d7",
-        "a83658a142af797485cb88140c874b8c8b10187be213fbda36d20ba63041717d",
-        "ef444e844919d24acb402d86137b80c585558005bcdb8e85dc74ebb68015397a"), label="tags"),
+        "99c0179f2dab5b0993136a8874ef804108479955e53cfd6506e4a8be0210c47f",
+        "691b5e4dde1a84736e040ea15c5abe8e4ce3e3cc1b6d281e43dcd5e68a922ed3",
+        "730102d467afd1985a5e8e4d0f8fde39834935a88887fa39546f3743cd3a24e0"), label="tags"),
     "en_hyperpartisan": Task("classification", (
-        "61746d39ab2b3e8df8e6b746bb4046d8d46e850cbf4a9f8e350cbde7d26709b1",
-        "a800bbdbe1a9697522c8537bd1050ac78cbefc89a475ab53c6b308ab496dedd8",
-        "f6c863a1ee0954418f8ebe1ac42f2061277a4370cdf6295565bb8467f927b702")),
+        "459ba5d8e16fec4d837c189960f1d8b2cf3fb666058eb3c5317d06fca55f131a",
+        "c6a592eb2d6a9b76ec858f5daf2938aa0a0f8b77237c8d50afb628d2fb4f00de",
+        "bbaf7332c5628f2b7b0982490a960bb838eab1951f8321bd6cf12d2de1b067de")),
     "en_hate_davidson": Task("classification", (
-        "42fd810a2348d36b5c4d53a32fb703fe68e2831556c598e3f37f92af75b0657f",
-        "f9b59e2100ea8cf1682f6adffbee7d16940c03a785af25afa60cd2794842ad4d",
-        "20741d3849162ac0a41f153cda479e6c128ec732b7bdef017f0335b470e445f7")),
+        "b0d0478914e7492211870024b041549416df2d57838e22b08ec47563db85a069",
+        "961e73345ad12f6e80028c1d6201e58a965a72cf7984b546553eb2fce0976f4a",
+        "b8a313061513e22697ba4a513f35cc0579da8e03761860171bef8fda7b176a2f")),
     "en_clear_readability": Task("regression", (
-        "d02b07a404a5a8f2d5e6936354d8adaa96558e0be21efe2231a0c5de9c80d0b6",
-        "648e94a34ee2ef92675392e2018d4a00d769881845a7e488fc3426fbbeb7621b",
-        "6a86bcaed4e84ed84d1aae7cd769417c4e8470d7a2a9aca9644432e5915307ca")),
+        "bff483f1b88ff8efd433dda00d6cee11d59b4649d6f9d9cc2ed8640059c48d2f",
+        "c79478355258d5eb535c4dd1f1f6842cd5efdd0d48ea1c264bfa1d3903356115",
+        "5cdbacf831b6e50171caac23243734f514817ab5754073872871bd4fc9fce033")),
     "en_moviereview2k": Task("classification", (
-        "8730415a330c3749fd867c7d121c33f6a12799b4179f58b75d85eafd39513427",
-        "5cbe44d219006dc56bd42bb5ae877cc384bb3c786798bc482d3395f1a7a99703",
-        "40a0349be1d3007f7172bfb86fbeb784bedbe319b87a56d4b38a89b7345ba7cf")),
+        "d4be57eb2a47babfd3468c12b38ab81e0e166f7c2152bd4ba2015b27a9609c6d",
+        "8ea39500047e0fce04b683e569534e14529b2ab57af4222a19ab9f046840879c",
+        "4a41bea990b4f7172b08f49e7061c863c13d74c987131dcfbe95b55a293e2cc4")),
+    "en_tinyshakespeare": Task("text", (
+        "1c689480b3cffce177886f7c5cf917c71cb9682ba124d27973514b8597b3cafc",
+        "eff3ded1921536b4360cacff3a5cfb02ec2273a802b5a6cb75d51d31d5de3306",
+        "515f58400bf8475b0d30f94b4997480bae17479ae8b6b66688df7f7371a18d02")),
     "ag_news": Task("classification", hub="fancyzhx/ag_news", splits=("train", "test")),
 }  # fmt: skip
 
@@ -128,13 +138,28 @@ def load_task(name: str):
         return guest_book()
     task = TASKS[name]
     frames = {split: read(file) for split, file in found.items()} if found else from_hub(name, task)
+    check_content(task, found, frames)
     check_rows(name, task, frames)
     return to_datasets(task, all_splits(frames))
 
 
+def content_sha256(rows: list[dict]) -> str:
+    """Of the rows as JSON, one a line: it does not depend on how a file is written."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def check_content(task: Task, found: dict[str, Path], frames: dict[str, list[dict]]) -> None:
+    for split, expected in zip(found, task.sha256):
+        given = content_sha256(frames[split])
+        if given != expected:
+            raise ValueError(f"name: the rows of {found[split]} have sha256 {given}, {expected} is accepted")
+
+
 def files(name: str) -> dict[str, Path]:
-    """Files of the splits of an embedded or local data set, after their sha256 was checked; {} for one on the
-    hub.
+    """Files of the splits of an embedded or local data set; {} for one on the hub.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`load_task`.
@@ -150,20 +175,18 @@ def files(name: str) -> dict[str, Path]:
         found = {split: embedded / f"{split}.jsonl" for split in task.splits}
     elif local and (Path(local) / name).is_dir():
         found = {split: Path(local) / name / f"{split}.parquet" for split in task.splits}
+    elif (cache() / "data" / name).is_dir():
+        found = {split: cache() / "data" / name / f"{split}.parquet" for split in task.splits}
     elif task.hub:
         return {}
     else:
         raise FileNotFoundError(
-            f"name: {name!r} is not embedded; TRICKS_DATA must name a folder that holds {name}/ (it is "
+            f"name: {name!r} is not here; python -m tricks_lib.lab fetch {name} (TRICKS_DATA is "
             f"{local or 'not set'})"
         )
     for split in found:
         if not found[split].is_file():
             raise FileNotFoundError(f"name: {name!r} has no file {found[split]}")
-    for split, expected in zip(found, task.sha256):
-        given = sha256(found[split])
-        if given != expected:
-            raise ValueError(f"name: {found[split]} has sha256 {given}, {expected} is accepted")
     return found
 
 
@@ -190,7 +213,16 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
             f"set TRICKS_DATA"
         ) from error
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
-    return {split: list(loaded[split]) for split in task.splits}
+    names = getattr(loaded[task.splits[0]].features[task.label], "names", None)
+    return {split: [named(row, task, names) for row in loaded[split]] for split in task.splits}
+
+
+def named(row: dict, task: Task, names: list[str] | None) -> dict:
+    """A row of the hub with the name of its class in place of the number, as the local files have it."""
+    if task.kind != "classification" or names is None:
+        return row
+    name = names[row[task.label]]
+    return {**row, task.label: task.names.get(name, name)}
 
 
 def all_splits(frames: dict[str, list[dict]]) -> dict[str, list[dict]]:
@@ -212,21 +244,25 @@ def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
     """Refuse a split without rows, a missing column, a text or label of another type, and words that are not
     as many as their tags.
     """
-    label = {"classification": (str, int), "multilabel": list, "regression": (int, float), "tokens": list}[
-        task.kind
-    ]
+    label = {
+        "classification": (str, int),
+        "multilabel": list,
+        "regression": (int, float),
+        "tokens": list,
+        "text": None,
+    }[task.kind]
     text = ("tokens", list) if task.kind == "tokens" else ("text", str)
     for split, rows in frames.items():
         if not rows:
             raise ValueError(f"name: {name!r} has no rows in {split}")
         pair = [("text_b", str)] if "text_b" in frames["train"][0] else []
-        for column, kind in [text, *pair, (task.label, label)]:
+        for column, kind in [text, *pair, *[(task.label, label)] * (task.kind != "text")]:
             wrong = [row.get(column) for row in rows if not isinstance(row.get(column), kind)]
             if wrong:
                 raise ValueError(f"name: {name!r} has {wrong[0]!r} as {column!r} in {split}")
         if (
-            isinstance(rows[0][task.label], int)
-            and task.kind == "classification"
+            task.kind == "classification"
+            and isinstance(rows[0][task.label], int)
             and (low := min(row[task.label] for row in rows)) < 0
         ):
             raise ValueError(f"name: {name!r} has label {low} in {split}; 0 and above are accepted")
@@ -243,6 +279,10 @@ def check_rows(name: str, task: Task, frames: dict[str, list[dict]]) -> None:
 def to_datasets(task: Task, frames: dict[str, list[dict]]):
     import datasets
 
+    if task.kind == "text":
+        return datasets.DatasetDict(
+            {split: datasets.Dataset.from_list(rows) for split, rows in frames.items()}
+        )
     words = task.kind == "tokens"
     texts = ["tokens"] if words else [c for c in ("text", "text_b") if c in frames["train"][0]]
     labels = {split: [row[task.label] for row in rows] for split, rows in frames.items()}
@@ -284,9 +324,9 @@ def corpus(name: str) -> tuple[list[str], list[str], str]:
     """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's
     pretraining divided them.
     """
-    from tricks_lib.lab import pretrain
+    from tricks_lib.lab.pretraining.corpus import read_corpus
 
-    return pretrain.read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
+    return read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
 
 
 def describe(name: str) -> dict:
@@ -298,7 +338,8 @@ def describe(name: str) -> dict:
         return {"name": name, "sha256": {"train": digest}, "sizes": {"train": len(train), "test": len(held)}}
     found = files(name)
     sizes = {split: len(rows) for split, rows in load_task(name).items()}
-    return {"name": name, "sha256": {split: sha256(f) for split, f in found.items()}, "sizes": sizes}
+    digests = {split: content_sha256(read(file)) for split, file in found.items()}
+    return {"name": name, "sha256": digests, "sizes": sizes}
 
 
 def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):

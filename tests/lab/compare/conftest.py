@@ -1,12 +1,14 @@
 """A comparison whose trainings are invented: scores by a formula, so that the machinery can be tested in seconds."""
 
 import hashlib
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from tricks_lib.lab.compare import assembly, comparison, run, tokens, train
+from tricks_lib.lab import models
+from tricks_lib.lab.compare import comparison, tokens, train
 from tricks_lib.lab.compare.arms import Arm, key
 
 from ..conftest import tiny_config
@@ -32,7 +34,9 @@ def invented(job: train.Job) -> dict[str, dict]:
     """A result that depends on the job alone; the best rate is 4e-4, and more than 200 steps gain nothing."""
     out = {}
     for reading in job.readings:
-        rng = np.random.default_rng(int(hashlib.sha256((job.key + key(reading)).encode()).hexdigest()[:8], 16))
+        rng = np.random.default_rng(
+            int(hashlib.sha256((job.key + key(reading)).encode()).hexdigest()[:8], 16)
+        )
         good = 0.9 - 0.05 * abs(np.log2(job.learning_rate / 4e-4)) - 0.2 * (job.steps < 200)
         good += 0.05 * bool(job.settings.get("rdrop_alpha")) + 0.02 * (reading["weights"] == "ema")
         wrong = rng.random(len(LABELS)) > good
@@ -66,21 +70,33 @@ def small(**changes) -> comparison.Comparison:
     return comparison.Comparison(**{**given, **changes})
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    """Trainings are invented, tables and models are not read. ``fake.jobs``: those that were performed."""
-
-    class Fake:
-        jobs: list[train.Job] = []
+def patched(patch, slowly: float = 0.0) -> list[train.Job]:
+    """Trainings are invented, tables and models are not read. Returns the jobs that are performed."""
+    jobs: list[train.Job] = []
 
     def perform(job):
-        Fake.jobs.append(job)
-        return invented(job)
+        time.sleep(slowly)
+        found = invented(job)
+        jobs.append(job)
+        return found
 
-    Fake.jobs = []
-    monkeypatch.setattr(train, "perform", perform)
-    monkeypatch.setattr(tokens, "prepare", lambda *args, **kwargs: Task)
-    monkeypatch.setattr(tokens.Source, "read", lambda self: Table)
-    monkeypatch.setattr(assembly.models, "describe", lambda name: {"name": name, "source": "embedded", "sha256": None})
-    run.code.cache_clear()
+    patch.setattr(train, "perform", perform)
+    patch.setattr(tokens, "prepare", lambda *args, **kwargs: Task)
+    patch.setattr(tokens.Source, "read", lambda self: Table)
+    patch.setattr(models, "describe", lambda name: {"name": name, "source": "embedded", "sha256": None})
+    return jobs
+
+
+def invent(slowly: float) -> None:
+    """As :func:`patched`, for a process of its own."""
+    patched(pytest.MonkeyPatch(), slowly)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """``fake.jobs``: those that were performed."""
+
+    class Fake:
+        jobs = patched(monkeypatch)
+
     return Fake

@@ -20,7 +20,13 @@ READING = {"weights": "last", "threshold": None}
 CLASSIFIER = ("pool", "layers", "dropout", "prior_bias")
 LENGTH = ("times", "head_rate")
 FIELDS = tuple(f.name for f in dataclasses.fields(TricksArguments))
-PASSES = {"fgm": 2, "awp": 2, "random": 2, "pgd": 4, "freelb": 3}  # of adversarial training, the clean one included
+PASSES = {
+    "fgm": 2,
+    "awp": 2,
+    "random": 2,
+    "pgd": 4,
+    "freelb": 3,
+}  # of adversarial training, the clean one included
 DROPOUTS = (  # of the whole network, by the names that configurations give them
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout",
     "mlp_dropout", "resid_pdrop", "attn_pdrop", "embd_pdrop",

@@ -22,7 +22,8 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
     labels = task.labels["test"]
     guess = METRICS[c.metric].guess(labels)
     stacked = [
-        np.stack([records.unpack(result["predictions"]) for result in tested[name]], axis=-1) for name in c.arms
+        np.stack([records.unpack(result["predictions"]) for result in tested[name]], axis=-1)
+        for name in c.arms
     ]
     predictions = {"labels": labels, "predictions": np.stack(stacked, axis=-2)}  # (N, ..., A, S)
     first: dict[str, str] = {}  # training -> the first arm that reads it
@@ -57,7 +58,11 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
             "chosen": {"candidate": best["candidate"], "learning_rate": best["learning_rate"]},
             "edge": protocol.edge(rows[name], best),
             "runs": [
-                {"seed": seed, **{k: v for k, v in result.items() if k != "predictions"}, "code": state["code"][:12]}
+                {
+                    "seed": seed,
+                    **{k: v for k, v in result.items() if k != "predictions"},
+                    "code": state["code"][:12],
+                }
                 for seed, result in zip(c.seeds, tested[name])
             ],
             "arguments": pasted.pasted(c, task, own, best["learning_rate"], steps["chosen"]),

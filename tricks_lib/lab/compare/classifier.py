@@ -15,9 +15,9 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from tricks_lib._classifier import EncoderClassifier
 from tricks_lib.lab.compare.arms import DROPOUTS
 from tricks_lib.last_four import LastFourClassifier, WeightedLayerPool, concat_last_layers
-from tricks_lib.mean_pooling import MeanPoolingClassifier, cls_pool, max_pool, mean_pool
+from tricks_lib.mean_pooling import MeanPoolingClassifier
+from tricks_lib.mean_pooling.classifier import POOLS
 
-POOLS = {"mean": mean_pool, "cls": cls_pool, "max": max_pool}
 LAST = 4  # layers that are concatenated or weighted
 LAYERS = ("last", "concat", "weighted", "wide")
 
@@ -27,9 +27,8 @@ class PooledClassifier(EncoderClassifier):
 
     Args:
         encoder, num_labels, dropout, head_bias: as :class:`~tricks_lib.mean_pooling.MeanPoolingClassifier`.
-        pool: "mean", "cls" or "max", over the tokens.
-        layers: what is pooled: "last"; "concat", the last four side by side; "weighted", their learned weighted
-            mean; a number, that layer (0 is the embeddings' output); or "wide", the last one beside learned
+        pool: as that class's. layers: what is pooled: "last"; "concat", the last four side by side; "weighted",
+            the learned weighted mean of the last four, normalised; a number, that layer (0 is the embeddings' output); or "wide", the last one beside learned
             features of it, as wide as "concat".
 
     Raises:
@@ -42,11 +41,15 @@ class PooledClassifier(EncoderClassifier):
         if pool not in POOLS:
             raise ValueError(f"pool: {pool!r} given, one of {', '.join(map(repr, POOLS))} is accepted")
         if layers not in LAYERS and not isinstance(layers, int):
-            raise ValueError(f"layers: {layers!r} given, one of {', '.join(map(repr, LAYERS))} or a number is accepted")
-        super().__init__(encoder, num_labels, dropout, head_bias, vectors=LAST if layers in ("concat", "wide") else 1)
+            raise ValueError(
+                f"layers: {layers!r} given, one of {', '.join(map(repr, LAYERS))} or a number is accepted"
+            )
+        super().__init__(
+            encoder, num_labels, dropout, head_bias, vectors=LAST if layers in ("concat", "wide") else 1
+        )
         self.pool, self.layers = pool, layers
         H = self.config.hidden_size
-        self.weighted = WeightedLayerPool(LAST) if layers == "weighted" else None
+        self.weighted = WeightedLayerPool(LAST, layer_norm=True) if layers == "weighted" else None
         self.widened = nn.Linear(H, (LAST - 1) * H) if layers == "wide" else None
 
     def states(self, hidden_states: tuple[Tensor, ...]) -> Tensor:
@@ -78,7 +81,9 @@ class TagClassifier(EncoderClassifier):
         return TokenClassifierOutput(loss=loss, logits=logits)
 
 
-def chosen(settings: dict, kind: str, labels: np.ndarray | None = None) -> tuple[type[EncoderClassifier], dict]:
+def chosen(
+    settings: dict, kind: str, labels: np.ndarray | None = None
+) -> tuple[type[EncoderClassifier], dict]:
     """The class of an arm's classifier and its arguments.
 
     Args:
@@ -94,12 +99,14 @@ def chosen(settings: dict, kind: str, labels: np.ndarray | None = None) -> tuple
         return TagClassifier, bias
     if layers == "concat" and pool in ("cls", "mean"):
         return LastFourClassifier, {"pool": pool, "num_layers": LAST} | bias
-    if (pool, layers) == ("mean", "last"):
-        return MeanPoolingClassifier, bias
+    if layers == "last":
+        return MeanPoolingClassifier, ({} if pool == "mean" else {"pool": pool}) | bias
     return PooledClassifier, {"pool": pool, "layers": layers} | bias
 
 
-def build(encoder: nn.Module, kind: str, num_labels: int, settings: dict, seed: int, labels=None) -> nn.Module:
+def build(
+    encoder: nn.Module, kind: str, num_labels: int, settings: dict, seed: int, labels=None
+) -> nn.Module:
     """A fresh classifier around a copy of ``encoder``; ``seed`` draws the head."""
     encoder = with_dropout(encoder, settings["dropout"]) if "dropout" in settings else copy.deepcopy(encoder)
     made, given = chosen(settings, kind, labels)

@@ -15,7 +15,12 @@ COLUMNS = ("arm", "score", "gain", "95 % interval", "p (Holm)", "won", "verdict"
 def add_to(commands) -> None:
     """Add the command to argparse's sub-commands."""
     c = commands.add_parser("compare", help="which of the book's tricks help on this data, with this model")
-    c.add_argument("--data", nargs="+", required=True, help="CSV, TSV, JSONL, Parquet, a registered name, or org/name[:config]")
+    c.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        help="CSV, TSV, JSONL, Parquet, a registered name, or org/name[:config]",
+    )
     c.add_argument("--text", default="text", help="column of the text (default: text)")
     c.add_argument("--text-b", help="column of the second text of a pair")
     c.add_argument("--label", default="label", help="column of the label (default: label)")

@@ -52,9 +52,15 @@ class Comparison:
         doubled = all(abs(b / a - 2) < 1e-9 for a, b in zip(self.rates, self.rates[1:]))
         for fits, message in [
             (len(self.arms) > 1, f"arms: {list(self.arms)} given, at least two are accepted"),
-            (not self.arms[self.baseline].settings, f"arms: {self.baseline!r} is the baseline, it has no settings"),
+            (
+                not self.arms[self.baseline].settings,
+                f"arms: {self.baseline!r} is the baseline, it has no settings",
+            ),
             (rivals <= {*self.arms}, f"arms: rivals {sorted(rivals - {*self.arms})} are not among them"),
-            (self.metric in METRICS, f"metric: {self.metric!r} given, one of {', '.join(METRICS)} is accepted"),
+            (
+                self.metric in METRICS,
+                f"metric: {self.metric!r} given, one of {', '.join(METRICS)} is accepted",
+            ),
             (
                 doubled and len(self.rates) >= LEAST_RATES,
                 f"rates: {self.rates} given, at least {LEAST_RATES}, each twice the one before, are accepted",
@@ -91,4 +97,6 @@ class Comparison:
 
     def definition(self) -> dict:
         """As JSON; an interrupted run goes on under the same one only."""
-        return {k: v for k, v in json.loads(json.dumps(asdict(self))).items() if k not in ("hours", "command")}
+        return {
+            k: v for k, v in json.loads(json.dumps(asdict(self))).items() if k not in ("hours", "command")
+        }

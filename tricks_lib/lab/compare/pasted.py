@@ -7,7 +7,9 @@ SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after eac
 THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
 
 
-def pasted(comparison: Comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int) -> str:
+def pasted(
+    comparison: Comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int
+) -> str:
     """Lines of Python that make what an arm trains: whoever runs them trains the same."""
     given = train.arguments(settings, comparison.training, learning_rate, steps)
     reading = arms.reading_of(settings)
@@ -16,9 +18,18 @@ def pasted(comparison: Comparison, task: tokens.Prepared, settings: dict, learni
         given.setdefault("ema_decay", arms.fitted_decay(given["max_steps"]))
     if reading["weights"] == "best checkpoint":
         every = max(1, given["max_steps"] // train.CHECKPOINTS)
-        given |= {"eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps", "save_steps": every}
+        given |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "save_strategy": "steps",
+            "save_steps": every,
+        }
         given |= {"load_best_model_at_end": True, "metric_for_best_model": comparison.metric}
-    dropout = {name: settings["dropout"] for name in classifier.dropouts(task.encoder.config) if "dropout" in settings}
+    dropout = {
+        name: settings["dropout"]
+        for name in classifier.dropouts(task.encoder.config)
+        if "dropout" in settings
+    }
     made, own = classifier.chosen(settings, task.kind, task.labels["train"])
     lines = [
         f"encoder = {call('AutoModel.from_pretrained', comparison.model, **dropout)}",

@@ -16,6 +16,24 @@ DISAGREE = 0.1  # of the test examples, on which two arms differ in a seed: what
 SEED_SD = 0.005  # of the difference between two arms from seed to seed, likewise
 
 
+def trainings(c: Comparison) -> dict[str, tuple[list[str], float, int]]:
+    """Each distinct training: the arms that read it, its passes, and how many settings it is tuned over."""
+    found: dict[str, tuple[list[str], float, int]] = {}
+    for name, arm in c.arms.items():
+        of_arm = [arms.training_of({**arm.settings, **candidate}) for candidate in arm.candidates]
+        key = arms.key(of_arm)
+        names, cost, settings = found.get(key, ([], max(map(arms.passes, of_arm)), len(of_arm)))
+        found[key] = [*names, name], cost, settings
+    return found
+
+
+def work(c: Comparison) -> float:
+    """Steps of all runs, in those of the baseline, if the steps double no more than the once that is always tried."""
+    trials = len(c.rates) * len(c.tuning_seeds)
+    runs = sum(passes * (trials * settings + len(c.seeds)) for _, passes, settings in trainings(c).values())
+    return c.steps * (2 * trials + runs)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A comparison and what is known of its cost.
@@ -31,43 +49,34 @@ class Plan:
     rows: dict[str, int]
     warnings: tuple[str, ...] = ()
 
-    def trainings(self) -> dict[str, tuple[list[str], float, int]]:
-        """Each distinct training: the arms that read it, its passes, and how many settings it is tuned over."""
-        found: dict[str, tuple[list[str], float, int]] = {}
-        for name, arm in self.comparison.arms.items():
-            of_arm = [arms.training_of({**arm.settings, **c}) for c in arm.candidates]
-            key = arms.key(of_arm)
-            names, cost, settings = found.get(key, ([], max(map(arms.passes, of_arm)), len(of_arm)))
-            found[key] = [*names, name], cost, settings
-        return found
-
-    def seconds_of(self, passes: float, split: str) -> float:
-        """One run: so many passes, and its evaluation."""
-        return passes * self.comparison.steps * self.step + self.rows[split] * self.evaluation
+    @property
+    def evaluated(self) -> int:
+        """Rows of all evaluations."""
+        c = self.comparison
+        trials, of_all = len(c.rates) * len(c.tuning_seeds), trainings(c).values()
+        tuned = trials * (1 + sum(settings for *_, settings in of_all)) * self.rows["validation"]
+        return tuned + len(c.seeds) * len(of_all) * self.rows["test"]
 
     @property
     def seconds(self) -> float:
-        """Of all runs one after another, if the steps double no more than the once that is always tried."""
-        c = self.comparison
-        trials = len(c.rates) * len(c.tuning_seeds)
-        total = trials * self.seconds_of(2, "validation")  # the baseline at 2N
-        for _, passes, settings in self.trainings().values():
-            total += trials * settings * self.seconds_of(passes, "validation")
-            total += len(c.seeds) * self.seconds_of(passes, "test")
-        return total
+        """Of all runs one after another, see :func:`work`."""
+        return work(self.comparison) * self.step + self.evaluated * self.evaluation
 
     @property
     def runs(self) -> int:
+        """Trainings in all."""
         c = self.comparison
         trials = len(c.rates) * len(c.tuning_seeds)
-        return trials + sum(trials * settings + len(c.seeds) for *_, settings in self.trainings().values())
+        return trials + sum(trials * settings + len(c.seeds) for *_, settings in trainings(c).values())
 
     @property
     def smallest(self) -> float:
         """The smallest difference it could show with 80 % power, if two arms disagree as is supposed."""
         S, N = len(self.comparison.seeds), self.rows["test"]
         residual = DISAGREE / 2
-        supposed = statistics.Components(0.0, S, N, residual + N * SEED_SD**2, residual * (1 + S / 4), residual)
+        supposed = statistics.Components(
+            0.0, S, N, residual + N * SEED_SD**2, residual * (1 + S / 4), residual
+        )
         return statistics.smallest_difference(supposed, statistics.LEVEL / self.comparison.comparisons)
 
     def text(self) -> str:
@@ -80,16 +89,17 @@ class Plan:
             f"{name:{width}}  {max(arms.passes({**arm.settings, **x}) for x in arm.candidates):6g}  {arm.rival or ''}"
             for name, arm in c.arms.items()
         ]
-        trained = len(self.trainings())
         lines += [
-            f"{len(c.arms)} arms of {trained} trainings; rates {', '.join(f'{r:g}' for r in c.rates)}; "
+            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {', '.join(f'{r:g}' for r in c.rates)}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; from {c.steps} steps of {c.training['batch_size']}",
-            f"{self.step:.3f} s a step, {self.seconds_of(1, 'test'):.0f} s a run; {self.runs} runs, "
+            f"{self.step:.3f} s a step, {c.steps * self.step + self.rows['test'] * self.evaluation:.0f} s a run; {self.runs} runs, "
             f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains from twice the steps)",
         ]
         smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
         if c.metric in METRICS and c.metric == "accuracy":
-            lines += [f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the test rows"]
+            lines += [
+                f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the test rows"
+            ]
         return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
 
 
@@ -125,7 +135,10 @@ def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
         least = seeds_for_a_verdict(base.comparisons)
         for seeds, tuning in [(len(base.seeds), LEAST_TUNING_SEEDS), (least, LEAST_TUNING_SEEDS), (least, 2)]:
             cut = dataclasses.replace(
-                base, seeds=tuple(range(min(seeds, len(base.seeds)))), tuning_seeds=base.tuning_seeds[:tuning], hours=hours
+                base,
+                seeds=tuple(range(min(seeds, len(base.seeds)))),
+                tuning_seeds=base.tuning_seeds[:tuning],
+                hours=hours,
             )
             tried = dataclasses.replace(plan, comparison=cut)
             if tried.seconds <= 3600 * hours:

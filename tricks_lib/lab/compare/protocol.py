@@ -22,7 +22,7 @@ def choose(rows: list[dict], higher_is_better: bool = True) -> dict:
 
 
 def edge(rows: list[dict], best: dict) -> str | None:
-    """"low" or "high" where the best row's learning rate is the last one tried for its candidate, else None."""
+    """ "low" or "high" where the best row's learning rate is the last one tried for its candidate, else None."""
     rates = [row["learning_rate"] for row in rows if row["candidate"] == best["candidate"]]
     rate = best["learning_rate"]
     return "low" if rate == min(rates) else "high" if rate == max(rates) else None
@@ -88,7 +88,9 @@ def settle(ask: Callable, start: int, rates, seeds, higher_is_better: bool = Tru
         if rows is None:
             return None
         best = choose(rows, higher_is_better)
-        log.append({"steps": steps, "learning_rate": best["learning_rate"], "scores": best["scores"], "tuning": rows})
+        log.append(
+            {"steps": steps, "learning_rate": best["learning_rate"], "scores": best["scores"], "tuning": rows}
+        )
         more = len(log) == 1 or still_improves(log[-2]["scores"], log[-1]["scores"], higher_is_better)
         if not more or len(log) == DOUBLINGS + 1:
             chosen = log[-1 if more else -2]["steps"]
@@ -96,7 +98,9 @@ def settle(ask: Callable, start: int, rates, seeds, higher_is_better: bool = Tru
         steps *= 2
 
 
-def winners(arms: dict[str, Arm], tuning: dict[str, list[dict]], baseline: str, higher_is_better: bool = True) -> dict:
+def winners(
+    arms: dict[str, Arm], tuning: dict[str, list[dict]], baseline: str, higher_is_better: bool = True
+) -> dict:
     """Settings of all tricks that won on validation, together: by more than one standard error of the paired
     difference, the largest gain first; a trick that contradicts one before it is left out.
     """
@@ -105,7 +109,9 @@ def winners(arms: dict[str, Arm], tuning: dict[str, list[dict]], baseline: str, 
     gains = {
         name: sign * (st.fmean(best[name]["scores"]) - st.fmean(best[baseline]["scores"]))
         for name, arm in arms.items()
-        if arm.trick and name in best and still_improves(best[baseline]["scores"], best[name]["scores"], higher_is_better)
+        if arm.trick
+        and name in best
+        and still_improves(best[baseline]["scores"], best[name]["scores"], higher_is_better)
     }
     together: dict = {}
     for name in sorted(gains, key=lambda name: -gains[name]):
@@ -115,7 +121,9 @@ def winners(arms: dict[str, Arm], tuning: dict[str, list[dict]], baseline: str, 
     return together
 
 
-def tuned(comparison: Comparison, ask: Callable) -> tuple[dict | None, dict[str, list[dict]], dict[str, dict]]:
+def tuned(
+    comparison: Comparison, ask: Callable
+) -> tuple[dict | None, dict[str, list[dict]], dict[str, dict]]:
     """Ask for everything up to the choice of each arm.
 
     Returns:
@@ -123,7 +131,9 @@ def tuned(comparison: Comparison, ask: Callable) -> tuple[dict | None, dict[str,
         that has all of them; and the settings of each arm, those of the winners together last.
     """
     higher, rates, seeds = comparison.higher_is_better, comparison.rates, comparison.tuning_seeds
-    steps = settle(lambda n, rate, seed: ask({}, n, rate, seed, "validation"), comparison.steps, rates, seeds, higher)
+    steps = settle(
+        lambda n, rate, seed: ask({}, n, rate, seed, "validation"), comparison.steps, rates, seeds, higher
+    )
     if steps is None:
         return None, {}, {}
     settings = {name: arm.settings for name, arm in comparison.arms.items() if not arm.together}

@@ -41,6 +41,7 @@ temperature.
 import base64
 import io
 import os
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -48,7 +49,20 @@ import numpy as np
 
 from tricks_lib.lab.records import folder, names, path, read, write
 
-__all__ = ["folder", "load", "load_file", "names", "pack", "path", "predictions_of", "read", "read_partial", "save", "unpack", "write"]
+__all__ = [
+    "folder",
+    "load",
+    "load_file",
+    "names",
+    "pack",
+    "path",
+    "predictions_of",
+    "read",
+    "read_partial",
+    "save",
+    "unpack",
+    "write",
+]
 
 SCHEMA = 2
 FIELDS = {  # name: type(s)
@@ -64,7 +78,19 @@ PARTS = {
     "families": ("baseline", "rivals"),
     "environment": ("device", "cuda", "python", "torch", "transformers"),
 }
-OF_AN_ARM = ("settings", "candidates", "trick", "rival", "passes", "shares", "tuning", "chosen", "edge", "runs", "arguments")
+OF_AN_ARM = (
+    "settings",
+    "candidates",
+    "trick",
+    "rival",
+    "passes",
+    "shares",
+    "tuning",
+    "chosen",
+    "edge",
+    "runs",
+    "arguments",
+)
 
 
 def save(file: Path, record: dict, predictions: dict[str, np.ndarray]) -> None:
@@ -114,7 +140,7 @@ def predictions_of(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{beside.name}: cannot be read: {error}") from error
 
 
@@ -134,7 +160,9 @@ def check_fields(record, file: str) -> None:
         if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
             raise ValueError(f"{file}: field {part!r} has no {', '.join(missing)}")
     if record["baseline"] not in record["arms"]:
-        raise ValueError(f"{file}: baseline {record['baseline']!r} is not among the arms {list(record['arms'])}")
+        raise ValueError(
+            f"{file}: baseline {record['baseline']!r} is not among the arms {list(record['arms'])}"
+        )
 
 
 def pack(array: np.ndarray) -> str:

@@ -2,27 +2,42 @@
 
 import functools
 import hashlib
+import json
 import time
 from pathlib import Path
 
-from tricks_lib.lab.compare import arms, assembly, protocol, records, train
+from tricks_lib.lab import models
+from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
 from tricks_lib.lab.compare.comparison import Comparison
 
-SOURCES = ("*.py", "*/*.py", "lab/fit.py", "lab/models.py", "lab/profiles.py", "lab/tasks.py")  # of tricks_lib
-COMPARE = ("arms", "classifier", "comparison", "data", "metrics", "protocol", "tokens", "train")
+APART = ("lab", "decoding")  # of tricks_lib: all else may train
+LAB = ("fit", "models", "profiles", "tasks")
+COMPARE = (
+    "arms", "classifier", "columns", "comparison", "data", "labels", "metrics", "protocol", "splits", "tokens", "train",
+)  # fmt: skip
+
+
+def sources() -> list[Path]:
+    """The files that a run depends on, sorted."""
+    root = Path(__file__).parents[2]
+    files = {file for file in root.rglob("*.py") if file.relative_to(root).parts[0] not in APART}
+    files |= {root / "lab" / f"{name}.py" for name in LAB}
+    return sorted(files | {root / "lab" / "compare" / f"{name}.py" for name in COMPARE})
 
 
 @functools.cache
 def code() -> str:
-    """sha256 of the sources that a run depends on, as they are when the process first asks."""
-    root = Path(__file__).parents[2]
-    files = {f for pattern in SOURCES for f in root.glob(pattern) if "lab" not in f.relative_to(root).parts[:-1]}
-    files |= {root / name for name in SOURCES if "*" not in name}
-    files |= {root / "lab" / "compare" / f"{name}.py" for name in COMPARE}
+    """sha256 of :func:`sources`, as they are when the process first asks."""
     digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sources():
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+def defined(comparison: Comparison) -> dict:
+    """The definition with the digests of the table and the model; an interrupted run goes on under the same only."""
+    digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
+    return {**comparison.definition(), "sha256": digests}
 
 
 class Results:
@@ -64,7 +79,9 @@ def advance(results: Results):
     """One round of questions: steps, trials, settings, and test results by arm, as far as they are known."""
     results.missing = {}
     steps, rows, settings = protocol.tuned(results.comparison, results.ask)
-    tested = protocol.tested(results.comparison, results.ask, steps["chosen"], rows, settings) if steps else {}
+    tested = (
+        protocol.tested(results.comparison, results.ask, steps["chosen"], rows, settings) if steps else {}
+    )
     return steps, rows, settings, tested
 
 
@@ -80,7 +97,7 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.json")
-    state = {"definition": comparison.definition(), "code": code(), "seconds": 0.0, "runs": {}}
+    state = {"definition": defined(comparison), "code": code(), "seconds": 0.0, "runs": {}}
     if partial.exists():
         state = records.read_partial(partial, state)
     before, results = state["seconds"], Results(comparison, state["runs"])
@@ -88,7 +105,7 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
         found = advance(results)
         if not results.missing:
             break
-        for key, result in execute([*results.missing.values()], jobs, progress, comparison.name):
+        for key, result in finished(results, jobs, progress):
             made_by = result.pop("code")
             if made_by != state["code"]:
                 raise ValueError(f"{comparison.name}: the code has changed while it ran; start again")
@@ -100,10 +117,30 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     partial.unlink(missing_ok=True)
 
 
-def execute(pending: list[train.Job], jobs: int, progress: bool, label: str):
-    """Yield (key, readings' results and the code's hash) of every job, as they finish."""
-    import joblib
+def finished(results: Results, jobs: int, progress: bool):
+    """Yield (key, results of the readings and the code's hash) of every missing run, as they finish."""
     from tqdm.auto import tqdm
+
+    c, pending = results.comparison, [*results.missing.values()]
+    before = sum(work(key) for key in results.done)
+    total = max(before + sum(work(job.key) for job in pending), plan.work(c))
+    with tqdm(
+        total=round(total), initial=round(before), desc=c.name, unit="step", disable=not progress
+    ) as bar:
+        for key, result in executed(pending, jobs):
+            yield key, result
+            bar.update(round(work(key)))
+
+
+def work(key: str) -> float:
+    """Steps of a run by its key, in those of the baseline: what the bar counts."""
+    _, settings, steps, *_ = key.split(" | ")
+    return int(steps) * arms.passes(json.loads(settings))
+
+
+def executed(pending: list[train.Job], jobs: int):
+    """What :func:`perform` gives for every job, as they finish."""
+    import joblib
 
     calls = [joblib.delayed(perform)(job) for job in pending]
     try:
@@ -111,10 +148,9 @@ def execute(pending: list[train.Job], jobs: int, progress: bool, label: str):
     # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
     except ValueError:
         rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
-        finished = (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
+        yield from (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
     else:
-        finished = parallel(calls)
-    yield from tqdm(finished, total=len(calls), desc=label, disable=not progress)
+        yield from parallel(calls)
 
 
 def perform(job: train.Job) -> tuple[str, dict]:

@@ -38,7 +38,10 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
     def compared(pairs) -> list[dict]:
         differences = {i: given[a] - given[b] for i, (a, b) in enumerate(pairs)}
         found = family(differences, metric.higher_is_better) if pairs else {}
-        return [own | {"verdict": spoken(record, own["verdict"], *pair)} for own, pair in zip(found.values(), pairs)]
+        return [
+            own | {"verdict": spoken(record, own["verdict"], *pair)}
+            for own, pair in zip(found.values(), pairs)
+        ]
 
     of_baseline = [(name, record["baseline"]) for name in record["families"]["baseline"]]
     against = dict(zip(record["families"]["baseline"], compared(of_baseline)))

@@ -20,7 +20,13 @@ from tricks_lib.lab import fit, models
 from tricks_lib.lab.compare import data
 from tricks_lib.lab.compare.metrics import IGNORED
 
-CUTTABLE = ("bert", "distilbert", "electra", "roberta", "xlm-roberta")  # each with a test that it trains the same
+CUTTABLE = (
+    "bert",
+    "distilbert",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+)  # each with a test that it trains the same
 VALIDATION_ROWS = 1000  # at most
 POOL = 8  # batches that are sorted by length together
 
@@ -82,12 +88,19 @@ class Prepared:
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """A batch: ids, mask and labels, padded to the longest row."""
         T = max(len(row["input_ids"]) for row in rows)
-        padding = {"input_ids": self.pad_token_id, "token_type_ids": 0, "attention_mask": 0, "labels": IGNORED}
+        padding = {
+            "input_ids": self.pad_token_id,
+            "token_type_ids": 0,
+            "attention_mask": 0,
+            "labels": IGNORED,
+        }
 
         def stack(name, values):
             out = torch.full((len(values), T), padding[name])
             for i, value in enumerate(values):
-                out[i, slice(T - len(value), T) if self.pad_left else slice(len(value))] = torch.as_tensor(value)
+                out[i, slice(T - len(value), T) if self.pad_left else slice(len(value))] = torch.as_tensor(
+                    value
+                )
             return out
 
         batch = {k: stack(k, [row[k] for row in rows]) for k in rows[0] if k != "labels"}
@@ -114,7 +127,9 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
         if source.rare not in names:
             raise ValueError(f"rare: {source.rare!r} given, one of {names} is accepted")
         index = names.index(source.rare)
-        splits = {s: [{**row, "label": int(row["label"] == index)} for row in rows] for s, rows in splits.items()}
+        splits = {
+            s: [{**row, "label": int(row["label"] == index)} for row in rows] for s, rows in splits.items()
+        }
         names = ["rest", source.rare]
     numbers = table.kind == "numbers"
     given = np.array([row["label"] for row in splits["train"]], dtype=float) if numbers else np.zeros(1)
@@ -138,7 +153,9 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
 def tokenize(tokenizer, rows: list[dict], kind: str, max_length: int) -> list[dict]:
     """Token ids and labels of each row; of tags the first token of a word has its label, all others -100."""
     words = kind == "tags"
-    texts = [[row["text"] for row in rows]] + ([[row["text_b"] for row in rows]] if "text_b" in rows[0] else [])
+    texts = [[row["text"] for row in rows]] + (
+        [[row["text_b"] for row in rows]] if "text_b" in rows[0] else []
+    )
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, is_split_into_words=words)
     out = []
     for i, row in enumerate(rows):
@@ -151,7 +168,9 @@ def tokenize(tokenizer, rows: list[dict], kind: str, max_length: int) -> list[di
             ]
         elif kind == "labels":
             label = [float(x) for x in label]
-        out.append({k: encoded[k][i] for k in ("input_ids", "token_type_ids") if k in encoded} | {"labels": label})
+        out.append(
+            {k: encoded[k][i] for k in ("input_ids", "token_type_ids") if k in encoded} | {"labels": label}
+        )
     return out
 
 
@@ -188,7 +207,7 @@ def batches(lengths: list[int], size: int, steps: int, seed: int) -> list[list[i
     ``POOL`` batches are drawn at a time and sorted by length, so that little padding is computed; then their
     order is drawn. What is left of an epoch after the last full batch is left out, as is usual.
     """
-    rng, out = np.random.default_rng(seed), []
+    rng, out = np.random.default_rng((seed, 1)), []  # another stream than that of the rows
     N = len(lengths)
     full = N // size * size or N
     while len(out) < steps:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import arms, classifier, tokens
@@ -47,7 +47,9 @@ class Job:
     @property
     def key(self) -> str:
         """What distinguishes it among the jobs of one comparison."""
-        return f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate:g} | {self.seed}"
+        return (
+            f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate:g} | {self.seed}"
+        )
 
 
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
@@ -75,6 +77,7 @@ class Trainer(TricksTrainer):
 
     def __init__(self, model, args, batches, callbacks):
         super().__init__(model, args, train_dataset=batches, callbacks=callbacks)
+        self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self):
         return DataLoader(self.train_dataset, batch_size=None)
@@ -135,13 +138,17 @@ class Run:
         labels = task.labels["train"][chosen]
         model = classifier.build(task.encoder, task.kind, task.num_labels, job.settings, job.seed, labels)
         rows = [task.rows["train"][i] for i in chosen]
-        order = tokens.batches([len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed)
+        order = tokens.batches(
+            [len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed
+        )
         args = TricksArguments(
             "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
             remove_unused_columns=False, use_cpu=profiles.device().type == "cpu", **given,
         )  # fmt: skip
         watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
-        self.trainer = Trainer(model, args, [task.collate([rows[i] for i in batch]) for batch in order], [watch])
+        self.trainer = Trainer(
+            model, args, [task.collate([rows[i] for i in batch]) for batch in order], [watch]
+        )
         self.trainer.train()
         self.model = self.trainer.model
         self.average = watch.average
@@ -188,8 +195,8 @@ class Run:
         if self.job.split == "test":
             threshold = self.threshold(self.of_weights(weights, "validation"), slice(None)) if tuned else None
             logits = self.of_weights(weights, "test")
-            predictions = decided(logits, kind, threshold)
-            return {**self.all_scores(logits, predictions, "test"), "predictions": self.kept(predictions)}
+            predictions = self.kept(decided(logits, kind, threshold))
+            return {**self.all_scores(predictions, "test"), "predictions": predictions}
         stack = self.checkpoints if weights == "best checkpoint" else [self.of_weights(weights, "validation")]
         predictions = np.empty_like(decided(stack[0], kind))
         halves = slice(0, None, 2), slice(1, None, 2)
@@ -208,14 +215,13 @@ class Run:
         scores = METRICS[self.job.metric].score((p >= cuts[:, None]).astype(int), labels)
         return float(cuts[int(np.argmax(scores))])
 
-    def all_scores(self, logits, predictions, split: str) -> dict:
-        """The score, and every other metric that fits."""
-        labels = self.task.labels[split]
-        given = predictions * self.task.spread + self.task.center if self.task.kind == "numbers" else predictions
+    def all_scores(self, predictions, split: str) -> dict:
+        """The score, and every other metric that fits, of predictions as they are kept."""
+        labels, C = self.task.labels[split], self.task.num_labels
         found = {
-            name: round(float(metric.score(given[None], labels)[0]), 6)
+            name: round(float(metric.score(predictions[None], labels)[0]), 6)
             for name, metric in METRICS.items()
-            if self.task.kind in metric.kinds and not (name == "f1" and self.task.num_labels != 2)
+            if self.task.kind in metric.kinds and not (name == "f1" and C != 2)
         }
         return {"score": found[self.job.metric], **found}
 
@@ -247,7 +253,9 @@ def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndar
     """Logits (N, C) or (N, T, C) of a split in the order of its rows, computed by length."""
     rows, where = task.rows[split], next(model.parameters()).device
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    half = torch.autocast(where.type, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision), precision != "fp32")
+    half = torch.autocast(
+        where.type, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision), precision != "fp32"
+    )
     out, start = [None] * len(rows), 0
     model.eval()
     while start < len(order):
@@ -256,7 +264,9 @@ def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndar
         batch = {k: v.to(where) for k, v in task.collate([rows[i] for i in some]).items() if k != "labels"}
         with half:
             logits = model(**batch).logits
-        for i, row in zip(some, logits.float().cpu().numpy()):
+        for i, row in zip(
+            some, logits.float().nan_to_num(0.0).cpu().numpy()
+        ):  # a run that diverged has guessed
             out[i] = row
         start += len(some)
     if task.kind != "tags":

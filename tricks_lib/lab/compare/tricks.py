@@ -8,7 +8,7 @@ from tricks_lib.lab.compare.arms import Arm, passes
 BASELINE = "baseline"
 LONGER = "{:g}x steps"
 RELATIVE = {"adversarial_relative": True, "adversarial_epsilon": 0.05}
-DROPOUT = Arm(candidates=tuple({"dropout": p} for p in (0.1, 0.0, 0.2, 0.3)))
+DROPOUT = Arm(candidates=({}, {"dropout": 0.0}, {"dropout": 0.2}, {"dropout": 0.3}))  # {}: the model's own
 THRESHOLD, WEIGHTED = "threshold", "class weights"
 
 KINDS = {  # of the data that a trick fits
@@ -54,7 +54,9 @@ ARMS = {  # trick: its arms, each after its rival
     "focal_loss": {
         WEIGHTED: Arm({"loss": "weighted"}),
         "label smoothing": Arm({"label_smoothing_factor": 0.1}),
-        "focal": Arm({"loss": "focal", "loss_kwargs": {"gamma": 2.0}, "prior_bias": True}, "focal_loss", WEIGHTED),
+        "focal": Arm(
+            {"loss": "focal", "loss_kwargs": {"gamma": 2.0}, "prior_bias": True}, "focal_loss", WEIGHTED
+        ),
     },
     "mse_corr_loss": {
         "CCC": Arm({"loss": "ccc"}),
@@ -82,9 +84,13 @@ def arms_of(tricks: list[str], kind: str, classes: int) -> dict[str, Arm]:
         if trick not in KINDS:
             raise ValueError(f"tricks: {trick!r} given; accepted are {', '.join(fitting(kind))}, all")
         if kind not in KINDS[trick]:
-            raise ValueError(f"tricks: {trick!r} given for {kind}; accepted are {', '.join(fitting(kind))}, all")
+            raise ValueError(
+                f"tricks: {trick!r} given for {kind}; accepted are {', '.join(fitting(kind))}, all"
+            )
         arms |= {name: arm for name, arm in ARMS[trick].items() if name != THRESHOLD or classes == 2}
-    dearest = max(passes({**arm.settings, **candidate}) for arm in arms.values() for candidate in arm.candidates)
+    dearest = max(
+        passes({**arm.settings, **candidate}) for arm in arms.values() for candidate in arm.candidates
+    )
     if dearest > 1:
         arms[LONGER.format(dearest)] = Arm({"times": dearest})
     return arms

@@ -10,8 +10,6 @@ from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.records import check_fields
 from tricks_lib.lab.compare.statistics import LEVEL, seeds_needed
 
-ROUNDED = {"numbers": 5e-3}  # float16 predictions; all others follow exactly
-
 
 def verify(record: dict, predictions: dict[str, np.ndarray], file: str) -> None:
     """Check a record against the protocol.
@@ -38,7 +36,9 @@ def seeds(record, predictions) -> None:
     if len({*given, *tuning}) < len(given) + len(tuning):
         raise ValueError("seeds, tuning_seeds: a seed stands there twice")
     comparisons = max(1, *map(len, record["families"].values()))
-    enough = 2.0 ** (1 - len(given)) * comparisons <= LEVEL if cut else len(given) >= seeds_needed(comparisons)
+    enough = (
+        2.0 ** (1 - len(given)) * comparisons <= LEVEL if cut else len(given) >= seeds_needed(comparisons)
+    )
     if not enough:
         needed = seeds_needed(comparisons)
         raise ValueError(f"seeds: {len(given)} for {comparisons} comparisons, at least {needed} are accepted")
@@ -70,7 +70,9 @@ def steps(record, predictions) -> None:
     """Rule 3: the steps follow from the baseline's scores at N, 2N, ..."""
     given, log = record["steps"], {row["steps"]: row for row in record["steps"]["settled"]}
     if len(log) < 2:
-        raise ValueError("steps: the baseline was not tried at twice the steps, so it may not be trained to the end")
+        raise ValueError(
+            "steps: the baseline was not tried at twice the steps, so it may not be trained to the end"
+        )
 
     def ask(n, rate, seed):
         for row in log[n]["tuning"] if n in log else ():
@@ -78,10 +80,14 @@ def steps(record, predictions) -> None:
                 return {"score": row["scores"][record["tuning_seeds"].index(seed)]}
         return None
 
-    found = protocol.settle(ask, given["start"], record["rates"], record["tuning_seeds"], record["higher_is_better"])
+    found = protocol.settle(
+        ask, given["start"], record["rates"], record["tuning_seeds"], record["higher_is_better"]
+    )
     if found != given:
         chosen = found and found["chosen"]
         raise ValueError(f"steps: {given['chosen']} chosen, {chosen} follows from the baseline's scores")
+    if log[given["chosen"]]["tuning"] != record["arms"][record["baseline"]]["tuning"]:
+        raise ValueError("steps: the baseline was tuned otherwise than when they were settled")
 
 
 def choices(record, predictions) -> None:
@@ -91,7 +97,9 @@ def choices(record, predictions) -> None:
             raise ValueError(f"arm {name!r} was not tuned on the grid, grown where its best lay at the edge")
         best = protocol.choose(arm["tuning"], record["higher_is_better"])
         if arm["chosen"] != {k: best[k] for k in ("candidate", "learning_rate")}:
-            raise ValueError(f"arm {name!r} has chosen {arm['chosen']}, another choice follows from its trials")
+            raise ValueError(
+                f"arm {name!r} has chosen {arm['chosen']}, another choice follows from its trials"
+            )
         if arm["edge"] != (edge := protocol.edge(arm["tuning"], best)):
             raise ValueError(f"arm {name!r} is at the {edge} edge of its grid and marked {arm['edge']}")
 
@@ -113,12 +121,14 @@ def kept(record, predictions) -> None:
     shape = (*labels.shape, len(record["arms"]), len(record["seeds"]))
     if given.shape != shape or len(labels) != record["data"]["sizes"]["test"]:
         raise ValueError(f"predictions: shape {given.shape} given, {shape} is accepted")
-    metric, near = METRICS[record["metric"]], ROUNDED.get(record["kind"], 1e-6)
+    metric = METRICS[record["metric"]]
     if abs(metric.guess(labels) - record["guess"]) > 1e-6:
-        raise ValueError(f"guess: {record['guess']} given, {metric.guess(labels):.6f} follows from the labels")
+        raise ValueError(
+            f"guess: {record['guess']} given, {metric.guess(labels):.6f} follows from the labels"
+        )
     for name in record["arms"]:
         scores = metric.score(summary.of_arm(record, given, name), labels)
-        if not np.allclose(scores, summary.scores(record, name), rtol=0, atol=near):
+        if not np.allclose(scores, summary.scores(record, name), rtol=0, atol=1e-6):
             raise ValueError(f"arm {name!r}: its scores do not follow from its predictions")
 
 

@@ -17,7 +17,7 @@ RELATIVE = {"adversarial_relative": True, "adversarial_epsilon": 0.05}
 TRICKS = {
     "baseline": Arm(),
     "2x steps": Arm({"times": 2}),
-    "dropout, tuned": Arm(candidates=tuple({"dropout": p} for p in (0.1, 0.0, 0.2, 0.3))),
+    "dropout, tuned": Arm(candidates=({}, {"dropout": 0.0}, {"dropout": 0.2}, {"dropout": 0.3})),
     "R-Drop, alpha 1": Arm({"rdrop_alpha": 1.0}, "rdrop", "dropout, tuned"),
     "R-Drop, alpha 4": Arm({"rdrop_alpha": 4.0}, "rdrop", "dropout, tuned"),
     "head's own rate": Arm({"head_rate": 5.0}),
@@ -57,8 +57,12 @@ RARE = {  # losses for a rare class
         {"loss": "dice_ce", **TUNED}, "dice_loss", "cross-entropy, threshold"
     ),
     "self-adjusting Dice": Arm({"loss": "self_adjusting_dice"}, "dice_loss", "weighted"),
-    "focal, gamma 1": Arm({"loss": "focal", "loss_kwargs": {"gamma": 1.0}, "prior_bias": True}, "focal_loss", "weighted"),
-    "focal, gamma 2": Arm({"loss": "focal", "loss_kwargs": {"gamma": 2.0}, "prior_bias": True}, "focal_loss", "weighted"),
+    "focal, gamma 1": Arm(
+        {"loss": "focal", "loss_kwargs": {"gamma": 1.0}, "prior_bias": True}, "focal_loss", "weighted"
+    ),
+    "focal, gamma 2": Arm(
+        {"loss": "focal", "loss_kwargs": {"gamma": 2.0}, "prior_bias": True}, "focal_loss", "weighted"
+    ),
     "focal, gamma 2, threshold": Arm(
         {"loss": "focal", "loss_kwargs": {"gamma": 2.0}, "prior_bias": True, **TUNED},
         "focal_loss",
@@ -71,7 +75,9 @@ TAIL = {  # a long tail of classes
     "label smoothing 0.1": Arm({"label_smoothing_factor": 0.1}),
     **{
         f"focal, gamma {gamma:g}": Arm(
-            {"loss": "focal", "loss_kwargs": {"gamma": gamma}}, "focal_loss", "weighted" if gamma == 2 else None
+            {"loss": "focal", "loss_kwargs": {"gamma": gamma}},
+            "focal_loss",
+            "weighted" if gamma == 2 else None,
         )
         for gamma in (1.0, 2.0, 5.0)
     },
@@ -80,9 +86,7 @@ NUMBERS = {  # losses for numbers
     "MSE": Arm(),
     "CCC": Arm({"loss": "ccc"}),
     **{
-        f"MSE + {p:g} correlation": Arm(
-            {"loss": "mse_corr", "loss_kwargs": {"p": p}}, "mse_corr_loss", "CCC"
-        )
+        f"MSE + {p:g} correlation": Arm({"loss": "mse_corr", "loss_kwargs": {"p": p}}, "mse_corr_loss", "CCC")
         for p in (0.5, 1.5, 5.0)
     },
 }
@@ -95,7 +99,9 @@ def row(name: str, data: str, arms: dict[str, Arm], metric: str, steps: int, max
     def make() -> Comparison:
         training = TRAINING | {"max_length": max_length, "rows": rows}
         command = f"python -m tricks_lib.lab run {name}"
-        return Comparison(name, Source(data, **source), MODEL, arms, metric, training, RATES, steps, command=command)
+        return Comparison(
+            name, Source(data, **source), MODEL, arms, metric, training, RATES, steps, command=command
+        )
 
     return make
 
@@ -105,11 +111,19 @@ COMPARISONS = {
         "tournament/en_banking77", "en_banking77", TRICKS, "accuracy", 300, 64, {"per_class": 10}
     ),
     "tournament/en_sst2": row(
-        "tournament/en_sst2", "en_sst2", {name: TRICKS[name] for name in SST2}, "accuracy", 200, 64, {"rows": 1000}
+        "tournament/en_sst2",
+        "en_sst2",
+        {name: TRICKS[name] for name in SST2},
+        "accuracy",
+        200,
+        64,
+        {"rows": 1000},
     ),
     "rare/en_hate_davidson": row(
         "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 250, 64, {"rows": 2000}, rare="hate_speech"
     ),
-    "tail/en_banking77": row("tail/en_banking77", "en_banking77", TAIL, "macro_f1", 300, 64, {"tail": [100, 5]}),
+    "tail/en_banking77": row(
+        "tail/en_banking77", "en_banking77", TAIL, "macro_f1", 300, 64, {"tail": [100, 5]}
+    ),
     "regression/en_stsb": row("regression/en_stsb", "en_stsb", NUMBERS, "pearson", 250, 96, {"rows": 2000}),
 }

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertTokenizer
 
 from tricks_lib.lab import models
-from tricks_lib.lab.pretrain import RECIPES
+from tricks_lib.lab.pretraining.recipes import RECIPES
 
 NAMES = [f"mini_{name}" for name in RECIPES]
 SENTENCES = {name: "The soup was cold, but the waiter was kind." for name in NAMES} | {
@@ -135,7 +135,7 @@ def test_a_language_model_is_far_better_than_a_trigram_and_shows_ten_samples(nam
 )
 @pytest.mark.parametrize("name", ["mini_gpt2"], scope="module")
 def test_the_first_sample_of_the_card_is_what_the_model_says(name, card):
-    from tricks_lib.lab.pretrain import samples
+    from tricks_lib.lab.pretraining.card import samples
 
     model, tokenizer = models.load_gpt2(name)
     assert samples(model, tokenizer, card["prompt"], seeds=1)[0][:20] == card["samples"][0][:20]

@@ -13,10 +13,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertTokenizer
 
-from tricks_lib.lab import pretrain
-from tricks_lib.lab.objectives import OBJECTIVES, Bert, XLNet
+from tricks_lib.lab.pretraining import __main__ as command
+from tricks_lib.lab.pretraining import card as card_module
+from tricks_lib.lab.pretraining import corpus, train
+from tricks_lib.lab.pretraining.objectives import OBJECTIVES, Bert, XLNet
+from tricks_lib.lab.pretraining.recipes import Recipe
 
-TINY = pretrain.Recipe(
+TINY = Recipe(
     vocab_size=300,
     hidden_size=32,
     num_layers=2,
@@ -37,7 +40,26 @@ MUON = 0.02 if hasattr(torch.optim, "Muon") else None  # from torch 2.9 on; Adam
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "more", "dog", "run", "after", "its", "own", "long", "red", "tail"]
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "and",
+        "saw",
+        "one",
+        "more",
+        "dog",
+        "run",
+        "after",
+        "its",
+        "own",
+        "long",
+        "red",
+        "tail",
+    ]
     generator = torch.Generator().manual_seed(0)
     texts = [
         " ".join(words[i] for i in torch.randint(len(words), (30,), generator=generator)) + f" {n}"
@@ -60,7 +82,7 @@ def finished(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     for name in NAMES:
         recipe = replace(TINY, muon_lr=MUON if name == "gpt2" else None)
-        pretrain.pretrain(name, data, folder / name, recipe, CPU, compiled=False)
+        train.pretrain(name, data, folder / name, recipe, CPU, compiled=False)
     return folder
 
 
@@ -166,7 +188,7 @@ def test_next_token_loss_is_transformers_loss(name, finished):
 
 def test_rate_rises_and_falls_linearly():
     recipe = replace(TINY, steps=100, warmup=10)
-    rates = [pretrain.rate(step, recipe) for step in range(100)]
+    rates = [train.rate(step, recipe) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == rates[9] == 1 and rates[-1] == pytest.approx(1 / 90)
 
 
@@ -179,7 +201,7 @@ def test_every_third_batch_is_long_and_a_batch_depends_on_its_step_alone(finishe
         lengths = []
         for step in range(6):
             batch, again = (
-                pretrain.batch_of(stream, tokenizer, OBJECTIVES[name], TINY, step) for _ in range(2)
+                corpus.batch_of(stream, tokenizer, OBJECTIVES[name], TINY, step) for _ in range(2)
             )
             assert all(torch.equal(x, y) for x, y in zip(batch, again))
             lengths.append(batch[1 if name == "xlnet" else 0].shape[1])
@@ -191,7 +213,7 @@ def test_chinese_rows_begin_a_line(finished):
         AutoTokenizer.from_pretrained(finished / "gpt2_zh"),
         torch.load(finished / "gpt2_zh" / "stream.pt")["train"],
     )
-    (rows,) = pretrain.batch_of(stream, tokenizer, OBJECTIVES["gpt2_zh"], TINY, 0)
+    (rows,) = corpus.batch_of(stream, tokenizer, OBJECTIVES["gpt2_zh"], TINY, 0)
     assert (rows[:, 0] == tokenizer.cls_token_id).all()
     lines = {tuple(stream["ids"][s : s + 12].tolist()) for s in stream["starts"].tolist()}
     assert all(tuple(row) in lines for row in rows[:, 1:13].tolist())
@@ -235,7 +257,7 @@ def test_result_loads_with_plain_transformers_and_has_a_card(name, finished):
 def test_trigram_is_a_distribution_and_equals_counting_by_hand():
     train, V = np.array([0, 1, 2, 0, 1, 2, 0, 1, 1, 3]), 5
     for u, v in [(0, 1), (1, 2), (4, 4)]:
-        p = [np.exp(pretrain.trigram_log_probs(train, np.array([u, v, w]), V)[0]) for w in range(V)]
+        p = [np.exp(card_module.trigram_log_probs(train, np.array([u, v, w]), V)[0]) for w in range(V)]
         assert sum(p) == pytest.approx(1)
         if (u, v) == (0, 1):  # followed by 2, 2, 1
             unigram = (np.bincount(train, minlength=V) + 1) / 15
@@ -259,12 +281,12 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(name, data, finished, tmp_
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(pretrain, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0)
     monkeypatch.setattr(objective, "loss", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
+        train.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
     monkeypatch.setattr(objective, "loss", real)
-    pretrain.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
+    train.pretrain(name, data, tmp_path, recipe, CPU, compiled=False)
     weights = [
         (folder / f"mini_{name}" / "model.safetensors").read_bytes() for folder in (finished / name, tmp_path)
     ]
@@ -274,7 +296,7 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(name, data, finished, tmp_
 def test_another_recipe_does_not_overwrite_a_run(data, finished):
     before = (finished / "bert" / "state.pt").read_bytes()
     with pytest.raises(ValueError, match="another recipe"):
-        pretrain.pretrain("bert", data, finished / "bert", replace(TINY, hidden_size=64), CPU, compiled=False)
+        train.pretrain("bert", data, finished / "bert", replace(TINY, hidden_size=64), CPU, compiled=False)
     assert (finished / "bert" / "state.pt").read_bytes() == before
 
 
@@ -300,7 +322,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments, says, tmp_path, m
     monkeypatch.delenv("TRICKS_DATA", raising=False)
     places = {"OUT": str(tmp_path / "out"), "DAMAGED": str(damaged(tmp_path))}
     with pytest.raises(SystemExit) as stopped:
-        pretrain.main([places.get(a, a) for a in arguments])
+        command.main([places.get(a, a) for a in arguments])
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err.strip().split("\n")[-1]
     assert not (tmp_path / "out" / "state.pt").exists()

@@ -1,43 +1,22 @@
 """What the four mini checkpoints are trained to do: a tokenizer, a network, a batch and a loss for each.
 
-bert      masked language modelling (Devlin et al. 2019, section 3.1) without next-sentence prediction (Liu et al. 2019)
-xlnet     permutation language modelling with two streams and, in part of the batches, memory (Yang et al. 2019, sections 2.2 to 2.4)
+bert      masked language modelling (Devlin et al. 2019, section 3.1) without next-sentence prediction
+          (Liu et al. 2019)
+xlnet     permutation language modelling with two streams and, in part of the batches, memory
+          (Yang et al. 2019, sections 2.2 to 2.4)
 gpt2      next-token prediction (Radford et al. 2019)
-gpt2_zh   the same, one token a character, in the form of the common Chinese GPT-2: ``[CLS] text [SEP]``, read with ``BertTokenizer``
+gpt2_zh   the same, one token per character, in the form of the common Chinese GPT-2:
+          ``[CLS] text [SEP]``, read with ``BertTokenizer``
 
 In bert and xlnet the vocabulary is scored at the selected positions only, which is most of what makes a CPU
 run affordable.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the weights of one checkpoint, except the text."""
-
-    vocab_size: int = 8192
-    hidden_size: int = 192
-    num_layers: int = 4
-    num_heads: int = 3
-    max_positions: int = 512
-    tokens: int = 64  # a row of most batches
-    # a row of every long_every-th batch: positions are trained from the start, since late ones stay untrained
-    long_tokens: int = 512
-    long_every: int = 8
-    batch_tokens: int = 4096
-    share: float = 0.2  # of the tokens of a row, selected for prediction
-    steps: int = 12_000
-    lr: float = 2e-3
-    muon_lr: float | None = None  # for the matrices of the layers; None: AdamW for all
-    warmup: int = 500
-    weight_decay: float = 0.1
-    seed: int = 0
 
 
 def choose(rows, share, generator, first=0, last=None):

@@ -1,0 +1,1 @@
+"""How the embedded checkpoints were made: recipes, corpus, objectives, training and model card."""
