@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tricks_lib.lab import show
-from tricks_lib.lab.compare import metrics, page, records, report, statistics
+from tricks_lib.lab.compare import metrics, page, records, report, run, statistics
+
+from .conftest import small
 
 RATES = [1e-4, 2e-4, 4e-4, 8e-4]
 ARMS = {  # accuracy, settings, trick, rival, passes
@@ -148,6 +150,15 @@ class Outline(html.parser.HTMLParser):
 
 def test_the_invented_record_has_the_fields_of_a_record(record):
     records.check_fields(record, "reviews.json")
+
+
+def test_the_record_of_a_run_is_reported(fake, tmp_path):
+    run.run(small(), tmp_path / "record.json", progress=False)
+    found, _ = records.load_file(tmp_path / "record.json")
+    text = " ".join(Outline(report.html(found)).text)
+    for row in sum(report.cells(found), []):
+        assert all(cell in text for cell in row) and row[0] in report.table(found)
+    assert all(arm["arguments"] in text for arm in found["arms"].values())
 
 
 def test_the_table_says_what_the_statistics_say(record):
