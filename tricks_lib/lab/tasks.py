@@ -30,8 +30,9 @@ class Task:
     ``regression`` (label: a number), ``tokens`` (words in ``tokens``, label: as many tags); ``sha256``: of
     ``<split>.<ending>``, in the order of ``splits``;
     ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
-    ``splits``: those published with labels. Without a test split the published validation split is the test
-    split; where validation is missing then, it is a fixed tenth of train.
+    ``splits``: those published with labels; one whose labels the hub hides (all are -1) is left out. Without
+    a test split the published validation split is the test split; where validation is missing then, it is a
+    fixed tenth of train.
     """
 
     kind: str
@@ -67,7 +68,8 @@ TASKS = {
     "en_stsb": Task("regression", (
         "da938cc98f5b05ab54055f9ae429da28cdf4c95f1ed66c47de4a64677914a8ea",
         "f50d56592e50d3e76bc574f9905a49074b5dadddc653f8acdb4bf4d243a7e02c",
-        "9fe33635dd47d31698cfc60873981a84cc6b40b1d6d192582d90b6c80b67045f")),
+        "9fe33635dd47d31698cfc60873981a84cc6b40b1d6d192582d90b6c80b67045f"),
+        hub="nyu-mll/glue:stsb", columns=PAIR),
     "en_rte": Task("classification", (
         "9d02cb1660f36cb5a5fe6347ee15819af42c61a13f1c756c0d52b94b98e6ad20",
         "79b0f5d46ef82004965fa178d3b326c781deb591073c33f965ec5b27f538ed15"),
@@ -190,7 +192,9 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
             f"set TRICKS_DATA"
         ) from error
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
-    return {split: list(loaded[split]) for split in task.splits}
+    frames = {split: list(loaded[split]) for split in task.splits}
+    hidden = {split for split, rows in frames.items() if rows and all(row[task.label] == -1 for row in rows)}
+    return {split: rows for split, rows in frames.items() if split not in hidden}
 
 
 def all_splits(frames: dict[str, list[dict]]) -> dict[str, list[dict]]:
