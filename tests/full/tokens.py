@@ -2,10 +2,10 @@
 
 Assumed of a T4, and stated once:
 
-- A base model (12 layers of 768) trains on 6,400 tokens a second in float32, which is what ``fit`` computes
-  in. A token costs 6 x 85 M operations there, so this is 3.3 of the 8.1 TFLOP/s of the card's data sheet
-  (https://www.nvidia.com/en-us/data-center/tesla-t4/), 40 %: what fine-tuning BERT in float32 gets. A
-  forward pass is a third of that, a backward pass two thirds.
+- BERT-base (12 layers of H = 768) reads 98.9 texts of 128 tokens a second in float32, which is what ``fit``
+  computes in: NVIDIA's own measurement on a T4, in batches of 8 (github.com/NVIDIA/DeepLearningExamples,
+  TensorFlow/LanguageModeling/BERT/README.md). That is 2.2 TFLOP/s of the 8.1 on the card's data sheet. A
+  backward pass has twice the operations and takes twice the time: training reads 4,200 tokens a second.
 - Attention reads T tokens for each: beside the 24 H^2 operations of a layer 4 T H, a share of T / (6 H).
   XLNet has two such products, of which one is shifted: half as much again for the layer.
 - The output layer of a language model is V / (12 H) of a layer.
@@ -24,8 +24,8 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-TRAINED_A_SECOND = 6400  # tokens, forward and backward, through LAYERS layers of H
 LAYERS, H = 12, 768
+READ_A_SECOND, LENGTH = 98.9 * 128, 128  # tokens, forward, through LAYERS layers, in texts of LENGTH
 LAUNCH = 1e-3  # seconds, a layer, forward
 STEP = 110e6 * (28 + 12) / 250e9  # seconds, an optimizer's step on a base model
 LAYER_CLASSES = {"BertLayer": 1.0, "GPT2Block": 1.0, "XLNetLayer": 1.5}
@@ -35,8 +35,13 @@ def forward(tokens: int, length: int, share: float = 1.0) -> float:
     """Seconds of a layer's forward pass over ``tokens`` tokens in rows of ``length``; ``share``: of a layer's
     work.
     """
-    each = 1 / (3 * TRAINED_A_SECOND * LAYERS)
-    return max(LAUNCH, tokens * each * share * (1 + length / (6 * H)))
+    attention = (6 * H + length) / (6 * H + LENGTH)
+    return max(LAUNCH, share * attention * tokens / (READ_A_SECOND * LAYERS))
+
+
+def head(tokens: int, vocabulary: int) -> float:
+    """Seconds of a language model's output layer: 2 V H operations a token, beside a layer's 24 H^2."""
+    return forward(tokens, 0, vocabulary / (12 * H))
 
 
 class Count:
@@ -71,7 +76,7 @@ class Count:
             B, T = states.shape[:2] if name != "XLNetLayer" else states.shape[1::-1]
             seconds = forward(B * T, T, LAYER_CLASSES[name])
         elif isinstance(module, torch.nn.Linear) and module.out_features > 10_000:
-            seconds = forward(states[..., 0].numel(), 0, module.out_features / (12 * H))
+            seconds = head(states[..., 0].numel(), module.out_features)
         else:
             return
         self.add(seconds, states.device)
