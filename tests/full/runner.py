@@ -44,10 +44,10 @@ class Report:
 
 def environment(address: str, home: Path) -> dict[str, str]:
     """Of a kernel: profile full, one thread, ``address`` as the hub and no data or models besides."""
-    unset = ("TRICKS_DATA", "TRICKS_MODELS", "TRICKS_CACHE")
+    unset = ("TRICKS_DATA", "TRICKS_MODELS")
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    profile = {"TRICKS_PROFILE": "full", "PYTHONPATH": str(ROOT)}
+    profile = {"TRICKS_PROFILE": "full", "TRICKS_CACHE": str(home / "tricks"), "PYTHONPATH": str(ROOT)}
     return inherited | threads | profile | hub.settings(address, home)
 
 
