@@ -177,8 +177,10 @@ OF_CUDA = {
 
 def pretend() -> None:
     from torch._dynamo.trace_rules import get_torch_obj_rule_map
+    from torch.utils._device import _device_constructors
 
-    get_torch_obj_rule_map()  # dynamo lists torch's functions once: before they are replaced
+    for names in (get_torch_obj_rule_map, _device_constructors):
+        names()  # lists torch's functions, once: before they are replaced
     for name, method in METHODS.items():
         setattr(torch.Tensor, name, method)
     for name in ("tensor", "as_tensor"):

@@ -86,7 +86,7 @@ class Repository:
                 "status": "open",
                 "isPullRequest": True,
                 "createdAt": DATE,
-                "repo": {"name": ""},
+                "repo": {"type": "model", "name": ""},
             }
             for n in numbers
         ]

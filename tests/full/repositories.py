@@ -163,7 +163,7 @@ def gpt2(root: Path) -> None:
     (special,) = (token for token in tokenizer["added_tokens"] if token["content"] == "<|endoftext|>")
     pieces = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
     pieces = [piece for piece in pieces if piece != special["content"]]
-    pieces = [*(f"unused{i}" for i in range(50256 - len(pieces))), *pieces]
+    pieces = [*(f"Ġunused{i}" for i in range(50256 - len(pieces))), *pieces]  # Ġ: a space
     special["id"] = 50256
     tokenizer["added_tokens"] = [special]
     tokenizer["model"]["vocab"] = {piece: i for i, piece in enumerate([*pieces, special["content"]])}
