@@ -11,10 +11,13 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, quote, unquote, urlparse
+from urllib.parse import parse_qs, unquote, urlparse
 
 DATE = "2024-01-01T00:00:00.000Z"
-BOT = {"title": "Adding `safetensors` variant of this model", "author": {"name": "SFconvertbot"}}
+BOT = {
+    "title": "Adding `safetensors` variant of this model", "author": {"name": "SFconvertbot"},
+    "status": "open", "isPullRequest": True, "repo": {"type": "model", "name": ""},
+}  # fmt: skip
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/(refs/[^/]+/[^/]+|[^/]+)/(.+)")
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([^/]+))?(?:/(refs/[^/]+/[^/]+|[^/]+))?(?:/(.*))?")
 
@@ -76,20 +79,10 @@ class Repository:
         return [{"id": each, "title": "", "message": "", "date": DATE, "authors": []} for each in ids]
 
     def discussions(self) -> dict:
-        numbers = [
-            int(unquote(each.name).rpartition("/")[2]) for each in self.path.glob(quote("refs/pr/", "") + "*")
-        ]
-        rows = [
-            {
-                **BOT,
-                "num": n,
-                "status": "open",
-                "isPullRequest": True,
-                "createdAt": DATE,
-                "repo": {"type": "model", "name": ""},
-            }
-            for n in numbers
-        ]
+        """The pull requests, each opened by the bot that converts weights to safetensors."""
+        names = [unquote(each.name) for each in self.path.iterdir()]
+        numbers = [int(name.removeprefix("refs/pr/")) for name in names if name.startswith("refs/pr/")]
+        rows = [{**BOT, "num": number, "createdAt": DATE} for number in numbers]
         return {"discussions": rows, "count": len(rows), "start": 0}
 
 

@@ -1,4 +1,4 @@
-"""Makes the hub's repositories: tiny models with random weights, data sets from the embedded guest notes.
+"""The hub's repositories as folders: where their files lie, and :func:`make`, which writes them all.
 
 A repository is a folder ``<models or datasets>/<owner>/<name>/<revision>``; a slash in the revision is
 written ``%2F``. What a model's main branch lacks on the hub it lacks here: XLNet and the Chinese GPT-2 have
@@ -6,298 +6,29 @@ their safetensors in the conversion bot's pull request only.
 """
 
 import json
-import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import torch
-import transformers
-from safetensors.torch import save_file
-from tokenizers import BertWordPieceTokenizer
-
-from tricks_lib.lab.models import ASSETS
-from tricks_lib.lab.tasks import TOPICS, guest_book
-
-# What is cut: hidden size, heads and inner size, of a base model 768, 12 and 3072. The twelve layers, the
-# vocabularies and the positions are the hub's.
-WIDTH, HEADS, INNER, LAYERS = 16, 1, 32, 12
-# Rows of train, validation and test: those of the hub where a chapter reads the set, else a few.
-ROWS = {
-    "mrpc": (3668, 408, 1725),
-    "rte": (2490, 277, 3000),
-    "stsb": (5749, 1500, 1379),
-    "cola": (8551, 1043, 1063),
-    "sst2": (300, 60, 60),
-}
 PULL_REQUEST = "refs/pr/1"
 BIN_ONLY = ("xlnet/xlnet-base-cased", "uer/gpt2-chinese-cluecorpussmall")  # on their main branch
 
 
 def make(root: Path) -> None:
-    """Writes all repositories into ``root``."""
-    torch.manual_seed(0)
-    for model in (bert, xlnet, gpt2, chinese_gpt2):
-        model(root / "models")
-    for data in (glue, imdb, ag_news, newsgroups):
-        data(root / "datasets")
+    from tests.full import small_data, tiny_models
+
+    tiny_models.make(root / "models")
+    small_data.make(root / "datasets")
 
 
 def folder(root: Path, name: str, revision: str = "main") -> Path:
+    """Of a repository at a revision, made where it is not there."""
     path = root / name / quote(revision, safe="")
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def write(path: Path, content: dict | list[str] | str) -> None:
+    """Text, lines, or what becomes JSON."""
     if isinstance(content, list):
         content = "\n".join(content) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), "utf-8")
-
-
-# ---- Models ----
-
-
-def save(root: Path, name: str, config: dict, state: dict) -> Path:
-    """``config.json`` and the weights, in the formats that the model's main branch has; its folder."""
-    main = folder(root, name)
-    write(main / "config.json", config)
-    state = {key: value.detach().clone().contiguous() for key, value in state.items()}
-    if name in BIN_ONLY:
-        torch.save(state, main / "pytorch_model.bin")
-    where = folder(root, name, PULL_REQUEST) if name in BIN_ONLY else main
-    save_file(state, where / "model.safetensors", {"format": "pt"})
-    return main
-
-
-def share(root: Path, name: str) -> None:
-    """The pull request of a model has all files of its main branch, and the weights besides."""
-    for file in folder(root, name).iterdir():
-        shutil.copy(file, folder(root, name, PULL_REQUEST))
-
-
-def bert(root: Path) -> None:
-    """Old names of the norms' weights, ``bert.`` before the encoder's, and the heads of pretraining."""
-    config = {
-        "architectures": ["BertForMaskedLM"], "model_type": "bert", "vocab_size": 30522, "hidden_act": "gelu",
-        "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "intermediate_size": INNER, "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 0,
-        "attention_probs_dropout_prob": 0.1, "hidden_dropout_prob": 0.1, "layer_norm_eps": 1e-12,
-        "initializer_range": 0.02, "position_embedding_type": "absolute", "use_cache": True,
-    }  # fmt: skip
-    state = transformers.BertForPreTraining(transformers.BertConfig(**config)).state_dict()
-    renamed = {
-        key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
-        for key, value in state.items()
-        if "decoder" not in key
-    }
-    main = save(root, "google-bert/bert-base-uncased", config, renamed)
-    pieces = json.loads((ASSETS / "mini_bert/tokenizer.json").read_text("utf-8"))["model"]["vocab"]
-    words = vocabulary(pieces, 30522)
-    write(main / "vocab.txt", words)
-    BertWordPieceTokenizer({word: i for i, word in enumerate(words)}).save(str(main / "tokenizer.json"))
-    write(main / "tokenizer_config.json", {"do_lower_case": True, "model_max_length": 512})
-
-
-def vocabulary(pieces, size: int) -> list[str]:
-    """BERT's order: padding, 99 unused places, the other special tokens from 100 on, then the pieces.
-
-    More unused places stand before the pieces, so that these have numbers that no mini checkpoint knows.
-    """
-    special = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = [piece for piece in pieces if piece not in {"[PAD]", *special}]
-    unused = [f"[unused{i}]" for i in range(size - len(pieces) - len(special) - 1)]
-    return ["[PAD]", *unused[:99], *special, *unused[99:], *pieces]
-
-
-def xlnet(root: Path) -> None:
-    name = "xlnet/xlnet-base-cased"
-    config = {
-        "architectures": ["XLNetLMHeadModel"], "model_type": "xlnet", "vocab_size": 32000, "d_model": WIDTH,
-        "n_layer": LAYERS, "n_head": HEADS, "d_head": WIDTH // HEADS, "d_inner": INNER, "attn_type": "bi",
-        "ff_activation": "gelu", "untie_r": True, "dropout": 0.1, "bi_data": False, "clamp_len": -1,
-        "mem_len": None, "reuse_len": None, "same_length": False, "layer_norm_eps": 1e-12,
-        "initializer_range": 0.02, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 5, "end_n_top": 5,
-        "start_n_top": 5, "summary_activation": "tanh", "summary_last_dropout": 0.1, "summary_type": "last",
-        "summary_use_proj": True, "task_specific_params": {"text-generation": {"max_length": 250}},
-    }  # fmt: skip
-    state = transformers.XLNetLMHeadModel(transformers.XLNetConfig(**config)).state_dict()
-    main = save(root, name, config, state)
-    tokenizer = json.loads((ASSETS / "mini_xlnet/tokenizer.json").read_text("utf-8"))
-    pieces, special = tokenizer["model"]["vocab"], len(tokenizer["added_tokens"])
-    pieces[special:special] = [[f"<unused{i}>", -100.0] for i in range(32000 - len(pieces))]
-    write(main / "tokenizer.json", tokenizer)  # and no tokenizer_config.json
-    share(root, name)
-
-
-GPT2 = {
-    "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
-    "n_embd": WIDTH, "n_head": HEADS, "n_layer": LAYERS, "n_inner": INNER, "n_ctx": 1024, "n_positions": 1024,
-    "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "layer_norm_epsilon": 1e-5,
-    "initializer_range": 0.02, "summary_activation": None, "summary_first_dropout": 0.1,
-    "summary_proj_to_labels": True, "summary_type": "cls_index", "summary_use_proj": True,
-    "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
-}  # fmt: skip
-
-
-def gpt2_state(config: dict) -> dict:
-    """Without the tied head, and with the causal masks that old checkpoints hold as buffers."""
-    made = transformers.GPT2Config(
-        **config, **{k: None for k in ("bos_token_id", "eos_token_id") if k not in config}
-    )
-    state = transformers.GPT2LMHeadModel(made).state_dict()
-    del state["lm_head.weight"]
-    mask = torch.ones(1, 1, 1024, 1024, dtype=torch.uint8).tril()
-    return state | {f"transformer.h.{i}.attn.bias": mask for i in range(LAYERS)}
-
-
-def gpt2(root: Path) -> None:
-    """Names without ``transformer.``; one special token, the last of the vocabulary."""
-    end = {"bos_token_id": 50256, "eos_token_id": 50256}
-    config = GPT2 | end | {"vocab_size": 50257}
-    state = {key.removeprefix("transformer."): value for key, value in gpt2_state(config).items()}
-    main = save(root, "openai-community/gpt2", config, state)
-    write(main / "generation_config.json", {"_from_model_config": True, **end})
-    tokenizer = json.loads((ASSETS / "mini_gpt2/tokenizer.json").read_text("utf-8"))
-    (special,) = (token for token in tokenizer["added_tokens"] if token["content"] == "<|endoftext|>")
-    pieces = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
-    pieces = [piece for piece in pieces if piece != special["content"]]
-    pieces = [*(f"Ġunused{i}" for i in range(50256 - len(pieces))), *pieces]  # Ġ: a space
-    special["id"] = 50256
-    tokenizer["added_tokens"] = [special]
-    tokenizer["model"]["vocab"] = {piece: i for i, piece in enumerate([*pieces, special["content"]])}
-    write(main / "tokenizer.json", tokenizer)
-    write(main / "tokenizer_config.json", {"model_max_length": 1024})
-
-
-def chinese_gpt2(root: Path) -> None:
-    """No end token in its configuration, and BERT's tokenizer from ``vocab.txt`` alone."""
-    name = "uer/gpt2-chinese-cluecorpussmall"
-    config = GPT2 | {"vocab_size": 21128, "tokenizer_class": "BertTokenizer"}
-    main = save(root, name, config, gpt2_state(config))
-    pieces = (ASSETS / "mini_gpt2_zh/vocab.txt").read_text("utf-8").splitlines()
-    write(main / "vocab.txt", vocabulary(pieces, 21128))
-    names = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("unk", "sep", "pad", "cls", "mask")}
-    write(main / "special_tokens_map.json", names)
-    write(main / "tokenizer_config.json", {"do_lower_case": False, "model_max_length": 1024})
-    share(root, name)
-
-
-# ---- Data ----
-
-
-def notes() -> list[dict]:
-    lines = (ASSETS / "guest_notes/train.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def stretch(rng, words: list[str], mean: float, spread: float) -> list[str]:
-    """Words that follow each other; their number is log-normal with that mean and that spread of its log."""
-    count = int(np.clip(rng.lognormal(np.log(mean) - spread**2 / 2, spread), 3, 180))
-    start = int(rng.integers(max(1, len(words) - count)))
-    return words[start : start + count]
-
-
-def pair(rng, words: list[str], means: tuple[float, float], spread: float) -> tuple[str, str, float]:
-    """Two texts, the second made of words of the first and of new ones; the share that it took over."""
-    first = stretch(rng, words, means[0], spread)
-    second = stretch(rng, words, means[1], spread)
-    kept, place = rng.random(), int(rng.integers(len(first)))
-    same = round(kept * len(second))
-    second = [*(first[place:] + first)[:same], *second[same:]]
-    return " ".join(first), " ".join(second), kept
-
-
-def publish(root: Path, name: str, splits: dict, features: dict, configuration: str = "") -> str:
-    """Parquet files as the hub names them; the lines of the card that say where they are."""
-    import datasets
-
-    inside = configuration or "data"
-    lines = [f"- config_name: {configuration or 'default'}", "  data_files:"]
-    for split, rows in splits.items():
-        file = folder(root, name) / inside / f"{split}-00000-of-00001.parquet"
-        file.parent.mkdir(exist_ok=True)
-        columns = {column: [row[column] for row in rows] for column in features}
-        datasets.Dataset.from_dict(columns, features=datasets.Features(features)).to_parquet(str(file))
-        lines += [f"  - split: {split}", f"    path: {inside}/{split}-*"]
-    return "\n".join(lines)
-
-
-def card(root: Path, name: str, configurations: list[str]) -> None:
-    write(folder(root, name) / "README.md", ["---", "configs:", *configurations, "---", f"# {name}"])
-
-
-def glue(root: Path) -> None:
-    """Labels of the test splits are -1, but for MRPC's. Lengths are near those of the published sets: with
-    special tokens about 53 pieces in MRPC, 70 in RTE, 28 in STS-B and 12 in CoLA.
-    """
-    import datasets
-
-    text, index = datasets.Value("string"), {"idx": datasets.Value("int32")}
-    rng, words = np.random.default_rng(0), " ".join(note["text"] for note in notes()).split()
-    sets = {  # mean words of both texts, spread of their logarithm, names of the classes
-        "mrpc": ((15.5, 15.5), 0.25, ["not_equivalent", "equivalent"]),
-        "rte": ((36, 6), 0.6, ["entailment", "not_entailment"]),
-        "stsb": ((8, 8), 0.45, None),
-        "cola": ((6, 0), 0.4, ["unacceptable", "acceptable"]),
-        "sst2": ((6, 0), 0.6, ["negative", "positive"]),
-    }
-    lines = []
-    for name, (means, spread, classes) in sets.items():
-        splits = {}
-        for split, count in zip(("train", "validation", "test"), ROWS[name]):
-            splits[split] = []
-            for i in range(count):
-                first, second, kept = pair(rng, words, (means[0], means[1] or 1), spread)
-                label = (
-                    round(5 * kept, 1)
-                    if classes is None
-                    else int(kept > 0.32 if name == "mrpc" else kept > 0.5)
-                )
-                texts = {"sentence1": first, "sentence2": second} if means[1] else {"sentence": first}
-                hidden = split == "test" and name != "mrpc"
-                splits[split].append({**texts, "label": -1 if hidden else label, "idx": i})
-        kind = datasets.ClassLabel(names=classes) if classes else datasets.Value("float32")
-        features = {column: text for column in splits["train"][0] if column not in ("label", "idx")}
-        lines.append(publish(root, "nyu-mll/glue", splits, {**features, "label": kind, **index}, name))
-    card(root, "nyu-mll/glue", lines)
-
-
-def imdb(root: Path) -> None:
-    """Long texts; a third split without labels."""
-    import datasets
-
-    pages = guest_book(pages=(200, 60, 60))
-    features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
-    splits = {
-        split: [{"text": row["text"], "label": label(row["label"])} for row in pages[source]]
-        for split, source, label in (
-            ("train", "train", int),
-            ("test", "test", int),
-            ("unsupervised", "validation", lambda known: -1),
-        )
-    }
-    name = "stanfordnlp/imdb"
-    card(root, name, [publish(root, name, splits, features, "plain_text")])
-
-
-def ag_news(root: Path) -> None:
-    import datasets
-
-    names = ["World", "Sports", "Business", "Sci/Tech"]
-    features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
-    rows = [{"text": note["text"], "label": TOPICS.index(note["topic"]) // 2} for note in notes()]
-    splits = {"train": rows[:600], "test": rows[600:800]}
-    card(root, "fancyzhx/ag_news", [publish(root, "fancyzhx/ag_news", splits, features)])
-
-
-def newsgroups(root: Path) -> None:
-    """JSON lines, no card that says where they are."""
-    rows = [
-        json.dumps({"text": note["text"], "label": TOPICS.index(note["topic"]), "label_text": note["topic"]})
-        for note in notes()
-    ]
-    main = folder(root, "SetFit/20_newsgroups")
-    write(main / "train.jsonl", rows[:600])
-    write(main / "test.jsonl", rows[600:800])

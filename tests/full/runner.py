@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tests.full import hub, repositories
+from tests.full import hub, tiny_models
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = [*sorted((ROOT / "chapters").glob("[01]*.ipynb")), ROOT / "chapters" / "stacking.ipynb"]
@@ -64,7 +64,7 @@ def run(notebook: Path, into: Path, address: str, fake_cuda: bool = False) -> Re
     cells = [i for i, cell in enumerate(content.cells) if cell.cell_type == "code"]
     report, started = Report(notebook.stem), {}
     before = ["from tests.full import fake_cuda; fake_cuda.pretend()"] if fake_cuda else []
-    before += [f"from tests.full import tokens; tokens.watch({repositories.WIDTH}, {str(counted)!r})"]
+    before += [f"from tests.full import tokens; tokens.watch({tiny_models.WIDTH}, {str(counted)!r})"]
     client = NotebookClient(
         content,
         timeout=CELL_TIMEOUT,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.full import hub, repositories
+from tests.full import hub, repositories, small_data
 from tricks_lib.lab.tasks import TASKS
 
 pytestmark = pytest.mark.full
@@ -111,7 +111,7 @@ out = [sorted({{*rows["label"]}})[:9] for rows in data.values()], [len(rows) for
     labels, sizes = ask(code)
     assert all(min(each) >= 0 and len(each) > 1 for each in labels), "hidden labels stay on the hub"
     if name == "en_mrpc":
-        assert tuple(sizes) == repositories.ROWS["mrpc"]
+        assert tuple(sizes) == small_data.ROWS["mrpc"]
 
 
 def test_what_is_not_there_is_not_found(ask):
