@@ -37,7 +37,7 @@ MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 # Strict: a warning fails the build. Jupyter Book's closing banner goes; warnings are on stderr.
 BUILD := $(VENV)/bin/jupyter-book build -W -n --keep-going --quiet
 
-.PHONY: help book test test-slow site notebooks bench status test-site links test-versions repository version lock clean
+.PHONY: help book test test-slow site notebooks bench status test-site test-full links test-versions repository version lock clean
 
 help:
 	@echo 'make book            run the chapters and build the site from what they print (_build/html)'
@@ -47,6 +47,7 @@ help:
 	@echo 'make notebooks       re-run the chapters that changed and store their outputs'
 	@echo 'make bench           time the tricks against their peers'
 	@echo 'make test-site       the site in headless Chromium (after make site, test or book)'
+	@echo 'make test-full       the chapters in profile full, against a stand-in hub on this machine'
 	@echo 'make links           try the links that leave the site (after make site, test or book)'
 	@echo 'make status          the page "Status": every notebook under nbval, one after another'
 	@echo 'make test-versions   the package at both ends of its version ranges (large downloads)'
@@ -128,6 +129,10 @@ test-site: $(STAMP)
 	@test -f $(INDEX) || $(BUILD) . >/dev/null
 	@SITE_MUST_EXIST=1 $(PY) -m pytest tests/site -m 'browser or not browser' -n $(JOBS) --dist loadgroup
 
+# Two notebooks at a time: each works on one core.
+test-full: $(STAMP)
+	@$(PY) -m pytest tests/full -m 'full or not full' -n 2 --dist worksteal
+
 links: $(STAMP)
 	@$(PY) scripts/links.py
 
@@ -146,7 +151,7 @@ lock:
 
 # A word that is no target says so, and what is.
 .DEFAULT:
-	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
+	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, test-full, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
 
 clean:
 	@rm -rf _build build *.egg-info .pytest_cache .hypothesis .coverage

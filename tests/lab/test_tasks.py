@@ -393,15 +393,17 @@ def test_the_registered_addresses_are_those_of_glue():
     hub = {name: task for name, task in tasks.TASKS.items() if task.hub}
     assert {name: task.hub for name, task in hub.items()} == {
         "en_rte": "nyu-mll/glue:rte", "en_mrpc": "nyu-mll/glue:mrpc", "en_cola": "nyu-mll/glue:cola",
-        "en_sst2": "nyu-mll/glue:sst2", "ag_news": "fancyzhx/ag_news",
+        "en_sst2": "nyu-mll/glue:sst2", "en_stsb": "nyu-mll/glue:stsb", "ag_news": "fancyzhx/ag_news",
     }  # fmt: skip
     for name, task in tasks.TASKS.items():
         assert len(task.sha256) == (0 if name == "ag_news" else len(task.splits)) and all(
             re.fullmatch("[0-9a-f]{64}", each) for each in task.sha256
         )
         assert (
-            name == "en_mrpc" or task.splits == ("train", "validation") or not task.hub.startswith("nyu-mll")
-        ), "GLUE hides the labels of its test splits"
+            name in ("en_mrpc", "en_stsb")
+            or task.splits == ("train", "validation")
+            or not task.hub.startswith("nyu-mll")
+        ), "GLUE hides the labels of its test splits; those of STS-B are in its local files"
 
 
 # --- refusals
@@ -545,7 +547,7 @@ def hub(monkeypatch):
     """``hub(splits)``: what the hub gives for ``own``; returns the list of what it was asked for."""
     asked = []
 
-    def gives(loaded, **task):
+    def gives(loaded, kind="classification", **task):
         def load_dataset(*arguments):
             asked.append(arguments)
             if isinstance(loaded, Exception):
@@ -558,9 +560,7 @@ def hub(monkeypatch):
         monkeypatch.setitem(
             tasks.TASKS,
             "own",
-            Task(
-                "classification", hub="someone/set:config", columns={"text": "sentence", "label": "y"}, **task
-            ),
+            Task(kind, hub="someone/set:config", columns={"text": "sentence", "label": "y"}, **task),
         )
         return asked
 
@@ -625,6 +625,21 @@ def test_without_labels_of_the_test_split_validation_is_the_test_and_a_tenth_of_
     assert {split: len(part) for split, part in loaded.items()} == {"train": 45, "validation": 5, "test": 7}
     assert loaded["test"]["text"][:] == [row["sentence"] for row in foreign(7)]
     assert not {*loaded["train"]["text"]} & {*loaded["validation"]["text"]}
+
+
+@pytest.mark.parametrize("kind, label", [("classification", -1), ("regression", -1.0)])
+def test_a_split_whose_labels_the_hub_hides_is_no_split(hub, kind, label):
+    hidden = [{"sentence": "hidden", "y": label, "more": 0}] * 3
+    hub({"train": foreign(50), "validation": foreign(7), "test": hidden}, kind=kind)
+    loaded = tasks.load_task("own")
+    assert {split: len(part) for split, part in loaded.items()} == {"train": 45, "validation": 5, "test": 7}
+    assert loaded["test"]["text"][:] == [row["sentence"] for row in foreign(7)]
+
+
+def test_a_split_with_one_label_that_is_shown_is_kept(hub):
+    shown = [{"sentence": "hidden", "y": -1.0, "more": 0}, {"sentence": "shown", "y": 2.0, "more": 0}]
+    hub({"train": foreign(50), "validation": foreign(7), "test": shown}, kind="regression")
+    assert tasks.load_task("own")["test"]["label"][:] == [-1.0, 2.0]
 
 
 def test_a_local_set_without_a_test_split(local):

@@ -33,8 +33,9 @@ class Task:
     label); ``sha256``: :func:`content_sha256` of each of ``splits``;
     ``hub``: address and, after a colon, configuration; ``columns``: names there of text, (text_b,) label;
     ``names``: names there of classes that have another here;
-    ``splits``: those published with labels. Without a test split the published validation split is the test
-    split; where validation is missing then, it is a fixed tenth of train.
+    ``splits``: those published with labels; one whose labels the hub hides (all are -1) is left out. Without
+    a test split the published validation split is the test split; where validation is missing then, it is a
+    fixed tenth of train.
     """
 
     kind: str
@@ -72,7 +73,8 @@ TASKS = {
     "en_stsb": Task("regression", (
         "9afbd8ec5ea34495c72d0d8adefa10582cb05278ee4532edd6283814aefaa484",
         "f48307336e85d06e9131285e05368a7bc31208f9eca48c20b3dad0aa0ff99c9d",
-        "4f2812c984d43a4a956cdabd6caf2402caf5d5480bab2681a9e8fa1ddfbff389")),
+        "4f2812c984d43a4a956cdabd6caf2402caf5d5480bab2681a9e8fa1ddfbff389"),
+        hub="nyu-mll/glue:stsb", columns=PAIR),
     "en_rte": Task("classification", (
         "a9f8e4c95b8f2f7e91308e474955d8adf77ac2c91060ee8bae87cddbd3eb159c",
         "7fa1e1e75577eafe5616ced1c158cf30080a72c1023a31d1451283143faf91a2"),
@@ -214,7 +216,13 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
         ) from error
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
     names = getattr(loaded[task.splits[0]].features[task.label], "names", None)
-    return {split: [named(row, task, names) for row in loaded[split]] for split in task.splits}
+    frames = {split: list(loaded[split]) for split in task.splits}
+    hidden = {split for split, rows in frames.items() if rows and all(row[task.label] == -1 for row in rows)}
+    return {
+        split: [named(row, task, names) for row in rows]
+        for split, rows in frames.items()
+        if split not in hidden
+    }
 
 
 def named(row: dict, task: Task, names: list[str] | None) -> dict:
