@@ -1066,7 +1066,7 @@ def uninterrupted(tmp_path_factory):
             6,
             marks=pytest.mark.skipif(
                 transformers.__version__ < "5",
-                reason="plain Trainer of transformers 4.56 does not resume exactly within a later epoch either",
+                reason="plain Trainer of transformers 4.56 does not resume exactly in a later epoch either",
             ),
         ),
     ],

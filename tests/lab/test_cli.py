@@ -234,7 +234,8 @@ def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeyp
     assert printed.out.splitlines() == [*wrote, "2 of 5 experiments without a record have one now"]
     absent, *errors = printed.err.splitlines()
     assert re.fullmatch(
-        r"error: toy/absent: name: 'en_cola' could not be had from the hub \(.+\); put it into a folder and set TRICKS_DATA",
+        r"error: toy/absent: name: 'en_cola' could not be had from the hub \(.+\); put it into a folder "
+        r"and set TRICKS_DATA",
         absent,
     )
     assert errors == ["error: toy/bad: out of memory", "error: toy/stopped: ValueError"]
@@ -444,7 +445,8 @@ INPUT = {
     ),
     "damaged partial": (
         damaged_partial,
-        r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start anew",
+        r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start "
+        r"anew",
     ),
     "partial of another definition": (
         partial_of_another,

@@ -618,7 +618,10 @@ def test_a_partial_of_another_definition_is_refused_and_stays(place, changed):
     before, made = contents(place), len(calls(place))
     with pytest.raises(
         ValueError,
-        match=rf"toy__seeds\.partial\.json: belongs to another definition \({changed} changed\); move it away to start anew$",
+        match=(
+            rf"toy__seeds\.partial\.json: belongs to another definition \({changed} changed\); move it "
+            rf"away to start anew$"
+        ),
     ):
         lab.run(dataclasses.replace(SEEDS, **CHANGES[changed]), place, progress=False)
     assert contents(place) == before and len(calls(place)) == made

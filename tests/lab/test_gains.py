@@ -169,7 +169,8 @@ def test_a_record_without_the_arm_is_refused(folder):
 def test_words_and_table_speak_of_baseline_and_control(folder):
     found = gains.gains(folder)
     assert re.fullmatch(
-        r"rdrop/d, accuracy\n  no difference between R-Drop, alpha 0.5 and baseline is shown:\n.*\n  R-Drop, alpha 0.5 is worse than twice the steps:\n.*",
+        r"rdrop/d, accuracy\n  no difference between R-Drop, alpha 0.5 and baseline is shown:\n.*\n  "
+        r"R-Drop, alpha 0.5 is worse than twice the steps:\n.*",
         gains.words(found, "rdrop"),
     )
     table = gains.table(found)

@@ -1,5 +1,5 @@
-"""``python -m tricks_lib.lab compare | fetch | run | list | show | verify``: the reader's comparison, what the
-book's experiments need, the experiments and their records.
+"""``python -m tricks_lib.lab compare | fetch | run | list | show | verify``: the reader's comparison, what
+the book's experiments need, the experiments and their records.
 """
 
 import argparse

@@ -215,12 +215,12 @@ def check_result(experiment, name, result) -> None:
     """Refuse what no statistics can be made of, before it is kept."""
     if not isinstance(result, dict):
         raise ValueError(f"{name}: gave {result!r}, an object is accepted")
-    for field in [experiment.metric] if experiment.kind == "seeds" else ["predictions", "labels"]:
-        values = [result.get(field)] if experiment.kind == "seeds" else result.get(field)
+    for name_of in [experiment.metric] if experiment.kind == "seeds" else ["predictions", "labels"]:
+        values = [result.get(name_of)] if experiment.kind == "seeds" else result.get(name_of)
         if not isinstance(values, list) or not all(map(records.is_number, values)):
-            given = repr(result.get(field)) if field in result else "none"
+            given = repr(result.get(name_of)) if name_of in result else "none"
             raise ValueError(
-                f"{name}: gave {given:.60} as {field}, "
+                f"{name}: gave {given:.60} as {name_of}, "
                 f"{'a finite number is' if experiment.kind == 'seeds' else 'finite numbers are'} accepted"
             )
 

@@ -56,7 +56,9 @@ def device() -> torch.device:
 
 
 def precision() -> str:
-    """ "bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile ``mini``."""
+    """ "bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile
+    ``mini``.
+    """
     if profile() == "mini":
         return "fp32"
     if torch.cuda.is_available():

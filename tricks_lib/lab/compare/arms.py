@@ -57,7 +57,8 @@ class Arm:
         for name in {k for some in (self.settings, *self.candidates) for k in some}:
             if name not in known:
                 raise ValueError(
-                    f"settings: {name!r} given; fields of TricksArguments, {', '.join([*CLASSIFIER, *LENGTH, *READING])} "
+                    f"settings: {name!r} given; fields of TricksArguments, "
+                    f"{', '.join([*CLASSIFIER, *LENGTH, *READING])} "
                     f"are accepted"
                 )
 

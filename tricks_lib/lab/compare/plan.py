@@ -28,7 +28,9 @@ def trainings(c: Comparison) -> dict[str, tuple[list[str], float, int]]:
 
 
 def work(c: Comparison) -> float:
-    """Steps of all runs, in those of the baseline, if the steps double no more than the once that is always tried."""
+    """Steps of all runs, in those of the baseline, if the steps double no more than the once that is always
+    tried.
+    """
     trials = len(c.rates) * len(c.tuning_seeds)
     runs = sum(passes * (trials * settings + len(c.seeds)) for _, passes, settings in trainings(c).values())
     return c.steps * (2 * trials + runs)
@@ -39,8 +41,8 @@ class Plan:
     """A comparison and what is known of its cost.
 
     Attributes:
-        step: seconds of a training step of the baseline. evaluation: seconds a test row. rows: of the test and
-            validation split. warnings: of the data.
+        step: seconds of a training step of the baseline. evaluation: seconds a test row. rows: of the test
+            and validation split. warnings: of the data.
     """
 
     comparison: Comparison
@@ -86,19 +88,25 @@ class Plan:
         lines = [f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}"]
         lines += [f"{'arm':{width}}  passes  rival"]
         lines += [
-            f"{name:{width}}  {max(arms.passes({**arm.settings, **x}) for x in arm.candidates):6g}  {arm.rival or ''}"
+            f"{name:{width}}  {max(arms.passes({**arm.settings, **x}) for x in arm.candidates):6g}  "
+            f"{arm.rival or ''}"
             for name, arm in c.arms.items()
         ]
         lines += [
-            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {', '.join(f'{r:g}' for r in c.rates)}; "
-            f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; from {c.steps} steps of {c.training['batch_size']}",
-            f"{self.step:.3f} s a step, {c.steps * self.step + self.rows['test'] * self.evaluation:.0f} s a run; {self.runs} runs, "
-            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains from twice the steps)",
+            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates "
+            f"{', '.join(f'{r:g}' for r in c.rates)}; "
+            f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; from {c.steps} steps of "
+            f"{c.training['batch_size']}",
+            f"{self.step:.3f} s a step, {c.steps * self.step + self.rows['test'] * self.evaluation:.0f} s "
+            f"a run; {self.runs} runs, "
+            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains from "
+            f"twice the steps)",
         ]
         smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
         if c.metric in METRICS and c.metric == "accuracy":
             lines += [
-                f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the test rows"
+                f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the "
+                f"test rows"
             ]
         return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
 
@@ -144,7 +152,8 @@ def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
             if tried.seconds <= 3600 * hours:
                 return tried
     raise ValueError(
-        f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, takes "
+        f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, "
+        f"takes "
         f"{tried.seconds / 3600:.2f}"
     )
 

@@ -32,10 +32,10 @@ Schema 2. Every number that a page shows is recomputed from these two files::
     code              sha256 of the sources that every run was made by
     git_commit, environment, command, wall_seconds, date
 
-The ``.npz`` holds ``labels`` (N, ...) and ``predictions`` (N, ..., arms, seeds) of the test rows: class indices
-(-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers. Where calibration is
-measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before and after the
-temperature.
+The ``.npz`` holds ``labels`` (N, ...) and ``predictions`` (N, ..., arms, seeds) of the test rows: class
+indices (-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers. Where
+calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before
+and after the temperature.
 """
 
 import base64
@@ -200,11 +200,13 @@ def read_partial(partial: Path, expected: dict | None = None) -> dict:
     known, found = expected["definition"], state["definition"]
     if changed := [k for k in {**known, **found} if known.get(k, k) != found.get(k, k)]:
         raise ValueError(
-            f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to start anew"
+            f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to "
+            f"start anew"
         )
     if state["code"] != expected["code"]:
         raise ValueError(
-            f"{partial}: its runs were made by other code ({state['code'][:12]}, here {expected['code'][:12]}); "
+            f"{partial}: its runs were made by other code ({state['code'][:12]}, here "
+            f"{expected['code'][:12]}); "
             f"check that out, or move the file away to start anew"
         )
     return state

@@ -1,4 +1,6 @@
-"""Run a comparison, or go on where it stopped: every finished run is on disk before the next result is taken."""
+"""Run a comparison, or go on where it stopped: every finished run is on disk before the next result is
+taken.
+"""
 
 import functools
 import hashlib
@@ -35,7 +37,9 @@ def code() -> str:
 
 
 def defined(comparison: Comparison) -> dict:
-    """The definition with the digests of the table and the model; an interrupted run goes on under the same only."""
+    """The definition with the digests of the table and the model; an interrupted run goes on under the same
+    only.
+    """
     digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
     return {**comparison.definition(), "sha256": digests}
 
@@ -89,10 +93,12 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     """Run to the end, or go on where an interrupted run stopped.
 
     Args:
-        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time left.
+        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time
+            left.
 
     Raises:
-        ValueError: the partial file there is damaged, belongs to another definition or was made by other code.
+        ValueError: the partial file there is damaged, belongs to another definition or was made by other
+            code.
     """
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,9 @@ class Job:
 
 
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
-    """The arguments of ``TricksArguments`` that a training is made with, those that are its defaults left out."""
+    """The arguments of ``TricksArguments`` that a training is made with, those that are its defaults left
+    out.
+    """
     steps = round(steps * settings.get("times", 1))
     given = {
         "max_steps": steps,
@@ -103,8 +105,8 @@ class Watch(TrainerCallback):
 def perform(job: Job) -> dict[str, dict]:
     """Train once, and score each reading: its key -> ``{"score", further metrics, "predictions"?}``.
 
-    While the rate is chosen, what a reading chooses itself (a checkpoint, a threshold) is chosen on one half of
-    validation and scored on the other, both ways; in the test, on the whole of validation.
+    While the rate is chosen, what a reading chooses itself (a checkpoint, a threshold) is chosen on one half
+    of validation and scored on the other, both ways; in the test, on the whole of validation.
     """
     started = time.perf_counter()
     task = tokens.prepare(
@@ -234,7 +236,9 @@ class Run:
 
 
 def decided(logits: np.ndarray, kind: str, threshold: float | None = None) -> np.ndarray:
-    """Predictions of logits (N, C) or, of tags, (N, T, C): classes, 0 and 1, or numbers as they were trained on."""
+    """Predictions of logits (N, C) or, of tags, (N, T, C): classes, 0 and 1, or numbers as they were trained
+    on.
+    """
     if kind == "numbers":
         return logits[:, 0]
     if kind == "labels":

@@ -117,7 +117,8 @@ def bar(task: str, data: str, max_length: int, steps: int, **protocol) -> Experi
         run=run,
         arms=arms,
         **protocol,
-        setting=f"fine-tuned whole: {steps} steps of {BATCH}, learning rate {rate}, at most {max_length} tokens; [CLS] with pooler unless it says mean pooling",
+        setting=f"fine-tuned whole: {steps} steps of {BATCH}, learning rate {rate}, at most {max_length} "
+        f"tokens; [CLS] with pooler unless it says mean pooling",
     )
 
 
@@ -141,7 +142,8 @@ EXPERIMENTS = [
         },
         grid={"steps": [60, 200], "lr": [5e-4, 1e-3]},
         **FRESH,
-        setting=f"fine-tuned whole on the book's single notes: the tuned steps of {NOTE_BATCH} and learning rate, at most {NOTE} tokens; then it reads pages "
+        setting=f"fine-tuned whole on the book's single notes: the tuned steps of {NOTE_BATCH} and "
+        f"learning rate, at most {NOTE} tokens; then it reads pages "
         f"in segments of {SEGMENT} tokens with a memory of {MEMORY}, max pooling",
     ),
 ]

@@ -214,7 +214,10 @@ EXPERIMENTS = [
         run=run,
         arms={**ARMS, PEOPLE: {"mode": PEOPLE}},
         seeds=tuple(range(10)),
-        setting=f"nothing trained, nothing tuned: {TEXTS} held-out documents a seed, their first {PROMPT} tokens continued by {NEW}",
+        setting=(
+            f"nothing trained, nothing tuned: {TEXTS} held-out documents a seed, their first {PROMPT} "
+            f"tokens continued by {NEW}"
+        ),
     ),
 ]
 
@@ -222,13 +225,17 @@ EXPERIMENTS = [
 # ---- A figure that answers to temperature and filters ----
 
 MOVE = """
-const {"after the words": words, temperature, "top-k": top_k, "top-p": top_p, "min-p": min_p} = at, {tokens, top, levels} = data[words];
-const own = [...top];                                                                       // all V probabilities, the largest first
+const {"after the words": words, temperature, "top-k": top_k, "top-p": top_p, "min-p": min_p} = at, {tokens,
+  top, levels} = data[words];
+const own = [...top];
+  // all V probabilities, the largest first
 levels.forEach((count, level) => { for (; count > 0; count--) own.push(Math.exp(-level / 100)); });
-const sum = values => values.reduce((a, b) => a + b, 0), normal = values => { const total = sum(values); return values.map(x => x / total); };
+const sum = values => values.reduce((a, b) => a + b, 0), normal = values => { const total = sum(values);
+  return values.map(x => x / total); };
 const q = normal(own.map(x => (x / own[0]) ** (1 / temperature)));                          // (6)
 let kept = Math.min(top_k ?? q.length, q.length);
-if (top_p !== null) {                                                                       // of what top-k has left
+if (top_p !== null) {
+  // of what top-k has left
   const enough = top_p * sum(q.slice(0, kept));
   let n = 0;
   for (let mass = 0; n < kept && (n === 0 || mass < enough); n++) mass += q[n];
@@ -239,11 +246,15 @@ const mass = sum(q.slice(0, kept)), drawn = normal(q.slice(0, kept));
 const percent = x => x.toLocaleString("en", {style: "percent", maximumSignificantDigits: 2});
 const place = tokens.map((_, i) => -i), now = tokens.map((_, i) => drawn[i] ?? 0);
 return {
-  bars: {place, now, own: q.slice(0, tokens.length), colour: tokens.map((_, i) => i < kept ? "#0072B2" : "#666666"),
+  bars: {place, now, own: q.slice(0, tokens.length), colour: tokens.map((_, i) => i < kept ? "#0072B2"
+    : "#666666"),
          words: tokens.map((token, i) => i < kept ? `${token}  ${percent(now[i])}` : token),
-         end: tokens.map((_, i) => Math.max(now[i], q[i])), reach: tokens.map(() => 1.6 * Math.max(now[0], q[0]))},
-  sentence: `Kept: ${kept.toLocaleString("en")} of ${q.length.toLocaleString("en")} tokens, with ${percent(mass)} of the probability at this temperature. ` +
-    `The most probable one is drawn with ${percent(drawn[0])}; without filters and temperature, ${percent(normal(own)[0])}.`,
+         end: tokens.map((_, i) => Math.max(now[i], q[i])), reach: tokens.map(() => 1.6 * Math.max(now[0],
+           q[0]))},
+  sentence: `Kept: ${kept.toLocaleString("en")} of ${q.length.toLocaleString("en")} tokens, with ` +
+    `${percent(mass)} of the probability at this temperature. ` +
+    `The most probable one is drawn with ${percent(drawn[0])}; without filters and temperature, ` +
+    `${percent(normal(own)[0])}.`,
 };
 """
 NAMED = 25  # tokens that are shown; of the others the probability is enough
@@ -310,5 +321,8 @@ def playground(distributions: dict[str, dict]):
         "top-p": ([i / 20 for i in range(1, 20)] + [0.98, 0.99, None], 0.9),
         "min-p": ([None, 0.01, 0.02, 0.05, *(i / 10 for i in range(1, 10))], None),
     }
-    label = "Bars of the most probable next tokens; those that a filter cuts are grey, the others share the probability."
+    label = (
+        "Bars of the most probable next tokens; those that a filter cuts are grey, the others share the "
+        "probability."
+    )
     return interactive.playground("decoding-by-hand", label, [ax], controls, MOVE, data=distributions)

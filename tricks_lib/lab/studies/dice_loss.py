@@ -198,7 +198,8 @@ EXPERIMENTS = [
         grid={"lr": [3e-4, 1e-3, 3e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(20)),
-        setting=f"hate speech (6 %) against all other tweets; {ROWS} training rows drawn by the seed; a head with one hidden layer on the frozen mean vectors, "
+        setting=f"hate speech (6 %) against all other tweets; {ROWS} training rows drawn by the seed; a "
+        f"head with one hidden layer on the frozen mean vectors, "
         f"{STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens",
     ),
 ]

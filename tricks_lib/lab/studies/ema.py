@@ -194,7 +194,8 @@ EXPERIMENTS = [
         grid={"lr": [2e-4, 5e-4, 1e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole, mean pooling: {STEPS} steps of {BATCH} tweets, cut at {MAX_LENGTH} tokens; learning rate after warm-up linear to zero, "
+        setting=f"fine-tuned whole, mean pooling: {STEPS} steps of {BATCH} tweets, cut at {MAX_LENGTH} "
+        f"tokens; learning rate after warm-up linear to zero, "
         "or constant; one training serves all averages with its schedule, rate and seed",
     ),
 ]
@@ -217,9 +218,12 @@ const off = values => Math.sqrt(values.slice(-300).reduce((sum, x) => sum + x * 
 const percent = x => x.toLocaleString("en", {style: "percent", maximumSignificantDigits: 2});
 return {
   path,
-  sentence: `Decay ${decay} looks back about ${Math.round(1 / (1 - decay)).toLocaleString("en")} steps, 1 / (1 - decay); after ${data.length} steps ` +
-    `the start still has a share of ${percent(decay ** data.length)}. Distance from the best value over the last 300 steps ` +
-    `(root mean square): the weight ${off(path.weight)}, its average ${off(path.plain)}, with warm-up ${off(path.warm)}.`,
+  sentence: `Decay ${decay} looks back about ${Math.round(1 / (1 - decay)).toLocaleString("en")} steps, ` +
+    `1 / (1 - decay); after ${data.length} steps ` +
+    `the start still has a share of ${percent(decay ** data.length)}. Distance from the best value over ` +
+    `the last 300 steps ` +
+    `(root mean square): the weight ${off(path.weight)}, its average ${off(path.plain)}, with warm-up ` +
+    `${off(path.warm)}.`,
 };
 """
 DECAYS = [

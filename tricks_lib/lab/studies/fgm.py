@@ -138,6 +138,9 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3, 2e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole on {TRAIN_ROWS} random rows: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
+        setting=(
+            f"fine-tuned whole on {TRAIN_ROWS} random rows: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} "
+            f"tokens, mean pooling"
+        ),
     ),
 ]

@@ -4,8 +4,10 @@ data.
 An arm is a dictionary of settings. What all arms of an experiment share says how long is trained on which
 rows, the rest is the trick:
 
-    steps, batch_size, max_length    of the training; times: a factor on the steps, for the control that gets a trick's compute
-    rows | per_class | tail          training rows that the seed draws: so many, so many of each class, or a long tail of classes
+    steps, batch_size, max_length    of the training; times: a factor on the steps,
+      for the control that gets a trick's compute
+    rows | per_class | tail          training rows that the seed draws: so many, so many of each class,
+      or a long tail of classes
     alpha                            R-Drop's
     decay                            of the learning rate, layer by layer
     attack, epsilon, passes          FGM, PGD or a random direction
@@ -509,10 +511,14 @@ def described(common: dict) -> str:
     known = {
         "rows": "on {} training rows drawn by the seed",
         "per_class": "on {} rows of each class drawn by the seed",
-        "tail": "on a long tail drawn by the seed, {0[0]} rows of the most frequent class, {0[1]} of the rarest",
+        "tail": "on a long tail drawn by the seed, {0[0]} rows of the most frequent class, {0[1]} of the "
+        "rarest",
     }
     rows = "".join(" " + text.format(common[name]) for name, text in known.items() if name in common)
-    return f"fine-tuned whole{rows}: {common['steps']} steps of {common['batch_size']}, at most {common['max_length']} tokens"
+    return (
+        f"fine-tuned whole{rows}: {common['steps']} steps of {common['batch_size']}, at most "
+        f"{common['max_length']} tokens"
+    )
 
 
 def row(
@@ -550,7 +556,10 @@ def rare(data: str, name: str, task: str) -> Experiment:
     return row("dice_loss", data, DICE, task=task, run=run_threshold, metric="f1", rare=name, more=more)
 
 
-AVERAGED = ", mean pooling; learning rate after warm-up linear to zero, or constant; one training serves all weights with its schedule, rate and seed"
+AVERAGED = (
+    ", mean pooling; learning rate after warm-up linear to zero, or constant; one training serves all "
+    "weights with its schedule, rate and seed"
+)
 TYPED = ", mean pooling; also scored with one slip of the keys in a fifth of the longer words"
 LONG = f"; head, tail, both and windows of {WINDOW} tokens, a window every {STRIDE}; mean pooling of tokens"
 

@@ -190,7 +190,8 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3], "dose": [0, 1]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole on {TRAIN_ROWS} random tweets: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling; doses of the grid: "
+        setting=f"fine-tuned whole on {TRAIN_ROWS} random tweets: {STEPS} steps of {BATCH}, at most "
+        f"{MAX_LENGTH} tokens, mean pooling; doses of the grid: "
         "label smoothing 0.1, 0.2; class weights (inverse frequency) ^ 1/2, 1; gamma 2, 4; weight "
         "decay 0.01, 0.1 for cross-entropy; "
         "temperature fitted on validation",
@@ -209,10 +210,13 @@ const percent = x => x.toLocaleString("en", {style: "percent", maximumSignifican
 const ten = 10 * positives * slope(0.1), thousand = 1000 * negatives * slope(0.95);
 return {
   curves: {
-    p, cross_entropy: p.map(x => -Math.log(x)), loss_positive: times(positives, loss), loss_negative: times(negatives, loss),
-    plain: p.map(x => 1 - x), slope_positive: times(positives, slope), slope_negative: times(negatives, slope),
+    p, cross_entropy: p.map(x => -Math.log(x)), loss_positive: times(positives, loss),
+      loss_negative: times(negatives, loss),
+    plain: p.map(x => 1 - x), slope_positive: times(positives, slope), slope_negative: times(negatives,
+      slope),
   },
-  sentence: `Gamma ${gamma}: at p = 0.9, (1 - p)^gamma leaves ${percent(0.1 ** gamma)} of cross-entropy's loss and ` +
+  sentence: `Gamma ${gamma}: at p = 0.9, (1 - p)^gamma leaves ${percent(0.1 ** gamma)} of ` +
+    `cross-entropy's loss and ` +
     `${percent(slope(0.9) / 0.1)} of its gradient. ` +
     `Alpha ${alpha ?? "off"}: of ten positives at p = 0.1 and a thousand negatives at p = 0.95, ` +
     `the ten have ${percent(ten / (ten + thousand))} of the gradient.`,

@@ -267,7 +267,8 @@ FROZEN = {
     "baseline": "last layer",
     "run": run_frozen,
     "grid": {"C": PENALTIES},
-    "setting": f"frozen encoder, masked mean of each layer; linear head on {ROWS} training rows drawn by the seed",
+    "setting": f"frozen encoder, masked mean of each layer; linear head on {ROWS} training rows drawn by "
+    f"the seed",
 }
 
 EXPERIMENTS = [
@@ -285,6 +286,9 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3, 2e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
+        setting=(
+            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
+            f"most {MAX_LENGTH} tokens, mean pooling"
+        ),
     ),
 ]

@@ -214,6 +214,9 @@ EXPERIMENTS = [
         grid={"lr": [2.5e-4, 5e-4, 1e-3, 2e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, [CLS] with pooler",
+        setting=(
+            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
+            f"most {MAX_LENGTH} tokens, [CLS] with pooler"
+        ),
     ),
 ]

@@ -193,6 +193,9 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling, standardised labels",
+        setting=(
+            f"fine-tuned whole: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling, "
+            f"standardised labels"
+        ),
     ),
 ]

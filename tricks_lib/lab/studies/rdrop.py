@@ -158,7 +158,10 @@ EXPERIMENTS = [
         grid={"lr": [3e-4, 1e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
+        setting=(
+            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
+            f"most {MAX_LENGTH} tokens, mean pooling"
+        ),
     ),
 ]
 
@@ -193,7 +196,8 @@ MOVE = """
 const {alpha, "first pass": first, "second pass": second} = at, lr = 0.25, steps = 80;
 const sigmoid = x => 1 / (1 + Math.exp(-x)), logit = p => Math.log(p / (1 - p));
 // Of (2) with two classes: D = (p - q)(x - y) / 2, where x and y are the logits of p and q.
-const slope = (x, y, alpha) => { const p = sigmoid(x), q = sigmoid(y); return ((p - 1) + alpha * (p * (1 - p) * (x - y) + p - q)) / 2; };
+const slope = (x, y, alpha) => { const p = sigmoid(x), q = sigmoid(y);
+  return ((p - 1) + alpha * (p * (1 - p) * (x - y) + p - q)) / 2; };
 const follow = alpha => {
   let [x, y] = [logit(first), logit(second)], p = [first], q = [second];
   for (let i = 0; i < steps; i++) {
@@ -202,20 +206,26 @@ const follow = alpha => {
   }
   return {step: p.map((_, i) => i), p, q};
 };
-const arrows = {x0: [], y0: [], x1: [], y1: []}, grid = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95];
+const arrows = {x0: [], y0: [], x1: [], y1: []}, grid = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75,
+  0.85, 0.95];
 for (const p of grid) for (const q of grid) {
-  const [x, y] = [logit(p), logit(q)], down = [-p * (1 - p) * slope(x, y, alpha), -q * (1 - q) * slope(y, x, alpha)];
+  const [x, y] = [logit(p), logit(q)], down = [-p * (1 - p) * slope(x, y, alpha), -q * (1 - q) * slope(y, x,
+    alpha)];
   const length = 0.055 / Math.hypot(...down);
-  arrows.x0.push(p); arrows.y0.push(q); arrows.x1.push(p + length * down[0]); arrows.y1.push(q + length * down[1]);
+  arrows.x0.push(p); arrows.y0.push(q); arrows.x1.push(p + length * down[0]);
+    arrows.y1.push(q + length * down[1]);
 }
-const path = follow(alpha), plain = follow(0), sure = first >= second ? path.p : path.q, lowest = Math.min(...sure);
-const close = ({p, q}) => { const n = p.findIndex((_, i) => Math.abs(p[i] - q[i]) < 0.05); return n < 0 ? `not within ${steps} steps` : `after ${n} steps`; };
+const path = follow(alpha), plain = follow(0), sure = first >= second ? path.p : path.q,
+  lowest = Math.min(...sure);
+const close = ({p, q}) => { const n = p.findIndex((_, i) => Math.abs(p[i] - q[i]) < 0.05); return n < 0
+  ? `not within ${steps} steps` : `after ${n} steps`; };
 const [high, low] = [Math.max(first, second), Math.min(first, second)], apart = logit(high) - logit(low);
 const border = (1 - high) / (high * (1 - high) * apart + high - low);
 return {
   arrows, path, plain,
   sentence: (high === low ? "Passes that agree: the term is zero, and alpha changes nothing. " :
-    `Alpha ${alpha}: the surer pass starts at ${high} and ` + (lowest < high ? `is pulled back, down to ${lowest.toFixed(2)}` : "is never pulled back") +
+    `Alpha ${alpha}: the surer pass starts at ${high} and ` + (lowest < high
+      ? `is pulled back, down to ${lowest.toFixed(2)}` : "is never pulled back") +
     `; from this start that begins at alpha ${border.toFixed(2)}. `) +
     `The passes differ by less than 0.05 ${close(path)}; without the term, ${close(plain)}.`,
 };

@@ -124,6 +124,9 @@ EXPERIMENTS = [
         grid={"lr": [3e-4, 1e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"fine-tuned whole by TricksTrainer: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling",
+        setting=(
+            f"fine-tuned whole by TricksTrainer: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, "
+            f"mean pooling"
+        ),
     ),
 ]

@@ -1,8 +1,8 @@
-"""The book's table of evidence on a real pretrained encoder: one data set, one budget, one baseline, and every
-trick against it and against its cheap rival.
+"""The book's table of evidence on a real pretrained encoder: one data set, one budget, one baseline, and
+every trick against it and against its cheap rival.
 
-The arms were written down before they ran; nothing here is chosen by what a test set said. The model's authors
-trained it through mean pooling for similarity, which is said beside each number.
+The arms were written down before they ran; nothing here is chosen by what a test set said. The model's
+authors trained it through mean pooling for similarity, which is said beside each number.
 """
 
 from tricks_lib.lab.compare.arms import Arm

@@ -230,7 +230,10 @@ EXPERIMENTS = [
         },
         grid={"C": last_four.PENALTIES[1:]},
         seeds=tuple(range(10)),
-        setting=f"frozen encoder, first token of each word; linear head on the words of {SENTENCES} training sentences drawn by the seed",
+        setting=(
+            f"frozen encoder, first token of each word; linear head on the words of {SENTENCES} training "
+            f"sentences drawn by the seed"
+        ),
     ),
     Experiment(
         trick="dice_loss",

@@ -252,7 +252,8 @@ EXPERIMENTS = [
         grid={"C": [0.001, 0.01, 0.1]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=f"reviews of at most {MAX_LENGTH} tokens; frozen mini_xlnet or mini_bert, mean pooling; segments, windows, head and tail of {LENGTH} tokens "
+        setting=f"reviews of at most {MAX_LENGTH} tokens; frozen mini_xlnet or mini_bert, mean pooling; "
+        f"segments, windows, head and tail of {LENGTH} tokens "
         f"unless it says 256, a memory of {LENGTH}, windows every {STRIDE}; linear probe on a "
         f"random 80 % of {TRAIN_ROWS} training rows a seed",
     ),
