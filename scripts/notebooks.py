@@ -35,8 +35,8 @@ def source_hash(notebook, path: Path) -> str:
     digest = hashlib.sha256()
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            # The repository's address may change without changing an output.
-            digest.update(re.sub(r'(?m)^REPOSITORY = ".*"$', "", cell.source).encode())
+            # The address and the release may change without changing an output.
+            digest.update(re.sub(r'(?m)^(REPOSITORY|RELEASE) = ".*"$', "", cell.source).encode())
             digest.update(b"\0")
     number, _, trick = path.stem.partition("_")
     name = trick if number.isdigit() else "*"  # a page that is no trick's chapter may show every record

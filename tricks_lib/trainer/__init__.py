@@ -23,8 +23,12 @@ mean: 4 micro-batches then weigh four times as much.) The tricks change a step s
 Sources: those of the tricks' own modules.
 """
 
-from tricks_lib.trainer.arguments import TricksArguments
-from tricks_lib.trainer.ema_callback import EMACallback
-from tricks_lib.trainer.tricks_trainer import TricksTrainer
+from tricks_lib._extras import need
+
+need("trainer", "accelerate")
+
+from tricks_lib.trainer.arguments import TricksArguments  # noqa: E402
+from tricks_lib.trainer.ema_callback import EMACallback  # noqa: E402
+from tricks_lib.trainer.tricks_trainer import TricksTrainer  # noqa: E402
 
 __all__ = ["TricksArguments", "TricksTrainer", "EMACallback"]
