@@ -66,7 +66,8 @@ def sequence_log_prob(
     takes = left_to_right(model)
     if getattr(model.config, "model_type", None) == "cpmant":  # its whole prompt sees itself
         raise TypeError(
-            f"model: {type(model).__name__}, which scores a prompt otherwise than token by token, given, {CAUSAL}"
+            f"model: {type(model).__name__}, which scores a prompt otherwise than token by token, given, "
+            f"{CAUSAL}"
         )
     check_prompt(model, sequences, None, "sequences")
     B, T = sequences.shape
