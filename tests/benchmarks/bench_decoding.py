@@ -1,7 +1,13 @@
 import torch
 
 from tests.benchmarks.row import Row
-from tricks_lib.decoding import beam_search, greedy_search, min_p_filter, top_p_filter
+from tricks_lib.decoding import (
+    beam_search,
+    greedy_search,
+    min_p_filter,
+    top_n_sigma_filter,
+    top_p_filter,
+)
 
 T, NEW, BEAMS, V = 16, 64, 4, 50257
 
@@ -90,6 +96,34 @@ def beams(device):
     )
 
 
+def penalised(device):
+    model, input_ids = mini_gpt2(device, 1)
+    shared = {"attention_mask": torch.ones_like(input_ids), "max_new_tokens": NEW, "repetition_penalty": 1.3}
+    peers = {"transformers generate": lambda: model.generate(input_ids, do_sample=False, **shared)}
+    sequences = greedy_search(model, input_ids, **shared)
+    return (
+        lambda: greedy_search(model, input_ids, **shared),
+        peers,
+        {"the model's passes alone": lambda: passes(model, sequences)},
+    )
+
+
+def top_n_sigma(device):
+    """The peer is the formula, as its authors write it."""
+    torch.manual_seed(0)
+    logits = DISTRIBUTIONS["normal"](1).to(device)
+
+    def formula():
+        border = logits.amax(dim=-1, keepdim=True) - logits.std(dim=-1, keepdim=True)
+        return logits.masked_fill(logits < border, float("-inf"))
+
+    return (
+        lambda: top_n_sigma_filter(logits, 1.0),
+        {"the formula": formula},
+        {"one copy of the logits": logits.clone},
+    )
+
+
 def a_filter(ours, warper, value, name):
     def make(device):
         from transformers.generation import logits_process
@@ -123,7 +157,9 @@ ROWS = [
         greedy(8),
         {"snippet without cache": 0.20, "transformers generate": 1.0},
     ),
+    Row("greedy, repetition penalty", f"{NEW} new, 4 layers of 192", penalised),
     Row("beam search, 4 beams", f"{NEW} new, 4 layers of 192", beams),
+    Row("top_n_sigma normal", f"1x{V}", top_n_sigma, same=in_order),
     *(
         Row(
             f"top_p {name}",

@@ -13,7 +13,7 @@ Shapes: ... any leading dimensions, V vocabulary.
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import number
+from tricks_lib._checks import number, truth
 from tricks_lib.decoding.filters import INF, largest_logits, wide
 
 __all__ = ["top_n_sigma_filter"]
@@ -38,10 +38,18 @@ def top_n_sigma_filter(logits: Tensor, top_n_sigma: float) -> Tensor:
     """
     highest = largest_logits(logits).to(wide(logits))  # (..., 1)
     top_n_sigma = number("top_n_sigma", top_n_sigma, 0.0, 1e6)
-    values = logits.detach().to(wide(logits))
-    finite = values > -INF
+    sigma = _standard_deviation(logits.detach().to(wide(logits)))  # (..., 1)
+    return torch.where(logits >= highest - top_n_sigma * sigma, logits, -INF)
+
+
+def _standard_deviation(logits: Tensor) -> Tensor:
+    """Of the finite logits (..., V) of each row, (..., 1); 0 for a single one."""
+    if logits.shape[-1] > 1:
+        sigma = logits.std(dim=-1, keepdim=True)  # NaN where a token is blocked
+        if truth(sigma.isfinite().all()):
+            return sigma
+    finite = logits > -INF
     count = finite.sum(dim=-1, keepdim=True)  # (..., 1)
-    mean = values.masked_fill(~finite, 0).sum(dim=-1, keepdim=True) / count
-    square = (values - mean).masked_fill(~finite, 0).square().sum(dim=-1, keepdim=True)
-    sigma = (square / (count - 1).clamp(min=1)).sqrt()  # 0 for a single token
-    return torch.where(values >= highest - top_n_sigma * sigma, logits, -INF)
+    mean = logits.masked_fill(~finite, 0).sum(dim=-1, keepdim=True) / count
+    square = (logits - mean).masked_fill(~finite, 0).square().sum(dim=-1, keepdim=True)
+    return (square / (count - 1).clamp(min=1)).sqrt()
