@@ -175,8 +175,8 @@ class LastFourClassifier(EncoderClassifier):
 
         Raises:
             ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1; ``position_ids`` of several texts in one row; the encoder has fewer layers than
-                ``num_layers``.
+                0..C-1; ``position_ids`` of several texts in one row (not checked on CUDA); the encoder has
+                fewer layers than ``num_layers``.
         """
         read = {**inputs, "token_type_ids": token_type_ids, "output_hidden_states": True}
         mask, out = self.encode(input_ids, attention_mask, **read)

@@ -70,7 +70,7 @@ class MeanPoolingClassifier(EncoderClassifier):
 
         Raises:
             ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1; ``position_ids`` of several texts in one row.
+                0..C-1; ``position_ids`` of several texts in one row (not checked on CUDA).
         """
         mask, out = self.encode(input_ids, attention_mask, token_type_ids=token_type_ids, **inputs)
         pooled = POOLS[self.pool](out.last_hidden_state, mask)  # (B, H)
