@@ -765,6 +765,18 @@ def test_evaluation_under_autocast_sees_the_average():
             torch.testing.assert_close(model(x), -before)
 
 
+def test_numbers_of_numpy_are_accepted_and_stored_as_python_s():
+    """``torch.load(weights_only=True)`` takes no NumPy scalar."""
+    settings = {"decay": np.float32(0.5), "update_every": np.int64(2), "start_step": np.int32(1)}
+    ema = EMA(nn.Linear(1, 1), warmup="power", gamma=np.float64(2.0), **settings)
+    ema.update()
+    file = io.BytesIO()
+    torch.save(ema.state_dict(), file)
+    file.seek(0)
+    ema.load_state_dict(torch.load(file, weights_only=True))
+    assert ema.share_of_start(np.int64(0)) == 1
+
+
 GOOD = nn.Linear(2, 2)
 STATE = EMA(nn.Linear(2, 2)).state_dict()
 BAD_INPUT = {

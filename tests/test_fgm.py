@@ -5,6 +5,7 @@ written out.
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -209,15 +210,16 @@ def test_name_emb_dot_matches_no_parameter_and_is_an_error_while_the_default_fin
         assert_same(weights(model), clean)
 
 
-def test_target_by_name_gives_each_parameter_its_own_norm():
+@pytest.mark.parametrize("kind", [FGM, PGD, AWP, RandomDirection])
+def test_target_by_name_gives_each_parameter_its_own_norm(kind):
     model = Net()
-    fgm, clean = FGM(model, epsilon=0.3, target="s.weight"), weights(model)  # tokens, positions
+    attack, clean = kind(model, epsilon=0.3, target="s.weight"), weights(model)  # tokens, positions
     loss_of(model, A).backward()
-    with fgm.perturbed():
+    with attack.perturbed():
         for name in ("tokens.weight", "positions.weight"):
-            assert (dict(model.named_parameters())[name] - clean[name]).norm().item() == pytest.approx(
-                0.3, rel=1e-5
-            )
+            length = 0.3 * clean[name].norm().item() if kind is AWP else 0.3  # PGD's alpha is 0.3 too
+            r = dict(model.named_parameters())[name] - clean[name]
+            assert r.norm().item() == pytest.approx(length, rel=1e-5)
         assert torch.equal(model.head.weight, clean["head.weight"])
     assert_same(weights(model), clean)
 
@@ -936,6 +938,15 @@ def test_on_cuda_equals_cpu(make):
     with attack.perturbed(), plain.perturbed():
         torch.testing.assert_close(loss_of(model, A.cuda()).cpu(), loss_of(twin, A))
     assert_same(weights(model), clean)
+
+
+def test_numbers_of_numpy_are_accepted():
+    model, twin = Net(), Net()
+    pgd, plain = PGD(model, np.float64(0.5), alpha=np.float32(0.25)), PGD(twin, 0.5, alpha=0.25)
+    for attack, m in ((pgd, model), (plain, twin)):
+        loss_of(m, A).backward()
+        attack.attack()
+    assert_same(weights(model), weights(twin))
 
 
 GOOD = Net()

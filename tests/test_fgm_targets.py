@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 
 from tricks_lib.fgm import AWP, FGM, PGD, FreeLB, RandomDirection
+from tricks_lib.trainer.attacks import make_attack
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
 
@@ -217,6 +218,13 @@ def test_frozen_embeddings_are_named_and_no_argument_that_nobody_gave(kind):
     with pytest.raises(ValueError, match=f"^model: .* frozen .*{name}, given; .* accepted") as error:
         kind(with_adapters())
     assert "target" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["fgm", "pgd", "random"])
+def test_the_trainer_names_its_option(name):
+    with pytest.raises(ValueError, match=f"^adversarial: '{name}' given; .* frozen .* accepted"):
+        make_attack(with_adapters(), name, None, per_example=False, relative=False)
+    make_attack(with_adapters(), name, None, per_example=True, relative=False)
 
 
 @pytest.mark.parametrize("kind", [FGM, PGD])

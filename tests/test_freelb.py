@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,6 +179,10 @@ def test_all_passes_see_the_same_dropout_mask_on_cuda():
         loss.backward()
         losses.append(loss.item())
     assert len(set(losses)) == 1
+
+
+def test_steps_may_be_an_integer_of_numpy():
+    assert [k for k in FreeLB(Net(), steps=np.int64(1)).passes()] == [0]
 
 
 def test_steps_by_hand_equal_passes():

@@ -60,9 +60,9 @@ class FreeLB(PGD):
         steps: int = 3,
         relative: bool = False,
     ):
-        number("steps", steps, 1, accepted="a positive integer", integer=True)
+        self.steps = number("steps", steps, 1, accepted="a positive integer", integer=True)
+        self._passes = 0
         super().__init__(model, epsilon, target, per_example, alpha, relative)
-        self.steps, self._passes = steps, 0
 
     def passes(self) -> Iterator[int]:
         """The numbers of the K passes; :meth:`attack` comes before each, :meth:`restore` at the end."""

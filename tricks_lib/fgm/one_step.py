@@ -68,7 +68,7 @@ class FGM:
         per_example: bool = False,
         relative: bool = False,
     ):
-        positive("epsilon", epsilon)
+        epsilon = positive("epsilon", epsilon)
         for name, value, kind, accepted in (
             ("model", model, nn.Module, "a torch.nn.Module"),
             ("target", target, str | None, "a part of a parameter's name, or None,"),
@@ -202,5 +202,5 @@ class AWP(FGM):
         return self._norm(clean)
 
 
-def positive(name: str, value) -> None:
-    number(name, value, 5e-324, accepted="a positive, finite number")
+def positive(name: str, value) -> float:
+    return number(name, value, 5e-324, accepted="a positive, finite number")

@@ -18,9 +18,8 @@ class Weight:
         self.tables = [module for module, _ in places if isinstance(module, nn.Embedding)]
         by_rows = by_rows and len(self.tables) == len(places)  # else a projection is tied to the table
         self.by_rows = None if by_rows else False  # None: not known before the first attack
-        self.looked_up = self.rows = (
-            None  # (V,) bool: rows of the passes since the last backward pass, and before it
-        )
+        # (V,) bool: rows of the passes since the last backward pass, and before it
+        self.looked_up = self.rows = None
         self.gradient_of_pass = self.backup = None
         self.fresh = False  # has a gradient of a backward pass since the last attack
         self.hooked = self.parameter
@@ -46,9 +45,8 @@ class Weight:
     def _backward(self, gradient):
         """Hook of the parameter: comes before ``.grad`` is added to."""
         self.fresh, self.rows, self.looked_up = True, self.looked_up, None
-        self.gradient_of_pass = (
-            None if self.parameter.grad is None else gradient.detach()
-        )  # None: .grad will be just this
+        # None: .grad will be just this
+        self.gradient_of_pass = None if self.parameter.grad is None else gradient.detach()
 
     @property
     def gradient(self) -> Tensor | None:
@@ -59,18 +57,13 @@ class Weight:
             gradient = gradient.clone()
             dist.all_reduce(gradient, group=group)
             gradient /= dist.get_world_size(group)
-        weight, rows = self.parameter, self.rows
-        if (
-            rows is not None and self.by_rows is None
-        ):  # once: a gradient on other rows shows another use of the table
+        weight, rows, first = self.parameter, self.rows, self.backup is None
+        # once: a gradient on other rows shows another use of the table
+        if rows is not None and self.by_rows is None:
             self.by_rows = not (gradient.any(dim=1) & ~rows).any()
-        first = self.backup is None
         if first:
-            index = (
-                rows.nonzero().squeeze(1)
-                if rows is not None and self.by_rows and weight is self.hooked
-                else ...
-            )
+            some = rows is not None and self.by_rows and weight is self.hooked
+            index = rows.nonzero().squeeze(1) if some else ...
             self.backup = index, weight[index].clone()
         index, clean = self.backup
         wide = torch.promote_types(gradient.dtype, torch.float32)

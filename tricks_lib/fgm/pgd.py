@@ -36,9 +36,8 @@ class PGD(FGM):
         alpha: float = 0.3,
         relative: bool = False,
     ):
-        positive("alpha", alpha)
+        self.alpha, self._clean_gradients = positive("alpha", alpha), []
         super().__init__(model, epsilon, target, per_example, relative)
-        self.alpha, self._clean_gradients = alpha, []
 
     @torch.no_grad()
     def attack(self) -> None:

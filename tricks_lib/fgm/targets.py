@@ -19,7 +19,8 @@ def input_embeddings(model: nn.Module) -> list[nn.Parameter]:
             found.append(module.get_input_embeddings().weight)
     if not found:
         tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-        found = [table for table in tables if len(table) == max(map(len, tables))]
+        largest = max(map(len, tables), default=0)
+        found = [table for table in tables if len(table) == largest]
     return [table for table in found if table.ndim == 2]  # the input of images is a convolution
 
 

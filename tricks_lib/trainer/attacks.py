@@ -32,12 +32,19 @@ ATTACKS = {
 
 
 def make_attack(model: nn.Module, name: str, epsilon: float | None, **options: bool) -> FGM:
-    """The attack of that name on ``model``; epsilon None is its default."""
+    """The attack of that name on ``model``; epsilon None is its default.
+
+    Raises:
+        ValueError: there is nothing to attack, as where the embeddings are frozen; it names the option.
+    """
     attack = ATTACKS[name]
     if epsilon is None:
         epsilon = RELATIVE_EPSILON if options["relative"] else attack.epsilon
     alpha = {"alpha": ALPHA * epsilon} if attack.steps > 1 else {}
-    return attack.kind(model, epsilon, **alpha, **{name: options[name] for name in attack.options})
+    try:
+        return attack.kind(model, epsilon, **alpha, **{key: options[key] for key in attack.options})
+    except ValueError as error:
+        raise ValueError(f"adversarial: {name!r} given; {error}") from error
 
 
 def passes(attack: FGM, steps: int) -> Iterator[bool]:
