@@ -291,6 +291,15 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradient(name):
     assert not model.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_arguments_of_gradient_checkpointing_reach_the_encoder(reentrant):
+    model = CLASSIFIERS["mean"]()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    functions = [module._gradient_checkpointing_func for module in layers]
+    assert functions and all(f.keywords["use_reentrant"] is reentrant for f in functions)
+
+
 def test_an_encoder_without_gradient_checkpointing_says_so():
     with pytest.raises(ValueError, match="XLNetModel does not support (gradient|activation) checkpointing"):
         CLASSIFIERS["XLNet"]().gradient_checkpointing_enable()
@@ -312,16 +321,8 @@ def test_label_smoothing_under_trainer(make, tmp_path):
     batch = dict(input_ids=IDS[:1], attention_mask=MASK[:1])
     with torch.no_grad():
         expected = nn.functional.cross_entropy(model(**batch).logits, torch.tensor([2]), label_smoothing=0.3)
-    trainer = trained(
-        model,
-        tmp_path,
-        rows,
-        label_smoothing_factor=0.3,
-        max_steps=1,
-        learning_rate=0.0,
-        eval_strategy="steps",
-    )
-    [loss] = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    trainer = trained(model, tmp_path, rows, label_smoothing_factor=0.3, max_steps=1, learning_rate=0.0)
+    loss = trainer.evaluate()["eval_loss"]
     assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 

@@ -117,6 +117,8 @@ class WeightedLayerPool(nn.Module):
 class LastFourClassifier(EncoderClassifier):
     """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
 
+    Saved, loaded and trained as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
+
     Args:
         encoder: a Hugging Face encoder of size ``config.hidden_size``. Of an encoder-decoder model (BART, T5)
             the encoder is taken, ``get_encoder()``.

@@ -152,6 +152,8 @@ class XLNetLongClassifier(LongClassifier):
     """XLNet over segments linked by its memory, equation (1), one vector a document, dropout and one linear
     layer.
 
+    Saved, loaded and trained as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
+
     Args:
         encoder: a ``transformers.XLNetModel``.
         num_labels: C; with 1 the task is regression.
@@ -227,6 +229,8 @@ class SlidingWindowClassifier(LongClassifier):
     """Any encoder over overlapping windows, one vector a document, dropout and one linear layer.
 
     A window's vector is the mean of its tokens' last states. No special tokens are added.
+
+    Saved, loaded and trained as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
 
     Args:
         encoder: a Hugging Face encoder whose output has ``last_hidden_state``. Of an encoder-decoder model

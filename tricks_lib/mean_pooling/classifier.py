@@ -11,6 +11,9 @@ from tricks_lib.mean_pooling.pools import POOLS
 class MeanPoolingClassifier(EncoderClassifier):
     """An encoder, the masked mean of its last layer, dropout and one linear layer.
 
+    ``save_pretrained(folder)`` and ``from_pretrained(folder)`` store and load it with its encoder. Trainer's
+    gradient checkpointing, label smoothing and NEFTune, and PEFT work on it; ``config`` is the encoder's.
+
     Args:
         encoder: a Hugging Face encoder whose output has ``last_hidden_state`` (B, T, H) and whose
             ``config.hidden_size`` is H. Of an encoder-decoder model (BART, T5) the encoder is taken,
