@@ -2,6 +2,7 @@
 of a model.
 """
 
+import doctest
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.special import expit, rel_entr, softmax
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from tricks_lib.rdrop import bernoulli_kl, rdrop_forward, rdrop_loss, symmetric_kl
+from tricks_lib.rdrop import bernoulli_kl, divergence, forward, loss, rdrop_forward, rdrop_loss, symmetric_kl
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -48,6 +49,12 @@ def official(p, q, pad_mask=None):
         p_loss.masked_fill_(pad_mask, 0.0)
         q_loss.masked_fill_(pad_mask, 0.0)
     return (p_loss.sum() + q_loss.sum()) / 2
+
+
+@pytest.mark.parametrize("module", [divergence, forward, loss], ids=lambda module: module.__name__)
+def test_the_examples_of_the_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 4, 6), (1, 2), (3, 70_000)], ids=str)

@@ -2,6 +2,7 @@
 says. Oracles: formulas written out, torch, :mod:`tricks_lib.fgm` in a plain loop.
 """
 
+import doctest
 import json
 import warnings
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from transformers import (
 from tricks_lib import fgm
 from tricks_lib.last_four import LastFourClassifier
 from tricks_lib.mean_pooling import MeanPoolingClassifier
-from tricks_lib.trainer import TricksArguments, TricksTrainer
+from tricks_lib.trainer import TricksArguments, TricksTrainer, arguments, ema_callback
 
 from .test_ema_callback import Watch, averaged
 from .test_trainer import (  # noqa: F401 (two fixtures)
@@ -47,6 +48,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:ema_decay. with:UserWarning"),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # peft
 ]
+
+
+@pytest.mark.parametrize("module", [arguments, ema_callback], ids=lambda module: module.__name__)
+def test_the_examples_of_the_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
 
 # ---- Losses
 

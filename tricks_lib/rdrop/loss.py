@@ -41,6 +41,7 @@ def rdrop_loss(
             or infinite.
 
     Example:
+        >>> import torch
         >>> logits_1, logits_2 = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]])
         >>> rdrop_loss(logits_1, logits_2, torch.tensor([0]), alpha=2.0)  # 1/2 (0.6931 + 0.3133) + 2 * 0.1155
         tensor(0.7343)

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
@@ -54,7 +55,7 @@ class EMACallback(TrainerCallback):
         start_step: int = 0,
         device: torch.device | str | None = None,
         gamma: float = GAMMA,
-        resume_from_checkpoint: str | os.PathLike | None = None,
+        resume_from_checkpoint: str | Path | None = None,
     ):
         self.settings = {
             "decay": decay,
@@ -124,7 +125,7 @@ class EMACallback(TrainerCallback):
 
     def _checkpoint(self, args, state) -> str:
         given = self.resume_from_checkpoint or args.resume_from_checkpoint
-        return given if isinstance(given, (str, os.PathLike)) else _folder(args, state)
+        return given if isinstance(given, (str, Path)) else _folder(args, state)
 
 
 def _folder(args, state) -> str:
