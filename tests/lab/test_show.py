@@ -38,7 +38,7 @@ def test_the_smallest_difference_stands_beside_no_difference_alone():
     smallest = {"smallest": 0.0234}
     assert "would have" not in show.verdict("a", "b", SHOWN | smallest)
     assert show.verdict("a", "b", SHOWN | smallest | {"p": 0.2}).endswith(
-        "; 2.3 points would have been shown"
+        "; a difference of 2.3 points would have been shown"
     )
     assert "would have" not in show.verdict("a", "b", SHOWN | {"smallest": None, "p": 0.2})
 

@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import importlib.util
-from pathlib import Path
 
 import pytest
 
@@ -79,14 +77,6 @@ ON_PAPER = """() => {
 }"""
 A4 = {"width": 680, "height": 1000}  # the text area of a sheet with the margins of book.css, in CSS pixels
 ZOOMED = {"width": 640, "height": 450}  # what a window of 1280 x 900 shows at 200 %
-
-
-@pytest.fixture(scope="session")
-def axe():
-    """axe-core's script, from the package that carries it."""
-    return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text(
-        "utf-8"
-    )
 
 
 @pytest.fixture

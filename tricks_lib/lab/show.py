@@ -92,7 +92,7 @@ def size(difference: dict, digits: int = 1, unit: str = "points") -> str:
         p = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     text = f"{number('mean')}{unit}, 95 % interval {number('low')} to {number('high')}, {p} (n = {n})"
     if difference.get("smallest") and not direction(difference):
-        text += f"; {number('smallest', '')}{unit} would have been shown"
+        text += f"; a difference of {number('smallest', '')}{unit} would have been shown"
     return text
 
 

@@ -91,13 +91,20 @@ def test_whole_numbers_are_classes_and_it_is_told(tmp_path):
         kind, names, told = kind_of(tmp_path, labels)
         assert (kind, names) == ("classes", ["1", "2", "10"])
         assert "the labels are whole numbers, 1 to 10, 3 different ones: read as classes" in told[0]
-        assert "kind='numbers'" in told[0]
+        assert "kind 'numbers'" in told[0]
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path):
+    assert kind_of(tmp_path, ["1_0", "2_0"] * 20)[:2] == ("classes", ["1_0", "2_0"])
+    assert kind_of(tmp_path, ["01", "1", "x"] * 20)[:2] == ("classes", ["01", "1", "x"])
+    table([["inf"], ["1.0", "b"]] * 20).to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    assert data.read(tmp_path / "a.jsonl").names == ["1", "b", "inf"]
 
 
 def test_many_whole_numbers_are_numbers_unless_each_has_its_rows(tmp_path):
     assert kind_of(tmp_path, list(range(30)) * 3)[0] == "classes"
     kind, _, told = kind_of(tmp_path, [*range(29)] * 3 + [77])
-    assert kind == "numbers" and "read as numbers (kind='classes'" in told[0]
+    assert kind == "numbers" and "read as numbers (kind 'classes'" in told[0]
     assert kind_of(tmp_path, list(range(101)) * 3)[0] == "numbers"
 
 
@@ -246,6 +253,20 @@ def test_of_a_pair_both_texts_must_be_equal(tmp_path):
     assert found.warnings == [] and found.sizes["test"] == 20
 
 
+def test_the_only_row_of_a_class_stays_in_train(tmp_path):
+    own = parts()
+    own["train"] = pandas.concat([own["train"], table(["once"]).assign(text="a text of its own")])
+    found = data.read([csv(tmp_path / f"{name}.csv", own[name]) for name in ("train", "test")])
+    assert found.names.index("once") in {r["label"] for r in found.splits["train"]}
+
+
+def test_a_train_split_without_labels_is_refused(tmp_path):
+    own = parts()
+    own["train"] = own["train"].assign(label="")
+    with pytest.raises(ValueError, match="label is missing in rows 1, 2, 3, 4, 5 and 75 more of train"):
+        data.read([csv(tmp_path / f"{name}.csv", part) for name, part in own.items()])
+
+
 def test_a_class_that_train_lacks_is_told(tmp_path):
     own = parts()
     own["test"] = own["test"].assign(label="unseen")
@@ -284,9 +305,16 @@ def test_names_of_the_registry_are_read(name, kind, names):
         assert row["label"] == given["label"]
 
 
+SIZES = {
+    "glue": [("train", 0, 80), ("validation", 80, 100), ("test", 100, 120)],
+    "imdb": [("train", 0, 60), ("test", 60, 80), ("unsupervised", 80, 120)],
+    "one": [("train", 0, 80), ("test", 80, 120)],
+}
+
+
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that holds one data set, and notes what it was asked."""
+    """A hub that holds three data sets, and notes what it was asked."""
     import datasets
 
     features = datasets.Features(
@@ -297,8 +325,9 @@ def hub(monkeypatch):
     def load_dataset(*arguments, **options):
         asked.append((arguments, options))
         made = {}
-        for split, start, stop in (("train", 0, 80), ("validation", 80, 100), ("test", 100, 120)):
-            labels = [-1] * 20 if split == "test" else [i % 2 for i in range(start, stop)]
+        without = {"glue": ["test"], "imdb": ["unsupervised"], "one": ["test"]}[arguments[0].split("/")[1]]
+        for split, start, stop in SIZES[arguments[0].split("/")[1]]:
+            labels = [-1] * (stop - start) if split in without else [i % 2 for i in range(start, stop)]
             made[split] = datasets.Dataset.from_dict(
                 {"sentence": texts(120)[start:stop], "label": labels}, features=features
             )
@@ -317,6 +346,18 @@ def test_a_hub_data_set_has_names_of_its_classes_and_its_unlabelled_split_is_lef
         "no test split: the validation split is the test",
     ]
     assert found.sizes == {"train": 72, "validation": 8, "test": 20}
+
+
+def test_a_split_of_another_name_is_left_out(hub):
+    found = data.read("stanfordnlp/imdb", text="sentence")
+    assert found.warnings[0] == "unsupervised is no train, validation or test and is left out"
+    assert found.sizes == {"train": 54, "validation": 6, "test": 20}
+
+
+def test_where_train_alone_has_labels_it_is_split(hub):
+    found = data.read("some/one", text="sentence")
+    assert found.sizes == {"train": 56, "validation": 8, "test": 16}
+    assert [told.split(" ")[0] for told in found.warnings] == ["test", "split"]
 
 
 def test_a_hub_that_does_not_answer_is_said():
@@ -374,7 +415,7 @@ BAD = {
     "Latin-1": (
         "a.csv",
         CAFE.encode("latin-1"),
-        r"data: a.csv is not UTF-8 \(byte 0xe9\). If it is Latin-1 or .*, say encoding='latin-1' .*iconv",
+        r"data: a.csv is not UTF-8 \(byte 0xe9\). If it is Latin-1 or .* the encoding 'latin-1' .*iconv",
     ),
     "Latin-1 in JSON": (
         "a.jsonl",

@@ -107,33 +107,41 @@ def test_a_percentile_bootstrap_over_ten_seeds_does_not():
 
 def test_pseudo_values_of_a_mean_are_the_values():
     rng = np.random.default_rng(0)
-    labels = rng.integers(3, size=30)
-    arms = rng.integers(3, size=(2, 5, 30))
-    found = statistics.pseudo_values(metrics.accuracy, *arms, labels)
-    expected = metrics.right(arms[0], labels) - metrics.right(arms[1], labels)
+    labels, predictions = rng.integers(3, size=30), rng.integers(3, size=(5, 30))
+    found = statistics.pseudo_values(metrics.accuracy, predictions, labels)
+    expected = metrics.right(predictions, labels)
     assert np.sort(found) == pytest.approx(np.sort(expected), abs=1e-12)  # in the order of the groups
-    assert components(found).example == pytest.approx(components(expected).example)
-    assert statistics.paired(metrics.METRICS["accuracy"], *arms, labels) == pytest.approx(expected)
+    assert components(found).residual == pytest.approx(components(expected).residual)
+    assert statistics.contributions(metrics.METRICS["accuracy"], predictions, labels) == pytest.approx(
+        expected
+    )
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "mcc"])
+def test_contributions_average_to_the_score(name):
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(3, size=301), rng.integers(3, size=(4, 301))
+    metric = metrics.METRICS[name]
+    found = statistics.contributions(metric, predictions, labels)
+    assert found.mean(axis=1) == pytest.approx(metric.score(predictions, labels))
 
 
 def correlated(N):
-    """Two arms (1, N) and labels (N,)."""
+    """Predictions of two arms, (1, N) each, and labels (N,)."""
     rng = np.random.default_rng(N)
     labels = rng.normal(size=N)
     return *(labels + rng.normal(size=(2, 1, N))), labels
 
 
-def correlation_gained(x, y, labels):
-    return scipy.stats.pearsonr(x, labels).statistic - scipy.stats.pearsonr(y, labels).statistic
+def correlation(x, labels):
+    return scipy.stats.pearsonr(x, labels).statistic
 
 
 def test_pseudo_values_are_those_of_the_jackknife():
-    trick, baseline, labels = correlated(23)
-    (found,) = statistics.pseudo_values(metrics.pearson, trick, baseline, labels)
-    whole = correlation_gained(trick[0], baseline[0], labels)
-    without = [
-        correlation_gained(*(np.delete(v, j) for v in (trick[0], baseline[0], labels))) for j in range(23)
-    ]
+    predictions, _, labels = correlated(23)
+    (found,) = statistics.pseudo_values(metrics.pearson, predictions, labels)
+    whole = correlation(predictions[0], labels)
+    without = [correlation(np.delete(predictions[0], j), np.delete(labels, j)) for j in range(23)]
     expected = 23 * whole - 22 * np.array(without)
     assert found.mean() == pytest.approx(whole)
     assert np.sort(found - whole) == pytest.approx(np.sort(expected - expected.mean()))
@@ -142,11 +150,12 @@ def test_pseudo_values_are_those_of_the_jackknife():
 @pytest.mark.parametrize("groups", [50, 100])
 def test_groups_of_examples_give_the_error_of_scipys_bootstrap(groups):
     trick, baseline, labels = correlated(409)
-    found = statistics.pseudo_values(metrics.pearson, trick, baseline, labels, groups)
+    found = statistics.pseudo_values(metrics.pearson, trick, labels, groups)
+    found = found - statistics.pseudo_values(metrics.pearson, baseline, labels, groups)
     K = found.shape[1]
     assert groups / 2 < K <= groups
     bootstrap = scipy.stats.bootstrap(
-        (trick[0], baseline[0], labels), correlation_gained,
+        (trick[0], baseline[0], labels), lambda x, y, z: correlation(x, z) - correlation(y, z),
         paired=True, vectorized=False, n_resamples=500, rng=1,
     )  # fmt: skip
     assert np.sqrt(components(found).example / K) == pytest.approx(bootstrap.standard_error, rel=0.2)
@@ -191,7 +200,8 @@ def test_intervals_of_metrics_that_are_no_means_cover_as_well(metric, draw):
     ])  # fmt: skip
     for _ in range(500):
         arms, labels = draw(rng)
-        _, low, high = statistics.interval(statistics.paired(metric, *arms, labels))
+        trick, baseline = (statistics.contributions(metric, arm, labels) for arm in arms)
+        _, low, high = statistics.interval(trick - baseline)
         hits += low <= truth <= high
     assert 0.92 <= hits / 500 <= 0.975  # 0.95 give or take three standard errors of 500 draws
 
@@ -306,6 +316,17 @@ def test_an_interval_without_zero_is_no_verdict_where_holm_disagrees():
     assert many["low"] == alone["low"] > 0 and many["verdict"] == "no difference shown"
 
 
+def test_equal_scores_are_half_a_win_for_every_metric():
+    """The mean of pseudo-values differs from the score by rounding."""
+    rng = np.random.default_rng(0)
+    labels, trick = rng.integers(3, size=307), rng.integers(3, size=(6, 307))
+    same = np.roll(trick, 1, axis=1)  # scores what trick scores, on the examples beside
+    first = statistics.contributions(metrics.METRICS["macro_f1"], trick, labels)
+    second = statistics.contributions(metrics.METRICS["macro_f1"], same, np.roll(labels, 1))
+    own = statistics.family({"a": first - second})["a"]
+    assert own["won"] == 0.5 and own["p"] == 1
+
+
 def test_one_trained_seed_is_compared_over_examples():
     D = matrix(S=1, N=60, seed=0, mean=2.0)
     own = statistics.family({"a": D})["a"]
@@ -341,19 +362,15 @@ REFUSED = {
         ({"ok": [1.0, 2.0], "R-Drop": [1.0]},),
         "R-Drop: differences: ",
     ),
-    "other seeds": (
-        statistics.pseudo_values,
-        (metrics.f1, np.ones((2, 5)), np.ones((3, 5)), np.ones(5)),
-        r"shapes \(2, 5\), \(3, 5\), \(5,\) given",
-    ),
+    "one axis": (statistics.pseudo_values, (metrics.f1, np.ones(5), np.ones(5)), r"shapes \(5,\) and \(5,\)"),
     "other examples": (
-        statistics.paired,
-        (metrics.METRICS["accuracy"], np.ones((2, 5)), np.ones((2, 5)), np.ones(4)),
-        r"shapes \(2, 5\), \(2, 5\), \(4,\) given",
+        statistics.contributions,
+        (metrics.METRICS["accuracy"], np.ones((2, 5)), np.ones(4)),
+        r"predictions, labels: shapes \(2, 5\) and \(4,\) given",
     ),
     "no groups": (
         statistics.pseudo_values,
-        (metrics.f1, np.ones((2, 5)), np.ones((2, 5)), np.ones(5), 1),
+        (metrics.f1, np.ones((2, 5)), np.ones(5), 1),
         "groups: 1 given",
     ),
     "p above one": (statistics.holm, ([0.1, 1.1],), r"p: shape \(2,\) given"),

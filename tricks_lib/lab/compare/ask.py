@@ -99,8 +99,9 @@ def compare(
 
 def finished(made: plan.Plan, out: Path, jobs: int, progress: bool) -> dict:
     """Run a plan, write its report, and return its record."""
-    from tricks_lib.lab.compare import records
+    from tricks_lib.lab.compare import records, report
 
     run.run(made.comparison, out / RECORD, jobs, progress)
     record, _ = records.load_file(out / RECORD)
+    report.write(record, out)
     return record

@@ -15,7 +15,7 @@ def brief(text: str, length: int = 60) -> str:
 
 
 def shown_rows(rows, split: str = "") -> str:
-    """ "rows 3, 17, 20 of test": numbers of rows, counted from 1 below the header."""
+    """Numbers of rows, counted from 1 below the header: "rows 3, 17, 20 and 5 more of test"."""
     rows = [row + 1 for row in rows]
     more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
     of = f" of {split}" if split else ""
@@ -40,16 +40,17 @@ def to_rows(frames: dict[str, pandas.DataFrame], columns: dict[str, str], kind: 
     for split, frame in frames.items():
         check_names(frame, columns.values())
         own = [plain(cell) for cell in frame[columns["label"]]]
-        if split and all(cell is None for cell in own):
+        if split not in ("", "train") and all(cell is None for cell in own):
             told.append(f"{split} has no labels and is left out")
             continue
-        several = any(isinstance(cell, list) for cell in own) or kind == "labels"
-        refuse(
-            [i for i, cell in enumerate(own) if cell is None and not several], split, "label", "is missing"
-        )
-        nothing = [] if any(isinstance(cell, list) for cell in own) else ""
+        lists = any(isinstance(cell, list) for cell in own)
+        nothing = [] if lists else ""  # no label applies, where there can be several
+        if not lists and kind != "labels":
+            refuse([i for i, cell in enumerate(own) if cell is None], split, "label", "is missing")
         cells[split] = [nothing if cell is None else cell for cell in own]
         texts[split] = {key: read_texts(frame[c], c, split) for key, c in columns.items() if key != "label"}
+    if [*cells] == ["train"]:
+        cells, texts = {"": cells["train"]}, {"": texts["train"]}
     words = any(isinstance(text, list) for text in next(iter(texts.values()))["text"])
     everything = [cell for own in cells.values() for cell in own]
     kind, values, sentences = labels.settle(everything, columns["label"], words, kind)

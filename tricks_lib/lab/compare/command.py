@@ -6,10 +6,8 @@ from pathlib import Path
 
 import transformers
 
-from tricks_lib.lab.compare import ask, records, tokens, verify
+from tricks_lib.lab.compare import ask, records, report, tokens, verify
 from tricks_lib.lab.compare.metrics import KINDS
-
-COLUMNS = ("arm", "score", "gain", "95 % interval", "p (Holm)", "won", "verdict")
 
 
 def add_to(commands) -> None:
@@ -55,7 +53,7 @@ def execute(args) -> None:
     if not args.plan:
         ask.finished(made, args.out, args.jobs, not args.quiet)
         print(shown(args.out / ask.RECORD))
-        print(f"wrote {args.out}")
+        print(f"wrote {args.out}: index.html and {ask.RECORD}")
 
 
 def verified(file: Path) -> None:
@@ -67,20 +65,4 @@ def verified(file: Path) -> None:
 def shown(file: Path) -> str:
     """The table of a record, as text."""
     record, _ = records.load_file(file)
-    rows = [COLUMNS]
-    for name, own in record["statistics"]["arms"].items():
-        score = f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f}"
-        d = own["baseline"]
-        rows.append((name, score, *(_of(d) if d else [""] * 4), d["verdict"] if d else "baseline"))
-    for d in record["statistics"]["rivals"]:
-        rows.append((f"{d['arm']} against {d['rival']}", "", *_of(d), d["verdict"]))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    head = f"{record['name']}: {record['model']['name']} on {record['data']['name']}, {record['metric']}"
-    return "\n".join([f"{head}, {record['steps']['chosen']} steps, {len(record['seeds'])} seeds", *lines])
-
-
-def _of(d: dict) -> list[str]:
-    """Cells of a comparison."""
-    interval = f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}"
-    return [f"{100 * d['mean']:+.1f}", interval, f"{d['holm']:.3f}", f"{100 * d['won']:.0f} %"]
+    return report.table(record)

@@ -83,6 +83,7 @@ def read(
     paths = [Path(each) for each in ([spec] if isinstance(spec, (str, os.PathLike)) else spec)]
     if not paths:
         raise ValueError("data: [] given, at least one file is accepted")
+    told: list[str] = []
     if len(paths) > 1 or paths[0].exists():
         files = _files(paths)
         frames = {file: _frame(file, encoding) for file in files}
@@ -93,7 +94,7 @@ def read(
             else splits.of_column(*next(iter(frames.items())), column=split)
         )
     elif str(spec) in (*tasks.TASKS, "guest_book"):
-        name, digests = str(spec), tasks.describe(str(spec))["sha256"]
+        name, digests = str(spec), {split: sha256(file) for split, file in tasks.files(str(spec)).items()}
         given, kind = _registered(name)
         text, text_b, label = "text", "text_b" if "text_b" in given["train"] else None, "label"
     elif paths[0].suffix in READABLE or not HUB_ADDRESS.fullmatch(str(spec)):
@@ -103,11 +104,11 @@ def read(
             f"a hub address org/name[:config], and {known}"
         )
     else:
-        name, digests, given = str(spec), {}, _from_hub(str(spec))
+        name, digests, (given, told) = str(spec), {}, _from_hub(str(spec))
     wanted = {"text": text, **({"text_b": text_b} if text_b else {}), "label": label}
     kind, names, rows, warnings = columns.to_rows(given, wanted, kind)
-    rows, told = splits.complete(rows, kind)
-    return Table(name, kind, rows, names, digests, [*warnings, *told])
+    rows, done = splits.complete(rows, kind)
+    return Table(name, kind, rows, names, digests, [*told, *warnings, *done])
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -142,8 +143,8 @@ def _frame(file: Path, encoding: str) -> pandas.DataFrame:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(
-            f"data: {file.name} is not UTF-8 (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, say "
-            f"encoding='latin-1' or encoding='cp1252', or convert it: iconv -f latin1 -t utf-8"
+            f"data: {file.name} is not UTF-8 (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, give the "
+            f"encoding 'latin-1' or 'cp1252', or convert it: iconv -f latin1 -t utf-8"
         ) from error
     except (OSError, ValueError) as error:  # what pandas and pyarrow raise is a ValueError
         raise ValueError(f"data: {file.name} cannot be read: {brief(first_line(error), 200)}") from error
@@ -163,7 +164,8 @@ def _registered(name: str) -> tuple[dict[str, pandas.DataFrame], str]:
     return {s: f.rename(columns={"tokens": "text"}) for s, f in frames.items()}, kind
 
 
-def _from_hub(spec: str) -> dict[str, pandas.DataFrame]:
+def _from_hub(spec: str) -> tuple[dict[str, pandas.DataFrame], list[str]]:
+    """Splits of a hub data set; those of other names are left out, which is told."""
     import datasets
 
     address, _, configuration = spec.partition(":")
@@ -173,7 +175,11 @@ def _from_hub(spec: str) -> dict[str, pandas.DataFrame]:
         raise FileNotFoundError(
             f"data: {spec} could not be had from the hub ({brief(first_line(error), 200)})"
         ) from error
-    return splits.by_name({split: _named(rows) for split, rows in loaded.items()}, spec)
+    known = {split: _named(rows) for split, rows in loaded.items() if split in splits.ALIASES}
+    told = [
+        f"{split} is no train, validation or test and is left out" for split in loaded if split not in known
+    ]
+    return splits.by_name(known or dict(loaded), spec), told
 
 
 def _named(rows) -> pandas.DataFrame:

@@ -1,6 +1,7 @@
 """What a column of labels says: classes, several labels per text, tags per word, or numbers."""
 
 import math
+import re
 import reprlib
 from collections import Counter
 
@@ -90,7 +91,7 @@ def _numbers(cells) -> np.ndarray | None:
 def is_number(cell) -> bool:
     """Whether a plain cell is a number, or a string of one."""
     try:
-        return not isinstance(cell, (bool, list)) and not math.isnan(float(cell))
+        return not isinstance(cell, (bool, list)) and "_" not in str(cell) and not math.isnan(float(cell))
     except ValueError:
         return False
 
@@ -102,7 +103,7 @@ def _told_of_numbers(numbers: np.ndarray | None) -> list[str]:
     kind, other = ("classes", "numbers") if _as_classes(numbers) else ("numbers", "classes")
     return [
         f"the labels are whole numbers, {different[0]:g} to {different[-1]:g}, {len(different)} different "
-        f"ones: read as {kind} (kind={other!r} reads them as {other})"
+        f"ones: read as {kind} (kind {other!r} reads them as {other})"
     ]
 
 
@@ -116,10 +117,8 @@ def _as_classes(numbers: np.ndarray) -> bool:
 
 
 def _name(cell) -> str:
-    """1.0 and "1.0" are class "1"."""
-    if is_number(cell) and float(cell) == int(float(cell)):
-        return str(int(float(cell)))
-    return str(cell)
+    """1.0 and "1.0" are class "1", "01" is another."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(cell))
 
 
 def _delimiter(cells) -> str | None:
@@ -142,7 +141,7 @@ def _several(cells, column: str) -> tuple[list[list[str]], list[str]]:
         return [_list_of_names(cell, column) for cell in cells], []
     delimiter = _delimiter(cells) or DELIMITERS[0]
     values = [[_name(part.strip()) for part in str(cell).split(delimiter) if part.strip()] for cell in cells]
-    told = f"the labels are split at {delimiter!r}: several per text (kind='classes' reads each cell as one)"
+    told = f"the labels are split at {delimiter!r}: several per text (kind 'classes' reads each cell as one)"
     return values, [told]
 
 

@@ -60,7 +60,7 @@ def of_column(file: Path, frame: pandas.DataFrame, column: str) -> dict[str, pan
         other = next(v for v in frame[column] if str(v).lower() not in ALIASES)
         raise ValueError(
             f"data: {file.name} has {brief(str(other))!r} in its column {column!r}; train, validation and "
-            f"test are accepted there"
+            f"test are accepted there (or give another name as split)"
         )
     named = frame[column].map(lambda value: ALIASES[str(value).lower()])
     return by_name(dict(list(frame.groupby(named))), file.name)
@@ -73,7 +73,7 @@ def complete(rows: dict[str, list[dict]], kind: str) -> tuple[dict[str, list[dic
     train. A text of an earlier split is left out of the later one.
 
     Raises:
-        ValueError: a class with fewer than three rows, or a split that is left without rows.
+        ValueError: a split is left without rows.
     """
     told = []
     if "" in rows:
@@ -94,14 +94,14 @@ def complete(rows: dict[str, list[dict]], kind: str) -> tuple[dict[str, list[dic
 
 
 def draw(rows: list[dict], kind: str, shares: dict[str, float]) -> dict[str, list[dict]]:
-    """Splits with these shares of every stratum (at least one row of it each); "train" is the rest."""
+    """Splits with these shares of every stratum, a row of it each where there are enough, and "train"."""
     stratum = strata([row["label"] for row in rows], kind)
     chosen = np.full(len(rows), "train", dtype=object)
     rng = np.random.default_rng(0)
     for value in np.unique(stratum):
         own = rng.permutation(np.flatnonzero(stratum == value))
         for split, share in shares.items():
-            count = max(1, round(share * np.sum(stratum == value)))
+            count = min(max(1, round(share * np.sum(stratum == value))), len(own) - 1)
             chosen[own[:count]], own = split, own[count:]
     return {s: [row for row, c in zip(rows, chosen) if c == s] for s in ("train", *shares)}
 

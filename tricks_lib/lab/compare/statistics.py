@@ -14,20 +14,21 @@ from tricks_lib._checks import number
 from tricks_lib.lab.compare.variance import (
     Components,
     components,
+    contributions,
     half_width,
     interval,
     matrix,
-    paired,
     pseudo_values,
 )
 from tricks_lib.lab.stats import EXACT_UP_TO, LEAST_COUNTED, direction, share_won, sign_flip
 
 __all__ = [
-    "Components", "components", "failed", "family", "holm", "interval", "level_left", "paired",
+    "Components", "components", "contributions", "failed", "family", "holm", "interval", "level_left",
     "pseudo_values", "seeds_needed", "share_won", "sign_flip", "smallest_difference", "verdict",
 ]  # fmt: skip
 LEVEL = 0.05
 LEAST_SEEDS = 10
+ROUNDING = 1e-9  # of a mean of pseudo-values, relative to the largest
 DRAWS = 4000  # simulated experiments behind a smallest difference
 WORDS = {1: "better", -1: "worse", 0: "no difference shown"}
 
@@ -90,9 +91,8 @@ def smallest_difference(c: Components, level: float = LEVEL, power: float = 0.8)
         return smallest_difference(Components(c.mean, N, 1, c.example, 0.0, 0.0), level, power)
     center, spread, critical = _unit_seeds(S, level)  # (R,)
     rng = np.random.default_rng(1)
-    shared = np.sqrt(max(c.example - c.residual, 0) / (S * N)) * rng.normal(
-        size=DRAWS
-    )  # mean of the examples
+    of_examples = max(c.example - c.residual, 0) / (S * N)  # variance of the examples' mean
+    shared = np.sqrt(of_examples) * rng.normal(size=DRAWS)
     seed = c.seed * spread**2
     example, residual = (
         ms * rng.chisquare(df, DRAWS) / df if df else np.zeros(DRAWS)
@@ -150,14 +150,15 @@ def family(differences: dict, higher_is_better: bool = True) -> dict[str, dict]:
             c = components(given)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        units = matrix(given).mean(axis=1) if c.seeds > 1 else matrix(given)[0]
+        D = matrix(given)
+        units = D.mean(axis=1) if c.seeds > 1 else D[0]
+        units = np.where(np.abs(units) > ROUNDING * np.abs(D).max(), units, 0.0)  # equal scores are a tie
         found[name] = c, units, sign_flip(units)
     adjusted = holm([p for *_, p in found.values()])
     out = {}
     for (name, (c, units, p)), corrected in zip(found.items(), adjusted):
-        smallest = smallest_difference(
-            c, level_left([q for other, (*_, q) in found.items() if other != name])
-        )
+        others = [q for other, (*_, q) in found.items() if other != name]
+        smallest = smallest_difference(c, level_left(others))
         own = {
             "mean": c.mean, "low": c.mean - c.half_width, "high": c.mean + c.half_width, "n": len(units),
             "won": share_won(units), "p": p, "holm": float(corrected),
@@ -168,8 +169,8 @@ def family(differences: dict, higher_is_better: bool = True) -> dict[str, dict]:
 
 
 def verdict(difference: dict, higher_is_better: bool = True) -> str:
-    """ "better" or "worse" where the interval excludes zero and Holm's p-value is at most 0.05, else "no
-    difference shown"; under six seeds "counts only".
+    """What follows: "better" or "worse" where the interval excludes zero and Holm's p-value is at most 0.05,
+    else "no difference shown"; under six seeds "counts only".
     """
     if difference["n"] < LEAST_COUNTED:
         return "counts only"

@@ -6,7 +6,7 @@ import statistics as st
 import numpy as np
 
 from tricks_lib.lab.compare.metrics import METRICS
-from tricks_lib.lab.compare.statistics import failed, family, paired
+from tricks_lib.lab.compare.statistics import contributions, failed, family
 
 AT_THE_EDGE, NOT_LEARNED = "no verdict: at the edge of its grid", "no verdict: the baseline has not learned"
 
@@ -30,10 +30,13 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
         ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying so where there can be none.
     """
     metric, labels = METRICS[record["metric"]], predictions["labels"]
-    given = {name: of_arm(record, predictions["predictions"], name) for name in record["arms"]}
+    given = {
+        name: contributions(metric, of_arm(record, predictions["predictions"], name), labels)
+        for name in record["arms"]
+    }
 
     def compared(pairs) -> list[dict]:
-        differences = {i: paired(metric, given[a], given[b], labels) for i, (a, b) in enumerate(pairs)}
+        differences = {i: given[a] - given[b] for i, (a, b) in enumerate(pairs)}
         found = family(differences, metric.higher_is_better) if pairs else {}
         return [
             own | {"verdict": spoken(record, own["verdict"], *pair)}

@@ -100,28 +100,35 @@ def interval(differences) -> tuple[float, float, float]:
     return c.mean, c.mean - c.half_width, c.mean + c.half_width
 
 
-def paired(metric, trick, baseline, labels) -> np.ndarray:
-    """Differences of a :class:`.metrics.Metric` for :func:`components`: by example where the score is a mean
-    over examples, else :func:`pseudo_values`, whose arguments and errors these are.
-    """
-    if metric.of_examples is None:
-        return pseudo_values(metric.score, trick, baseline, labels)
-    trick, baseline, labels = _arms(trick, baseline, labels)
-    return metric.of_examples(trick, labels) - metric.of_examples(baseline, labels)
+def contributions(metric, predictions, labels) -> np.ndarray:
+    """What each example, or group of examples, contributes to an arm's score: the mean of a row is the score.
 
-
-def pseudo_values(metric, trick, baseline, labels, groups: int = GROUPS) -> np.ndarray:
-    """Differences by seed and group of examples, whose mean over groups is ``metric``'s difference on each
-    seed.
-
-    The examples are divided at random into groups; group k is worth what the metric loses without it:
-    h d - (h - 1) d(without k), with h = N / size of the group. One example a group is the jackknife.
+    The difference between the contributions of two arms is what :func:`components` takes.
 
     Args:
-        metric: ``metric(predictions (S, M, ...), labels (M, ...)) -> (S,)``.
-        trick, baseline: predictions (S, N, ...), the same seeds and examples.
-        labels: (N, ...).
-        groups: the largest number of groups.
+        metric: a :class:`.metrics.Metric`. predictions: (S, N, ...). labels: (N, ...).
+
+    Returns:
+        (S, N) where the score is a mean over examples, else (S, K) of :func:`pseudo_values`.
+
+    Raises:
+        ValueError: as :func:`pseudo_values`.
+    """
+    if metric.of_examples is None:
+        return pseudo_values(metric.score, predictions, labels)
+    return metric.of_examples(*_one_arm(predictions, labels))
+
+
+def pseudo_values(score, predictions, labels, groups: int = GROUPS) -> np.ndarray:
+    """Pseudo-values of the jackknife, by seed and group of examples.
+
+    The examples are divided at random into groups, the same for every arm. Group k contributes
+    h score - (h - 1) score(without k), with h = N / size of the group, shifted so that the mean is the score.
+
+    Args:
+        score: ``score(predictions (S, M, ...), labels (M, ...)) -> (S,)``.
+        predictions: (S, N, ...). labels: (N, ...).
+        groups: the largest number of groups; N or more is one example a group.
 
     Returns:
         (S, K), K of at most ``groups``.
@@ -130,28 +137,22 @@ def pseudo_values(metric, trick, baseline, labels, groups: int = GROUPS) -> np.n
         ValueError: other shapes, or fewer than two examples.
     """
     number("groups", groups, 2, accepted="an integer of at least 2", integer=True)
-    trick, baseline, labels = _arms(trick, baseline, labels)
-    S, N = trick.shape[:2]
-    arms = np.concatenate([trick, baseline])  # (2S, N, ...): one call of the metric scores both
-
-    def difference(kept):
-        scores = np.asarray(metric(arms[:, kept], labels[kept]), dtype=np.float64)
-        return scores[:S] - scores[S:]
-
+    predictions, labels = _one_arm(predictions, labels)
+    N = len(labels)
     K = N // -(-N // groups)  # groups of equal size, but for a few that hold one more
     group = np.random.default_rng(0).permutation(N) % K  # (N,)
-    whole = difference(np.arange(N))  # (S,)
-    without = np.stack([difference(np.flatnonzero(group != k)) for k in range(K)], axis=1)  # (S, K)
+    whole = np.asarray(score(predictions, labels), dtype=np.float64)  # (S,)
+    without = [score(predictions[:, group != k], labels[group != k]) for k in range(K)]
     h = N / np.bincount(group)
-    values = h * whole[:, None] - (h - 1) * without
+    values = h * whole[:, None] - (h - 1) * np.stack(without, axis=1)  # (S, K)
     return values - values.mean(axis=1, keepdims=True) + whole[:, None]
 
 
-def _arms(trick, baseline, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    trick, baseline, labels = np.asarray(trick), np.asarray(baseline), np.asarray(labels)
-    if trick.ndim < 2 or trick.shape != baseline.shape or not 2 <= trick.shape[1] == len(labels):
+def _one_arm(predictions, labels) -> tuple[np.ndarray, np.ndarray]:
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.ndim < 2 or not 2 <= predictions.shape[1] == len(labels):
         raise ValueError(
-            f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, twice "
-            f"(seeds, examples, ...) and (examples, ...) with at least two examples is accepted"
+            f"predictions, labels: shapes {predictions.shape} and {labels.shape} given, (seeds, examples, "
+            f"...) and (examples, ...) with at least two examples is accepted"
         )
-    return trick, baseline, labels
+    return predictions, labels
