@@ -60,7 +60,9 @@ def test_equal_candidates_the_first_is_chosen():
 
 
 def test_tuning_waits_for_a_missing_run():
-    assert protocol.tune(lambda c, rate, seed: None if seed == 3 else {"score": 1.0}, [{}], RATES, SEEDS) is None
+    assert (
+        protocol.tune(lambda c, rate, seed: None if seed == 3 else {"score": 1.0}, [{}], RATES, SEEDS) is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def without_times(file: Path) -> dict:
     """A record but for what time it took."""
-    record = json.loads(file.read_text(), object_hook=lambda d: {k: v for k, v in d.items() if k != "seconds"})
+    record = json.loads(
+        file.read_text(), object_hook=lambda d: {k: v for k, v in d.items() if k != "seconds"}
+    )
     return {k: v for k, v in record.items() if k not in ("wall_seconds", "date")}
 
 
@@ -43,7 +45,10 @@ def test_a_comparison_runs_to_a_record_that_verify_accepts(fake, file):
     assert len(record["seeds"]) == 10 and record["arms"]["rdrop"]["passes"] == 2
     assert record["arms"]["ema"]["shares"] == "baseline" and record["arms"]["rdrop"]["shares"] is None
     assert record["families"]["rivals"] == [["rdrop", "dropout"]]
-    assert record["arms"]["2x steps"]["passes"] == 2 and "max_steps=400" in record["arms"]["2x steps"]["arguments"]
+    assert (
+        record["arms"]["2x steps"]["passes"] == 2
+        and "max_steps=400" in record["arms"]["2x steps"]["arguments"]
+    )
     # nothing is trained twice, but for a reading that only "together" asks for
     trained = [job.key for job in fake.jobs if not (job.settings and job.readings[0]["weights"] == "ema")]
     assert len({*trained}) == len(trained)
@@ -102,12 +107,17 @@ def test_a_full_disk_loses_no_finished_run(fake, file, monkeypatch):
     [
         (lambda state: state.update(code="f" * 64), "made by other code"),
         (lambda state: state["definition"].update(steps=7), r"another definition \(steps changed\)"),
-        (lambda state: state["definition"]["sha256"].update(data="0"), r"another definition \(sha256 changed\)"),
+        (
+            lambda state: state["definition"]["sha256"].update(data="0"),
+            r"another definition \(sha256 changed\)",
+        ),
         (lambda state: state.pop("runs"), "not a readable interrupted run"),
         (lambda state: state.update(seconds="1"), "not a readable interrupted run"),
     ],
 )
-def test_an_interrupted_run_that_does_not_fit_is_refused_with_its_cause(change, message, fake, file, monkeypatch):
+def test_an_interrupted_run_that_does_not_fit_is_refused_with_its_cause(
+    change, message, fake, file, monkeypatch
+):
     stopped(fake, file, monkeypatch)
     state = json.loads(partial_of(file).read_text())
     change(state)
@@ -147,7 +157,9 @@ def test_ten_kills_leave_the_record_of_an_uninterrupted_run(fake, file, tmp_path
     kills = 0
     while kills < 10 and not killed.exists():
         process = subprocess.Popen([sys.executable, "-c", KILLED, killed, "1"], cwd=ROOT)
-        started = len(json.loads(partial_of(killed).read_text())["runs"]) if partial_of(killed).exists() else 0
+        started = (
+            len(json.loads(partial_of(killed).read_text())["runs"]) if partial_of(killed).exists() else 0
+        )
         while process.poll() is None:  # until it has done something, and then at any moment
             time.sleep(0.05)
             if partial_of(killed).exists() and len(records.read(partial_of(killed))["runs"]) > started:
@@ -276,7 +288,9 @@ def test_no_verdict_at_the_edge_of_a_grid_or_on_a_baseline_that_has_not_learned(
     assert found["rivals"][0]["verdict"] == summary.AT_THE_EDGE  # the rival's edge is the trick's too
     record["guess"] = 0.99
     found = summary.summarize(record, predictions)
-    assert {own["baseline"]["verdict"] for own in found["arms"].values() if own["baseline"]} == {summary.NOT_LEARNED}
+    assert {own["baseline"]["verdict"] for own in found["arms"].values() if own["baseline"]} == {
+        summary.NOT_LEARNED
+    }
 
 
 def test_missing_or_damaged_predictions_are_named(made, tmp_path):

@@ -23,7 +23,9 @@ ENCODERS = {
     ),
     "electra": lambda: transformers.ElectraModel(transformers.ElectraConfig(embedding_size=16, **SIZES)),
     "roberta": lambda: transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=1, **SIZES)),
-    "xlm-roberta": lambda: transformers.XLMRobertaModel(transformers.XLMRobertaConfig(pad_token_id=1, **SIZES)),
+    "xlm-roberta": lambda: transformers.XLMRobertaModel(
+        transformers.XLMRobertaConfig(pad_token_id=1, **SIZES)
+    ),
 }
 
 
@@ -115,5 +117,7 @@ def test_a_word_has_the_tag_of_its_first_token():
     rows = [{"text": ["room", "xcold", "bed"], "label": [0, 1, 2]}]
     tokenizer = tiny_tokenizer()
     (row,) = tokens.tokenize(tokenizer, rows, "tags", 16)
-    assert [x for x in row["labels"] if x != -100] == [0, 1, 2] and len(row["labels"]) == len(row["input_ids"])
+    assert [x for x in row["labels"] if x != -100] == [0, 1, 2] and len(row["labels"]) == len(
+        row["input_ids"]
+    )
     assert row["labels"][0] == row["labels"][-1] == -100  # [CLS] and [SEP]

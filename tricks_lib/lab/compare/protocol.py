@@ -1,7 +1,7 @@
 """The protocol, one function a rule: what is chosen from the scores so far, and what must still be run.
 
-Scores are asked for by ``ask(settings, steps, rate, seed, split)``, which gives the result of that run, or None
-where it has not been run yet; whoever asks goes on when all answers are there. So a comparison that was
+Scores are asked for by ``ask(settings, steps, rate, seed, split)``, which gives the result of that run, or
+None where it has not been run yet; whoever asks goes on when all answers are there. So a comparison that was
 interrupted goes on where it stopped, by asking again.
 """
 
@@ -22,7 +22,7 @@ def choose(rows: list[dict], higher_is_better: bool = True) -> dict:
 
 
 def edge(rows: list[dict], best: dict) -> str | None:
-    """ "low" or "high" where the best row's learning rate is the last one tried for its candidate, else None."""
+    """Whether the best row's rate is the last one tried for its candidate: "low", "high" or None."""
     rates = [row["learning_rate"] for row in rows if row["candidate"] == best["candidate"]]
     rate = best["learning_rate"]
     return "low" if rate == min(rates) else "high" if rate == max(rates) else None
@@ -78,8 +78,8 @@ def settle(ask: Callable, start: int, rates, seeds, higher_is_better: bool = Tru
 
     Returns:
         ``{"start", "chosen", "settled", "still_improving"}``, None where a run is missing; ``settled`` has a
-        row ``{"steps", "learning_rate", "scores", "tuning"}`` for each number tried, and ``still_improving`` says
-        that the last doubling allowed was still worth its steps.
+        row ``{"steps", "learning_rate", "scores", "tuning"}`` for each number tried, and ``still_improving``
+        says that the last doubling allowed was still worth its steps.
     """
     log: list[dict] = []
     steps = start
@@ -127,8 +127,8 @@ def tuned(
     """Ask for everything up to the choice of each arm.
 
     Returns:
-        steps, as :func:`settle` (None: not settled yet, and nothing else is asked for); the trials of each arm
-        that has all of them; and the settings of each arm, those of the winners together last.
+        steps, as :func:`settle` (None: not settled yet, and nothing else is asked for); the trials of each
+        arm that has all of them; and the settings of each arm, those of the winners together last.
     """
     higher, rates, seeds = comparison.higher_is_better, comparison.rates, comparison.tuning_seeds
     steps = settle(
@@ -157,7 +157,7 @@ def tuned(
 
 
 def tested(comparison: Comparison, ask: Callable, steps: int, rows: dict, settings: dict) -> dict[str, list]:
-    """Ask for the runs on fresh seeds of every arm that has chosen: name -> results, None for a missing one."""
+    """Ask for the runs on fresh seeds of every arm that has chosen: name -> results, None where missing."""
     out = {}
     for name in rows:
         best = choose(rows[name], comparison.higher_is_better)

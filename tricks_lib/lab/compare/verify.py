@@ -1,5 +1,5 @@
-"""Refuse a record that breaks a rule of the protocol, or whose choices and statistics do not follow from its raw
-numbers.
+"""Refuse a record that breaks a rule of the protocol, or whose choices and statistics do not follow from its
+raw numbers.
 """
 
 import numpy as np

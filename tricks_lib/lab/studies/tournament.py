@@ -1,8 +1,8 @@
-"""The book's table of evidence on a real pretrained encoder: one data set, one budget, one baseline, and every
-trick against it and against its cheap rival.
+"""The book's table of evidence on a real pretrained encoder: one data set, one budget, one baseline, and
+every trick against it and against its cheap rival.
 
-The arms were written down before they ran; nothing here is chosen by what a test set said. The model's authors
-trained it through mean pooling for similarity, which is said beside each number.
+The arms were written down before they ran; nothing here is chosen by what a test set said. The model's
+authors trained it through mean pooling for similarity, which is said beside each number.
 """
 
 from tricks_lib.lab.compare.arms import Arm
@@ -93,11 +93,11 @@ NUMBERS = {  # losses for numbers
 SST2 = [name for name in TRICKS if name not in ("R-Drop, alpha 4", "layer decay 0.8", "last four, weighted")]
 
 
-def row(name: str, data: str, arms: dict[str, Arm], metric: str, steps: int, max_length: int, rows, **source):
+def row(name, data, arms: dict[str, Arm], metric, steps, max_length, rows: dict, calibration=False, **source):
     """One row of the table, as a function that makes it: the precision is that of where it runs."""
 
     def make() -> Comparison:
-        training = TRAINING | {"max_length": max_length, "rows": rows}
+        training = TRAINING | {"max_length": max_length, "rows": rows, "calibration": calibration}
         command = f"python -m tricks_lib.lab run {name}"
         return Comparison(
             name, Source(data, **source), MODEL, arms, metric, training, RATES, steps, command=command
