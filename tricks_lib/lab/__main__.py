@@ -54,10 +54,9 @@ def parse(argv):
             f"name: {f'{args.name!r} and --all' if args.all else 'none'} given, the name of an experiment "
             f"or --all is accepted"
         )
-    if args.command == "fetch":
-        if bool(args.names) == args.all:
-            given = f"{' '.join(args.names)!r} and --all" if args.all else "none"
-            parser.error(f"NAME: {given} given, names or --all are accepted: {', '.join(fetch.names())}")
+    if args.command == "fetch" and bool(args.names) == args.all:
+        given = f"{' '.join(args.names)!r} and --all" if args.all else "none"
+        parser.error(f"NAME: {given} given, names or --all are accepted: {', '.join(fetch.names())}")
     if args.command in ("compare", "fetch"):
         return args
     if args.folder and args.command != "run" and not args.folder.is_dir():

@@ -56,9 +56,7 @@ def device() -> torch.device:
 
 
 def precision() -> str:
-    """ "bf16" where the hardware multiplies it, "fp16" on older GPUs, else "fp32"; "fp32" in profile
-    ``mini``.
-    """
+    """What to train in: bf16 where it is multiplied, fp16 on older GPUs, else, and in ``mini``, fp32."""
     if profile() == "mini":
         return "fp32"
     if torch.cuda.is_available():

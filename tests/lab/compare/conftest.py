@@ -1,6 +1,4 @@
-"""A comparison whose trainings are invented: scores by a formula, so that the machinery can be tested in
-seconds.
-"""
+"""A comparison whose trainings are invented: scores by a formula, so that the rest is tested in seconds."""
 
 import hashlib
 import time
@@ -51,9 +49,7 @@ def invented(job: train.Job) -> dict[str, dict]:
 
 
 def small(**changes) -> comparison.Comparison:
-    """Baseline, a trick with two candidates of a rival, two readings of the baseline's training, all
-    together.
-    """
+    """Baseline, a trick, its rival with two candidates, two readings of one training, all together."""
     given = {
         "name": "rdrop/letters",
         "source": tokens.Source("letters"),

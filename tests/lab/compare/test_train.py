@@ -1,5 +1,7 @@
 """One training of an arm: read in several ways, on the rows of its seed, with a table cut to what occurs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from transformers import BertModel
 from tricks_lib.lab.compare import arms, ask, comparison, records, tokens, train, verify
 
 from ..conftest import WORDS, tiny_config, tiny_tokenizer
+from .test_run import without_times
 
 
 def texts(n: int, seed: int = 0) -> list[str]:
@@ -87,3 +90,28 @@ def test_every_arm_of_the_table_of_evidence_trains_otherwise_than_the_baseline(s
     same = run.job.settings == {} and reading["weights"] in ("last", "best checkpoint")
     assert same or not np.array_equal(ours, plain.of_weights("last", "test"))
     assert run.read(reading)["predictions"].shape == run.task.labels["test"].shape
+
+
+@pytest.mark.slow
+def test_two_jobs_give_the_record_of_one(table, model, tmp_path):
+    def record(jobs):
+        out = tmp_path / str(jobs)
+        ask.compare(str(table), model, ["ema"], steps=4, max_length=16, out=out, jobs=jobs, progress=False)
+        return without_times(out / "record.json")
+
+    assert record(2) == record(1)
+
+
+def test_how_a_training_is_read_does_not_change_it(table, model):
+    source = tokens.Source(str(table))
+    everything = tuple(
+        {"weights": weights, "threshold": threshold}
+        for weights in ("last", "best checkpoint", "ema", "swa")
+        for threshold in (None, "tuned")
+    )
+    one = train.perform(job(source, model, {}))
+    all_of_them = train.perform(dataclasses.replace(job(source, model, {}), readings=everything))
+    (name, alone), together = *one.items(), all_of_them
+    assert [*together] == [arms.key(reading) for reading in everything]
+    np.testing.assert_array_equal(alone["predictions"], together[name]["predictions"])
+    assert alone["score"] == together[name]["score"] == alone["accuracy"]

@@ -3,7 +3,7 @@
 Settings are flat and written as differences from the baseline. They are of four kinds::
 
     fields of TricksArguments    rdrop_alpha, adversarial, layer_decay, label_smoothing_factor, ...
-    of the classifier            pool, layers, prior_bias; dropout (of the whole network, by the encoder's config)
+    of the classifier            pool, layers, prior_bias; dropout (of the whole network, by its config)
     of the length                times: so many times the steps; head_rate: so many times the rate
     of reading one training      weights: "last", "best checkpoint", "ema", "swa"; threshold: "tuned"
 
@@ -28,8 +28,8 @@ PASSES = {
     "freelb": 3,
 }  # of adversarial training, the clean one included
 DROPOUTS = (  # of the whole network, by the names that configurations give them
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout",
-    "mlp_dropout", "resid_pdrop", "attn_pdrop", "embd_pdrop",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
+    "embedding_dropout", "mlp_dropout", "resid_pdrop", "attn_pdrop", "embd_pdrop",
 )  # fmt: skip
 
 
@@ -53,13 +53,11 @@ class Arm:
     together: bool = False
 
     def __post_init__(self):
-        known = {*FIELDS, *CLASSIFIER, *LENGTH, *READING}
+        own = (*CLASSIFIER, *LENGTH, *READING)
         for name in {k for some in (self.settings, *self.candidates) for k in some}:
-            if name not in known:
+            if name not in (*FIELDS, *own):
                 raise ValueError(
-                    f"settings: {name!r} given; fields of TricksArguments, "
-                    f"{', '.join([*CLASSIFIER, *LENGTH, *READING])} "
-                    f"are accepted"
+                    f"settings: {name!r} given; fields of TricksArguments, {', '.join(own)} are accepted"
                 )
 
 

@@ -9,6 +9,8 @@ from tricks_lib.lab.compare import arms, pasted, protocol, records, summary, tok
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
 
+ARRAYS = ("predictions", "confidence")
+
 
 def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, tested: dict, state: dict):
     """The record and its predictions.
@@ -21,11 +23,14 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
     task = tokens.prepare(c.source, c.model, c.training["max_length"])
     labels = task.labels["test"]
     guess = METRICS[c.metric].guess(labels)
-    stacked = [
-        np.stack([records.unpack(result["predictions"]) for result in tested[name]], axis=-1)
-        for name in c.arms
-    ]
-    predictions = {"labels": labels, "predictions": np.stack(stacked, axis=-2)}  # (N, ..., A, S)
+
+    def kept(name, axis):  # of every run, arms and seeds last
+        by_arm = [np.stack([records.unpack(result[name]) for result in tested[arm]], axis) for arm in c.arms]
+        return np.stack(by_arm, axis - 1)
+
+    predictions = {"labels": labels, "predictions": kept("predictions", -1)}  # (N, ..., A, S)
+    if c.training.get("calibration"):
+        predictions["confidence"] = kept("confidence", -2)  # (N, A, S, 2)
     first: dict[str, str] = {}  # training -> the first arm that reads it
     record = {
         "schema": records.SCHEMA, "name": c.name, "kind": task.kind, "metric": c.metric,
@@ -40,8 +45,8 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
         },
         "training": {k: v for k, v in c.training.items() if k not in ("rows", "precision")},
         "baseline": c.baseline, "arms": {}, "steps": steps, "seeds": list(c.seeds),
-        "tuning_seeds": list(c.tuning_seeds), "rates": list(c.rates), "families": c.families(), "hours": c.hours,
-        "code": state["code"],
+        "tuning_seeds": list(c.tuning_seeds), "rates": list(c.rates), "families": c.families(),
+        "hours": c.hours, "code": state["code"],
     }  # fmt: skip
     for name, arm in c.arms.items():
         best = protocol.choose(rows[name], c.higher_is_better)
@@ -60,7 +65,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
             "runs": [
                 {
                     "seed": seed,
-                    **{k: v for k, v in result.items() if k != "predictions"},
+                    **{k: v for k, v in result.items() if k not in ARRAYS},
                     "code": state["code"][:12],
                 }
                 for seed, result in zip(c.seeds, tested[name])

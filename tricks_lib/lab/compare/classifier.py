@@ -1,7 +1,6 @@
 """The classifier of an arm: a copy of the encoder, what is read of its layers, a pooling and a head.
 
-The package's classifiers where they have it, else :class:`PooledClassifier`, or :class:`TagClassifier` for
-tags.
+The package's classifiers where they have it, else :class:`PooledClassifier`; for tags :class:`TagClassifier`.
 Shapes: B batch, T tokens, H hidden, C classes, D features of a token.
 """
 
@@ -28,9 +27,10 @@ class PooledClassifier(EncoderClassifier):
 
     Args:
         encoder, num_labels, dropout, head_bias: as :class:`~tricks_lib.mean_pooling.MeanPoolingClassifier`.
-        pool: as that class's. layers: what is pooled: "last"; "concat", the last four side by side;
-            "weighted", the learned weighted mean of the last four, normalised; a number, that layer (0 is the
-            embeddings' output); or "wide", the last one beside learned features of it, as wide as "concat".
+        pool: as that class's.
+        layers: what is pooled: "last"; "concat", the last four side by side; "weighted", the learned weighted
+            mean of the last four, normalised; a number, that layer (0 is the embeddings' output); or "wide",
+            the last one beside learned features of it, as wide as "concat".
 
     Raises:
         ValueError: ``pool`` or ``layers`` is none of these.
@@ -72,9 +72,7 @@ class PooledClassifier(EncoderClassifier):
 
 
 class TagClassifier(EncoderClassifier):
-    """An encoder, dropout and a linear layer on each token: logits (B, T, C); labels (B, T), -100 left
-    out.
-    """
+    """An encoder, dropout and a linear layer on each token: logits (B, T, C), labels (B, T) but for -100."""
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, token_type_ids=None, **inputs):
         """As :class:`~tricks_lib.mean_pooling.MeanPoolingClassifier`, for each token."""
@@ -123,9 +121,7 @@ def dropouts(config) -> list[str]:
 
 
 def with_dropout(encoder: nn.Module, p: float) -> nn.Module:
-    """A copy of the encoder whose every dropout is ``p``, as a configuration with that number would build
-    it.
-    """
+    """A copy of the encoder whose every dropout is ``p``, as its configuration with that number builds it."""
     config = copy.deepcopy(encoder.config)
     for name in dropouts(config):
         setattr(config, name, p)

@@ -1,6 +1,4 @@
-"""A comparison: what is trained on what, by which arms, and how much of it. All that its record depends
-on.
-"""
+"""A comparison: what is trained on what, by which arms, and how much: all that its record depends on."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -9,7 +9,6 @@ import torch
 
 from tricks_lib.lab.compare import arms, statistics, tokens, train
 from tricks_lib.lab.compare.comparison import LEAST_TUNING_SEEDS, Comparison
-from tricks_lib.lab.compare.metrics import METRICS
 
 WARM_UP, TIMED = 3, 12  # steps, before and while they are timed
 DISAGREE = 0.1  # of the test examples, on which two arms differ in a seed: what "could show" supposes
@@ -28,9 +27,7 @@ def trainings(c: Comparison) -> dict[str, tuple[list[str], float, int]]:
 
 
 def work(c: Comparison) -> float:
-    """Steps of all runs, in those of the baseline, if the steps double no more than the once that is always
-    tried.
-    """
+    """Steps of all runs, in those of the baseline, if doubling them once shows no gain."""
     trials = len(c.rates) * len(c.tuning_seeds)
     runs = sum(passes * (trials * settings + len(c.seeds)) for _, passes, settings in trainings(c).values())
     return c.steps * (2 * trials + runs)
@@ -41,8 +38,8 @@ class Plan:
     """A comparison and what is known of its cost.
 
     Attributes:
-        step: seconds of a training step of the baseline. evaluation: seconds a test row. rows: of the test
-            and validation split. warnings: of the data.
+        step: seconds of a training step of the baseline. evaluation: seconds a test row.
+        rows: of the test and validation split. warnings: of the data.
     """
 
     comparison: Comparison
@@ -85,29 +82,27 @@ class Plan:
         """The plan as it is printed."""
         c = self.comparison
         width = max(map(len, c.arms))
-        lines = [f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}"]
-        lines += [f"{'arm':{width}}  passes  rival"]
-        lines += [
-            f"{name:{width}}  {max(arms.passes({**arm.settings, **x}) for x in arm.candidates):6g}  "
-            f"{arm.rival or ''}"
-            for name, arm in c.arms.items()
+        run = c.steps * self.step + self.rows["test"] * self.evaluation
+        rates = ", ".join(f"{rate:g}" for rate in c.rates)
+        lines = [
+            f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}",
+            f"{'arm':{width}}  passes  rival",
         ]
+        for name, arm in c.arms.items():
+            dearest = max(arms.passes({**arm.settings, **candidate}) for candidate in arm.candidates)
+            lines += [f"{name:{width}}  {dearest:6g}  {arm.rival or ''}".rstrip()]
         lines += [
-            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates "
-            f"{', '.join(f'{r:g}' for r in c.rates)}; "
-            f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; from {c.steps} steps of "
-            f"{c.training['batch_size']}",
-            f"{self.step:.3f} s a step, {c.steps * self.step + self.rows['test'] * self.evaluation:.0f} s "
-            f"a run; {self.runs} runs, "
-            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains from "
-            f"twice the steps)",
+            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {rates}; "
+            f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
+            f"from {c.steps} steps of {c.training['batch_size']}",
+            f"{self.step:.3f} s a step, {run:.0f} s a run; {self.runs} runs, "
+            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains "
+            f"from twice the steps)",
         ]
-        smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
-        if c.metric in METRICS and c.metric == "accuracy":
-            lines += [
-                f"smallest difference it could show: {smallest}, if two arms disagree on a tenth of the "
-                f"test rows"
-            ]
+        if c.metric == "accuracy":
+            smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
+            supposed = "if two arms disagree on a tenth of the test rows"
+            lines += [f"smallest difference it could show: {smallest}, {supposed}"]
         return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
 
 
@@ -153,8 +148,7 @@ def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
                 return tried
     raise ValueError(
         f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, "
-        f"takes "
-        f"{tried.seconds / 3600:.2f}"
+        f"takes {tried.seconds / 3600:.2f}"
     )
 
 

@@ -22,9 +22,7 @@ def choose(rows: list[dict], higher_is_better: bool = True) -> dict:
 
 
 def edge(rows: list[dict], best: dict) -> str | None:
-    """ "low" or "high" where the best row's learning rate is the last one tried for its candidate, else
-    None.
-    """
+    """Whether the best row's rate is the last one tried for its candidate: "low", "high" or None."""
     rates = [row["learning_rate"] for row in rows if row["candidate"] == best["candidate"]]
     rate = best["learning_rate"]
     return "low" if rate == min(rates) else "high" if rate == max(rates) else None
@@ -159,9 +157,7 @@ def tuned(
 
 
 def tested(comparison: Comparison, ask: Callable, steps: int, rows: dict, settings: dict) -> dict[str, list]:
-    """Ask for the runs on fresh seeds of every arm that has chosen: name -> results, None for a missing
-    one.
-    """
+    """Ask for the runs on fresh seeds of every arm that has chosen: name -> results, None where missing."""
     out = {}
     for name in rows:
         best = choose(rows[name], comparison.higher_is_better)

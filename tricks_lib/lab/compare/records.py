@@ -7,21 +7,22 @@ Schema 2. Every number that a page shows is recomputed from these two files::
     kind              of the data: "classes", "labels", "tags" or "numbers"
     metric            a key of metrics.METRICS; higher_is_better: bool
     guess             score of guessing by class frequencies (numbers: of the mean)
-    data              name, sha256, sizes {"train", "validation", "test"}, rows (what a seed draws of the training
-                      rows: {}, {"rows": n}, {"per_class": n} or {"tail": [most, least]}), warnings [str]
+    data              name, sha256, sizes {"train", "validation", "test"}, rows (what a seed draws of the
+                      training rows: {}, {"rows": n}, {"per_class": n} or {"tail": [most, least]}),
+                      warnings [str]
     model             name, source, sha256, parameters, precision ("fp32", "bf16" or "fp16")
     training          what all arms share: batch_size, max_length, warmup, weight_decay, ...
     baseline          name of an arm
     arms              {name: arm}, in the order in which they are shown; an arm is
         settings      {field: value} beyond the baseline's: fields of TricksArguments and of the classifier
-        candidates    [{field: value}], from which validation chooses beside the rate; [{}] where there is no choice
+        candidates    [{field: value}], from which validation chooses beside the rate; [{}]: no choice
         trick, rival  name of the trick (null: a control), and the arm that is its cheap rival (null: none)
         passes        forward and backward passes of its training, in those of the baseline
         shares        the first arm whose training it reads (null: it has one of its own)
         tuning        [{"candidate": {...}, "learning_rate": r, "scores": [one a tuning seed]}]
         chosen        {"candidate": {...}, "learning_rate": r}: the best mean, the first of equals
         edge          null, "low" or "high": the chosen rate is still the last of its grid
-        runs          [{"seed", "score", "failed", "seconds", "code", further metrics}], one a seed, "score" by metric
+        runs          [{"seed", "score" (by metric), "failed", "seconds", "code", further metrics}]
         arguments     what to paste
     steps             chosen; start; settled [{"steps", "learning_rate", "scores", "tuning"}] at N, 2N, ...;
                       still_improving: the last doubling allowed was still worth its steps
@@ -34,8 +35,8 @@ Schema 2. Every number that a page shows is recomputed from these two files::
 
 The ``.npz`` holds ``labels`` (N, ...) and ``predictions`` (N, ..., arms, seeds) of the test rows: class
 indices (-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers. Where
-calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before
-and after the temperature.
+calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before and after the
+temperature.
 """
 
 import base64
@@ -67,9 +68,10 @@ __all__ = [
 SCHEMA = 2
 FIELDS = {  # name: type(s)
     "schema": int, "name": str, "kind": str, "metric": str, "higher_is_better": bool, "guess": (int, float),
-    "data": dict, "model": dict, "training": dict, "baseline": str, "arms": dict, "steps": dict, "seeds": list,
-    "tuning_seeds": list, "rates": list, "families": dict, "statistics": dict, "hours": (int, float, type(None)), "code": str,
-    "git_commit": (str, type(None)), "environment": dict, "command": str, "wall_seconds": (int, float), "date": str,
+    "data": dict, "model": dict, "training": dict, "baseline": str, "arms": dict, "steps": dict,
+    "seeds": list, "tuning_seeds": list, "rates": list, "families": dict, "statistics": dict,
+    "hours": (int, float, type(None)), "code": str, "git_commit": (str, type(None)), "environment": dict,
+    "command": str, "wall_seconds": (int, float), "date": str,
 }  # fmt: skip
 PARTS = {
     "data": ("name", "sha256", "sizes", "rows", "warnings"),
@@ -200,13 +202,12 @@ def read_partial(partial: Path, expected: dict | None = None) -> dict:
     known, found = expected["definition"], state["definition"]
     if changed := [k for k in {**known, **found} if known.get(k, k) != found.get(k, k)]:
         raise ValueError(
-            f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to "
-            f"start anew"
+            f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to start "
+            f"anew"
         )
     if state["code"] != expected["code"]:
         raise ValueError(
-            f"{partial}: its runs were made by other code ({state['code'][:12]}, here "
-            f"{expected['code'][:12]}); "
-            f"check that out, or move the file away to start anew"
+            f"{partial}: its runs were made by other code "
+            f"({state['code'][:12]}, here {expected['code'][:12]}); check that out, or move the file away to start anew"
         )
     return state

@@ -1,12 +1,12 @@
-"""Run a comparison, or go on where it stopped: every finished run is on disk before the next result is
-taken.
-"""
+"""Run a comparison, or go on where it stopped: a finished run is on disk before the next result is taken."""
 
 import functools
 import hashlib
 import json
 import time
 from pathlib import Path
+
+import numpy as np
 
 from tricks_lib.lab import models
 from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
@@ -15,7 +15,8 @@ from tricks_lib.lab.compare.comparison import Comparison
 APART = ("lab", "decoding")  # of tricks_lib: all else may train
 LAB = ("fit", "models", "profiles", "tasks")
 COMPARE = (
-    "arms", "classifier", "columns", "comparison", "data", "labels", "metrics", "protocol", "splits", "tokens", "train",
+    "arms", "calibration", "classifier", "columns", "comparison", "data", "labels",
+    "metrics", "protocol", "splits", "tokens", "train",
 )  # fmt: skip
 
 
@@ -37,9 +38,7 @@ def code() -> str:
 
 
 def defined(comparison: Comparison) -> dict:
-    """The definition with the digests of the table and the model; an interrupted run goes on under the same
-    only.
-    """
+    """The definition with the digests of table and model; an interrupted run goes on under the same only."""
     digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
     return {**comparison.definition(), "sha256": digests}
 
@@ -93,12 +92,11 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     """Run to the end, or go on where an interrupted run stopped.
 
     Args:
-        file: the record's; its folder is made. jobs: processes (joblib). progress: show a bar with the time
-            left.
+        file: the record's; its folder is made. jobs: processes (joblib).
+        progress: show a bar with the time left.
 
     Raises:
-        ValueError: the partial file there is damaged, belongs to another definition or was made by other
-            code.
+        ValueError: the partial file there is damaged, of another definition, or made by other code.
     """
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +169,7 @@ def perform(job: train.Job) -> tuple[str, dict]:
     now = code()
     found = train.perform(job)
     packed = {
-        reading: {k: records.pack(v) if k == "predictions" else v for k, v in result.items()}
+        reading: {k: records.pack(v) if isinstance(v, np.ndarray) else v for k, v in result.items()}
         for reading, result in found.items()
     }
     return job.key, {**packed, "code": now}

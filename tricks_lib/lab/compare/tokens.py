@@ -69,8 +69,8 @@ class Prepared:
         labels: split -> (N,), (N, C) or, of tags, (N, T) padded with -100, as they were given.
         center, spread: of the numbers of the training split; 0 and 1 where there are none.
         encoder: in evaluation mode, float32, on the CPU; copy it before it is trained.
-        parameters: of the encoder before its table was cut. warnings: of the table, and of texts that are
-            cut.
+        parameters: of the encoder before its table was cut.
+        warnings: of the table, and of texts that are cut.
     """
 
     name: str
@@ -146,8 +146,9 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     gc.freeze()  # what stays for good is not searched for garbage at the start of every training
     too_long = data.too_long(table, tokenizer, max_length)
     return Prepared(
-        table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder, parameters,
-        tokenizer.pad_token_id, tokenizer.padding_side == "left", (*table.warnings, *([too_long] if too_long else [])),
+        table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder,
+        parameters, tokenizer.pad_token_id, tokenizer.padding_side == "left",
+        (*table.warnings, *([too_long] if too_long else [])),
     )  # fmt: skip
 
 
@@ -226,8 +227,8 @@ def draw(labels: np.ndarray, how: dict, seed: int) -> np.ndarray:
     Args:
         labels: (N,) class indices, where ``how`` speaks of classes.
         how: ``{}`` (all rows), ``{"rows": n}``, ``{"per_class": n}``, or ``{"tail": [most, least]}``: the
-            rows of a class fall from ``most`` to ``least`` by one factor from rank to rank, and the seed
-            draws the ranks.
+            rows of a class fall from ``most`` to ``least`` by one factor from rank to rank, and the
+            seed draws the ranks.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from tricks_lib.lab import profiles
-from tricks_lib.lab.compare import arms, classifier, tokens
-from tricks_lib.lab.compare.metrics import IGNORED, METRICS
+from tricks_lib.lab.compare import arms, calibration, classifier, tokens
+from tricks_lib.lab.compare.metrics import IGNORED, METRICS, average_precision
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 CHECKPOINTS = 8  # of which the best is chosen
@@ -53,9 +53,7 @@ class Job:
 
 
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
-    """The arguments of ``TricksArguments`` that a training is made with, those that are its defaults left
-    out.
-    """
+    """The arguments of ``TricksArguments`` that a training is made with, other than defaults."""
     steps = round(steps * settings.get("times", 1))
     given = {
         "max_steps": steps,
@@ -144,8 +142,8 @@ class Run:
             [len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed
         )
         args = TricksArguments(
-            "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            remove_unused_columns=False, use_cpu=profiles.device().type == "cpu", **given,
+            "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no",
+            disable_tqdm=True, remove_unused_columns=False, use_cpu=profiles.device().type == "cpu", **given,
         )  # fmt: skip
         watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
         self.trainer = Trainer(
@@ -159,9 +157,8 @@ class Run:
         """Keep what the weights of now give on validation and, for the test, the best weights."""
         self.checkpoints.append(self.outputs("validation", model))
         scores = [self.score(decided(logits, self.task.kind), "validation") for logits in self.checkpoints]
-        if self.job.split == "test" and scores[-1] == self.better(scores):
-            if scores.count(scores[-1]) == 1:
-                self.best = copy.deepcopy(model.state_dict())
+        if self.job.split == "test" and scores.index(self.better(scores)) == len(scores) - 1:
+            self.best = copy.deepcopy(model.state_dict())
 
     def better(self, scores):
         return (max if METRICS[self.job.metric].higher_is_better else min)(scores)
@@ -193,12 +190,13 @@ class Run:
     def read(self, reading: dict) -> dict:
         """Score and predictions of one way to read the training."""
         weights, tuned = reading["weights"], reading["threshold"] == "tuned"
-        kind, labels = self.task.kind, self.task.labels
+        kind = self.task.kind
         if self.job.split == "test":
             threshold = self.threshold(self.of_weights(weights, "validation"), slice(None)) if tuned else None
             logits = self.of_weights(weights, "test")
             predictions = self.kept(decided(logits, kind, threshold))
-            return {**self.all_scores(predictions, "test"), "predictions": predictions}
+            scores = self.all_scores(predictions, "test") | self.beside(weights, logits)
+            return {**scores, "predictions": predictions}
         stack = self.checkpoints if weights == "best checkpoint" else [self.of_weights(weights, "validation")]
         predictions = np.empty_like(decided(stack[0], kind))
         halves = slice(0, None, 2), slice(1, None, 2)
@@ -227,6 +225,17 @@ class Run:
         }
         return {"score": found[self.job.metric], **found}
 
+    def beside(self, weights: str, logits) -> dict:
+        """Of the outputs themselves: average precision of two classes and, if asked for, calibration."""
+        found, labels = {}, self.task.labels
+        if self.task.kind == "classes" and self.task.num_labels == 2:
+            precision = average_precision(probability_of_one(logits), labels["test"])
+            found["average_precision"] = round(float(precision), 6)
+        if self.job.training.get("calibration"):
+            known = self.of_weights(weights, "validation")
+            found |= calibration.measured(known, labels["validation"], logits, labels["test"])
+        return found
+
     def kept(self, predictions) -> np.ndarray:
         """As small as they may be kept."""
         if self.task.kind == "numbers":
@@ -236,9 +245,7 @@ class Run:
 
 
 def decided(logits: np.ndarray, kind: str, threshold: float | None = None) -> np.ndarray:
-    """Predictions of logits (N, C) or, of tags, (N, T, C): classes, 0 and 1, or numbers as they were trained
-    on.
-    """
+    """Predictions of logits (N, C) or, of tags, (N, T, C): classes, 0 and 1, or standardised numbers."""
     if kind == "numbers":
         return logits[:, 0]
     if kind == "labels":

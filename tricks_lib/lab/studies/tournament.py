@@ -93,11 +93,11 @@ NUMBERS = {  # losses for numbers
 SST2 = [name for name in TRICKS if name not in ("R-Drop, alpha 4", "layer decay 0.8", "last four, weighted")]
 
 
-def row(name: str, data: str, arms: dict[str, Arm], metric: str, steps: int, max_length: int, rows, **source):
+def row(name, data, arms: dict[str, Arm], metric, steps, max_length, rows: dict, calibration=False, **source):
     """One row of the table, as a function that makes it: the precision is that of where it runs."""
 
     def make() -> Comparison:
-        training = TRAINING | {"max_length": max_length, "rows": rows}
+        training = TRAINING | {"max_length": max_length, "rows": rows, "calibration": calibration}
         command = f"python -m tricks_lib.lab run {name}"
         return Comparison(
             name, Source(data, **source), MODEL, arms, metric, training, RATES, steps, command=command
