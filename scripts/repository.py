@@ -23,7 +23,7 @@ ADDRESSES = {
     "chapters/*.ipynb": r'REPOSITORY = \\"(.*?)\\"',
 }
 # Further files in which the address, or the site's, occurs in links.
-LINKING = [".zenodo.json", "_config.yml", "CONTRIBUTING.md", "index.md", "chapters/*.md"]
+LINKING = [".zenodo.json", "README.md", "_config.yml", "CONTRIBUTING.md", "index.md", "chapters/*.md"]
 
 
 def files(*patterns: str) -> list[Path]:
@@ -32,6 +32,10 @@ def files(*patterns: str) -> list[Path]:
 
 def current() -> str:
     return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"]
+
+
+def path_of(url: str) -> str:
+    return url.removeprefix("https://github.com/")
 
 
 def pages_url(url: str) -> str:
@@ -64,7 +68,8 @@ def write(url: str) -> None:
     for path in files(*ADDRESSES, *LINKING):
         text = path.read_text("utf-8")
         new = re.sub(re.escape(old) + r"(?![\w-])", url, text)
-        new = new.replace(pages_url(old), pages_url(url))
+        new = new.replace(pages_url(old), pages_url(url)).replace(pages_url(old)[:-1], pages_url(url)[:-1])
+        new = new.replace(f"google.com/github/{path_of(old)}/", f"google.com/github/{path_of(url)}/")
         if new != text:
             path.write_text(new, "utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
