@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
-from torch.autograd import gradcheck, gradgradcheck
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from tricks_lib.dice_loss import (
     DiceLoss,
@@ -159,6 +160,86 @@ def test_self_adjusting_of_multi_label_equals_the_formula_element_by_element(alp
         torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", None])
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.3, "beta": 0.7}], ids=["dice", "tversky"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_soft_labels_are_counted_by_the_same_products(dtype, activation, options, ignored):
+    """MONAI takes soft labels in the same formula (soft_label=False)."""
+    logits, labels, _ = batch(50, dtype=dtype)
+    y = batch(50, dtype=dtype, seed=1)[0].detach().softmax(1)
+    wide = logits.detach().double().requires_grad_()
+    act = {"softmax": lambda x: x.softmax(1), "sigmoid": torch.sigmoid, None: torch.sigmoid}[activation]
+    x, p = act(logits) if activation is None else logits, act(wide)
+    expected = (
+        monai_formula(p[5:], y[5:].double(), **options)
+        if ignored
+        else monai_formula(p, y.double(), **options)
+    )
+    function = tversky_loss if options else dice_loss
+    if ignored:
+        y = torch.cat([torch.full_like(y[:5], -100), y[5:]])
+    for reduction, target in ("none", expected), ("macro", expected.mean()):
+        loss = function(x, y, activation=activation, reduction=reduction, **options)
+        torch.testing.assert_close(loss.double(), target, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        gradients = grad(loss, logits).double(), grad(target, wide)
+        torch.testing.assert_close(*gradients, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_soft_labels_pull_each_probability_to_the_side_of_half_the_score():
+    y = torch.tensor([[0.9], [0.45], [0.2], [0.05]])
+    for i in range(4):  # by one probability alone the slope never changes its sign
+        signs = set()
+        for own in 0.0, 0.3, 0.7, 1.0:
+            p = torch.tensor([[0.8], [0.5], [0.3], [0.1]])
+            p[i] = own
+            p.requires_grad_()
+            loss = dice_loss(p, y, smooth=0.0, activation=None)
+            signs.add(torch.sign(grad(loss, p)[i]).item())
+            assert (y[i] > (1 - loss) / 2) == (grad(loss, p)[i] < 0)
+        assert len(signs) == 1
+    assert dice_loss(y, y, activation=None) > 0.1  # p = y is not perfect
+
+
+def test_gradient_reaches_soft_labels():
+    logits, y = batch(5)[0], batch(5, seed=1)[0].detach().sigmoid().requires_grad_()
+    for activation in "softmax", "sigmoid":
+        f = lambda x, y: tversky_loss(x, y, activation=activation)
+        assert gradcheck(f, (logits, y)) and gradgradcheck(f, (logits, y))
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 3.0, 4.0])], ids=["", "weight"])
+@pytest.mark.parametrize("name", ["dice", "tversky"])
+def test_ignore_empty_leaves_absent_classes_out_of_the_mean(name, weight):
+    """MONAI, compute_dice(ignore_empty=True): a class without ground truth does not count."""
+    logits, labels, _ = batch(30)
+    labels[labels == 2] = 1
+    each = LOSSES[name](logits, labels, reduction="none")
+    w = (torch.ones(4) if weight is None else weight).double()
+    w[2] = 0
+    options = {"weight": weight, "ignore_empty": True}
+    loss = LOSSES[name](logits, labels, **options)
+    torch.testing.assert_close(loss, (each * w).sum() / w.sum())
+    torch.testing.assert_close(LOSSES[name](logits, labels, reduction="none", **options), each * w)
+    assert each[2] > 0.5 and loss != LOSSES[name](logits, labels, weight=weight)
+    present = batch(30)[1]
+    torch.testing.assert_close(
+        LOSSES[name](logits, present, **options), LOSSES[name](logits, present, weight=weight)
+    )
+
+
+def test_ignore_empty_looks_at_what_is_not_ignored_and_is_zero_where_nothing_is_left():
+    logits, _, multi = batch(6)
+    multi[:, 1] = torch.tensor([1, 0, 0, 0, 0, 0])
+    multi[0, 1] = -100
+    columns = [0, 2, 3]
+    loss = dice_loss(logits, multi, activation="sigmoid", ignore_empty=True)
+    expected = dice_loss(logits[:, columns], multi[:, columns], activation="sigmoid")
+    torch.testing.assert_close(loss, expected)
+    nothing = dice_loss(logits, torch.zeros(6, 4), activation="sigmoid", ignore_empty=True)
+    assert nothing.item() == 0 and (grad(nothing, logits) == 0).all()
+
+
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("name", LOSSES)
 def test_half_precision_is_computed_in_float32(dtype, name):
@@ -273,6 +354,20 @@ def test_self_adjusting_loss_is_smallest_at_one_over_one_plus_alpha_and_half_at_
         )[0, 0].item()
         == 0.5
     )
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0, 2.0])
+def test_self_adjusting_loss_of_a_negative_is_largest_at_one_over_one_plus_alpha_and_0_where_surely_wrong(
+    alpha,
+):
+    p = torch.linspace(0, 1, 100_001, dtype=torch.float64).unsqueeze(1)
+    losses = self_adjusting_dice_loss(p, torch.zeros_like(p), alpha, activation=None, reduction="none")
+    f = (1 - p) ** alpha * p
+    torch.testing.assert_close(losses, f / (f + 1))
+    assert p[losses.argmax()].item() == pytest.approx(1 / (1 + alpha), abs=1e-5)
+    assert losses[0] == losses[-1] == 0
+    if alpha == 1:
+        assert losses[99_000].item() == pytest.approx(0.01, abs=3e-4)
 
 
 def test_self_adjusting_default_alpha_is_small():
@@ -511,7 +606,86 @@ def test_gradient_with_and_without_graph_agree_and_backward_may_run_twice():
     )
 
 
+# Every form: a function of logits and labels, and which labels it takes. Each does what cross_entropy does.
+TRANSFORMED = {
+    "dice": (dice_loss, 0),
+    "dice, one-hot": (lambda x, y: dice_loss(x, one_hot_labels(y)), 0),
+    "dice, micro": (lambda x, y: dice_loss(x, y, reduction="micro", activation="sigmoid"), 1),
+    "dice, floating": (lambda x, y: dice_loss(x, y.double(), activation="sigmoid", smooth=0.0), 1),
+    "dice, probabilities": (lambda x, y: dice_loss(x.sigmoid(), y, activation=None), 1),
+    "dice, ignore_empty": (lambda x, y: dice_loss(x, y, ignore_empty=True), 0),
+    "tversky, weight": (lambda x, y: tversky_loss(x, y, weight=torch.arange(1.0, 5.0)), 0),
+    "self-adjusting": (self_adjusting_dice_loss, 0),
+    "self-adjusting, multi-label": (lambda x, y: self_adjusting_dice_loss(x, y, activation="sigmoid"), 1),
+}
+
+
+def one_hot_labels(y):
+    return torch.where(
+        (y < 0).unsqueeze(-1), -100, (y.unsqueeze(-1) == torch.arange(4, device=y.device)).long()
+    )
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("form", TRANSFORMED)
+def test_gradients_of_single_examples_by_vmap(form, ignored):
+    function, which = TRANSFORMED[form]
+    logits, *labels = batch(4, 3)
+    logits, labels = logits.detach(), labels[which]
+    if ignored:
+        labels[1] = -100
+    single = torch.func.grad(lambda x, y: function(x[None], y[None]))
+    each = torch.func.vmap(single)(logits, labels)
+    rows = zip(logits.requires_grad_(), labels)
+    alone = [torch.autograd.grad(function(x[None], y[None]), x)[0] for x, y in rows]
+    torch.testing.assert_close(each, torch.stack(alone), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("form", TRANSFORMED)
+def test_hessian_and_forward_mode_agree_with_two_backward_passes(form):
+    function, which = TRANSFORMED[form]
+    logits, *labels = batch(4, 2)
+    f, x = lambda x: function(x, labels[which]), logits.detach()
+    expected = torch.autograd.functional.hessian(f, x)
+    torch.testing.assert_close(torch.func.hessian(f)(x), expected, rtol=1e-9, atol=1e-12)
+    direction = torch.randn_like(x)
+    slope = (grad(f(logits), logits) * direction).sum()
+    with forward_ad.dual_level():
+        for point in x, logits:
+            tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(point, direction))).tangent
+            torch.testing.assert_close(tangent, slope, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", TRANSFORMED)
+def test_fake_and_meta_tensors_have_a_loss_and_a_gradient(form):
+    function, which = TRANSFORMED[form]
+    logits, *labels = batch(4, 2)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(logits.detach()).requires_grad_()
+        loss = function(fake, mode.from_tensor(labels[which]))
+        assert loss.shape == () and grad(loss, fake).shape == logits.shape
+    if "weight" not in form:  # that is on the CPU
+        loss = function(logits.to("meta"), labels[which].to("meta"))
+        assert loss.shape == () and loss.is_meta
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 7)], ids=str)
+def test_channels_in_the_second_axis_are_refused_with_the_remedy(name, shape):
+    """One-hot labels of the same shape as the logits would give a number, of classes that are columns."""
+    logits, indices = torch.randn(shape), torch.arange(2 * shape[2] * (shape + (1,))[3]) % 3
+    indices = indices.view(2, *shape[2:])
+    one_hot = F.one_hot(indices, 3).movedim(-1, 1)
+    for labels in indices, indices.unsqueeze(1), one_hot, one_hot.float(), one_hot.bool():
+        with pytest.raises(ValueError, match=r"^labels: .*channels last.*movedim\(1, -1\)"):
+            LOSSES[name](logits, labels)
+    right = LOSSES[name](logits.movedim(1, -1), one_hot.movedim(1, -1))
+    torch.testing.assert_close(right, LOSSES[name](logits.movedim(1, -1), indices))
+
+
 COMPILED = {
+    "dice, soft, ignore_empty": (DiceLoss(ignore_empty=True, activation="sigmoid"), 1),
     "dice": (DiceLoss(), 0),
     "dice, micro, weight": (DiceLoss(reduction="micro", activation="sigmoid", weight=torch.rand(4)), 1),
     "tversky, smooth 0": (TverskyLoss(smooth=0.0), 0),
@@ -524,7 +698,7 @@ COMPILED = {
 def test_compiles_as_one_graph(case):
     loss, which = COMPILED[case]
     logits, *labels = batch(4, 3, dtype=torch.float32)
-    labels = labels[which]
+    labels = labels[which] * 0.9 if "soft" in case else labels[which]
     labels[0, 0] = -100
     torch._dynamo.reset()
     value = torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, labels)
@@ -591,6 +765,7 @@ def test_training_on_it_separates_the_classes(loss):
 
 def test_parameters_are_attributes_of_the_same_name_and_weights_move_with_the_module():
     weight = torch.rand(4)
+    assert (DiceLoss().ignore_empty, TverskyLoss(ignore_empty=True).ignore_empty) == (False, True)
     dice = DiceLoss(0.5, "micro", "sigmoid", weight, -1)
     assert (dice.smooth, dice.reduction, dice.activation, dice.ignore_index) == (
         0.5,
@@ -663,7 +838,8 @@ BAD_INPUT = {
     "label C": ((X, L + 3), {}, ValueError, "labels"),
     "label -1": ((X, L - 1), {}, ValueError, "labels"),
     "one-hot of 2s": ((X, Y + 2), {}, ValueError, "labels"),
-    "soft labels": ((X, Y + 0.3), {}, ValueError, "labels"),
+    "soft labels above 1": ((X, Y + 1.3), {}, ValueError, "labels"),
+    "soft labels below 0": ((X, Y - 0.3), {}, ValueError, "labels"),
     "one-hot with NaN": ((X, Y * NAN), {}, ValueError, "labels"),
     "label 156 in uint8, which is -100 there": ((X, L.to(torch.uint8) + 156), {}, ValueError, "labels"),
     "labels on another device": ((X, L.to("meta")), {}, ValueError, "labels"),
@@ -706,9 +882,22 @@ BAD_PARAMETERS = {
     "beta negative": (tversky_loss, {"beta": -0.1}, ValueError, "beta"),
     "beta is a bool": (tversky_loss, {"beta": True}, TypeError, "beta"),
     "alpha and beta 0": (tversky_loss, {"alpha": 0, "beta": 0.0}, ValueError, "alpha"),
+    "ignore_empty is a number": (dice_loss, {"ignore_empty": 1}, TypeError, "ignore_empty"),
+    "ignore_empty without a mean": (
+        tversky_loss,
+        {"ignore_empty": True, "reduction": "micro"},
+        ValueError,
+        "ignore_empty",
+    ),
     "macro of a loss by example": (self_adjusting_dice_loss, {"reduction": "macro"}, ValueError, "reduction"),
     "mean of a loss by class": (dice_loss, {"reduction": "mean"}, ValueError, "reduction"),
 }
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_self_adjusting_loss_refuses_soft_labels(activation):
+    with pytest.raises(ValueError, match="^labels: .* only 0 and 1 .* accepted"):
+        self_adjusting_dice_loss(X, torch.full((4, 3), 1 / 3), activation=activation)
 
 
 @pytest.mark.parametrize("row", [[1, 1, 0], [0, 0, 0]], ids=["two classes", "none"])

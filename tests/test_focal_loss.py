@@ -1,5 +1,5 @@
 """Oracles: F.cross_entropy and binary_cross_entropy_with_logits at gamma 0, the formulas of torchvision,
-MONAI and kornia in float64, NumPy.
+MONAI, Keras and kornia in float64, NumPy.
 """
 
 import copy
@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import gradcheck, gradgradcheck
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss, binary_focal_loss, focal_loss
 
@@ -46,6 +47,18 @@ def monai_formula(logits, one_hot, gamma=2.0):
     """MONAI, losses/focal_loss.py, softmax_focal_loss, classes in the last axis, summed over them."""
     log_p = logits.log_softmax(-1)
     return (-((1 - log_p.exp()) ** gamma) * log_p * one_hot).sum(-1)
+
+
+def kornia_formula(logits, labels, alpha=0.25, gamma=2.0, pos_weight=1.0):
+    """kornia, losses/focal.py, binary_focal_loss_with_logits with reduction="none"; labels in [0, 1]."""
+    p = torch.sigmoid(logits)
+    positive = -alpha * pos_weight * (1 - p) ** gamma * labels * F.logsigmoid(logits)
+    return positive - (1 - alpha) * p**gamma * (1 - labels) * F.logsigmoid(-logits)
+
+
+def distributions(*shape, C=5, dtype=torch.float64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, C, generator=generator, dtype=torch.float64).mul(2).softmax(-1).to(dtype)
 
 
 def grad(loss, logits):
@@ -188,7 +201,190 @@ def test_autocast_does_not_round_the_loss_to_half_precision():
         torch.testing.assert_close(value, loss(logits, labels), rtol=0, atol=0)
 
 
+# Soft labels and weights of the positives
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5])
+@pytest.mark.parametrize(
+    "weights", [{}, {"alpha": 0.9}, {"pos_weight": 3.0}, {"alpha": 0.1, "pos_weight": 0.2}]
+)
+def test_soft_binary_labels_equal_kornia_formula_with_its_gradient(dtype, gamma, weights):
+    logits, _ = binary(40, 6, dtype=dtype)
+    labels = torch.rand(40, 6, generator=torch.Generator().manual_seed(1))
+    labels[0] = torch.tensor([0.0, 1.0, 0.5, 1e-4, 1 - 1e-4, 0.25])
+    wide = logits.detach().double().requires_grad_()
+    expected = kornia_formula(wide, labels.double(), gamma=gamma, **weights)
+    loss = binary_focal_loss(logits, labels, gamma, reduction="none", **weights)
+    plain = without_slope(binary_focal_loss, logits, labels, gamma, reduction="none", **weights)
+    for value in loss, plain:
+        torch.testing.assert_close(value.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    gradients = grad(loss, logits).double(), grad(expected, wide)
+    torch.testing.assert_close(*gradients, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("pos_weight", [None, 3.0, 1e6, 1e-6, torch.tensor([0.0, 1.0, 4.0, 1e-6, 0.5, 1e6])])
+def test_binary_gamma_zero_is_binary_cross_entropy_with_its_pos_weight(reduction, soft, pos_weight):
+    logits, labels = binary(7, 6)
+    labels = 0.8 * labels.double() + 0.1 if soft else labels.double()
+    theirs = pos_weight if pos_weight is None else torch.as_tensor(pos_weight).double()
+    expected = F.binary_cross_entropy_with_logits(logits, labels, reduction=reduction, pos_weight=theirs)
+    options = {"gamma": 0.0, "alpha": None, "reduction": reduction, "pos_weight": pos_weight}
+    loss = binary_focal_loss(logits, labels, **options)
+    for value in loss, without_slope(binary_focal_loss, logits, labels, **options):
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(grad(loss, logits), grad(expected, logits), rtol=1e-6, atol=1e-9)
+
+
+def test_extreme_weights_of_float32_positives_lose_no_digits():
+    """w0 + (w1 - w0) y, in float32, has 3 % error for a positive that weighs a millionth."""
+    for alpha, pos_weight in (1e-6, None), (None, 1e-6), (None, 1e6):
+        for label in 0.0, 1.0:
+            logits = torch.zeros(1, requires_grad=True)
+            weight = (alpha or 1.0) * (pos_weight or 1.0) if label else 1 - (alpha or 0.0)
+            loss = binary_focal_loss(logits, torch.tensor([label]), 2.0, alpha, pos_weight=pos_weight)
+            assert loss.item() == pytest.approx(weight * math.log(2) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_soft_labels_equal_keras_formula_with_its_gradient(dtype, gamma, label_smoothing, weighted):
+    """Keras, CategoricalFocalCrossentropy: alpha (1 - p)^gamma times -y log p, summed over the classes."""
+    logits, _ = classes(40, dtype=dtype)
+    labels, wide = distributions(40, dtype=dtype), logits.detach().double().requires_grad_()
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0], dtype=dtype) if weighted else None
+    y = labels.double() * (1 - label_smoothing) + label_smoothing / 5
+    expected = monai_formula(wide, y if weight is None else y * weight.double(), gamma)
+    loss = focal_loss(logits, labels, gamma, weight, label_smoothing=label_smoothing, reduction="none")
+    torch.testing.assert_close(loss.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    gradients = grad(loss, logits).double(), grad(expected, wide)
+    torch.testing.assert_close(*gradients, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gamma_zero_is_cross_entropy_with_soft_labels(reduction, label_smoothing, weighted):
+    logits, _ = classes(6, 7)
+    labels, options = distributions(6, 7), {"label_smoothing": label_smoothing, "reduction": reduction}
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0], dtype=torch.float64) if weighted else None
+    expected = F.cross_entropy(logits.movedim(-1, 1), labels.movedim(-1, 1), weight, **options)
+    loss = focal_loss(logits, labels, 0.0, weight, **options)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(grad(loss, logits), grad(expected, logits), rtol=1e-9, atol=1e-9)
+
+
+def test_hard_labels_are_soft_labels_of_one_share():
+    logits, labels = classes(30)
+    one_hot = F.one_hot(labels, 5).double()
+    torch.testing.assert_close(focal_loss(logits, one_hot), focal_loss(logits, labels), rtol=1e-9, atol=1e-9)
+    multi, hard = binary(30, 3)
+    nearly = hard.double().requires_grad_()  # whoever differentiates by labels gets the soft form
+    loss = binary_focal_loss(multi, nearly)
+    torch.testing.assert_close(loss, binary_focal_loss(multi, hard), rtol=1e-9, atol=1e-9)
+    assert (grad(loss, nearly) != 0).all()
+
+
+def test_two_soft_classes_are_one_logit():
+    logits, _ = binary(30)
+    labels = torch.rand(30, dtype=torch.float64)
+    pair, shares = (torch.stack(two, dim=-1) for two in ((0 * logits, logits), (1 - labels, labels)))
+    expected = binary_focal_loss(logits, labels, alpha=None)
+    torch.testing.assert_close(focal_loss(pair, shares), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_of_soft_labels():
+    logits, _ = binary(4, 3)
+    labels = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(binary_focal_loss, (logits, labels)) and gradgradcheck(
+        binary_focal_loss, (logits, labels)
+    )
+    logits, shares = classes(4)[0], distributions(4)
+    f = lambda x, z: focal_loss(x, z.softmax(-1), reduction="none")
+    assert gradcheck(f, (logits, shares.requires_grad_())) and gradgradcheck(f, (logits, shares))
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_soft_labels_in_half_precision_need_not_sum_to_one_exactly(dtype):
+    logits, shares = classes(20, C=3)[0], distributions(20, C=3, dtype=dtype)
+    assert (shares.double().sum(-1) != 1).any()
+    torch.testing.assert_close(focal_loss(logits, shares), focal_loss(logits, shares.double()))
+
+
+@pytest.mark.parametrize("fill", [0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("ignored", [-100, 0, 1])
+def test_ignored_soft_labels_count_for_nothing_whatever_their_logits(fill, reduction, ignored):
+    keep = torch.rand(4, 6, generator=torch.Generator().manual_seed(3)) < 0.6
+    logits, shares = classes(4, 6)[0], distributions(4, 6)
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.1, 3.0])
+    x = logits.detach().masked_fill(~keep.unsqueeze(-1), fill).requires_grad_()
+    y = shares.masked_fill(~keep.unsqueeze(-1), ignored)
+    loss = focal_loss(x, y, weight=weight, ignore_index=ignored, reduction=reduction)
+    alone = focal_loss(logits[keep], shares[keep], weight=weight, reduction=reduction)
+    torch.testing.assert_close(loss[keep] if reduction == "none" else loss, alone)
+    assert (grad(loss, x)[~keep] == 0).all()
+    multi, labels = binary(4, 6)[0], torch.rand(4, 6, generator=torch.Generator().manual_seed(4))
+    x = multi.detach().masked_fill(~keep, fill).requires_grad_()
+    loss = binary_focal_loss(x, labels.masked_fill(~keep, -1), reduction=reduction, ignore_index=-1)
+    alone = binary_focal_loss(multi[keep], labels[keep], reduction=reduction)
+    torch.testing.assert_close(loss[keep] if reduction == "none" else loss, alone)
+    assert (grad(loss, x)[~keep] == 0).all()
+
+
+def test_masked_out_class_without_a_share_gets_no_gradient_from_soft_labels():
+    """F.cross_entropy gives NaN here, 0 times infinity."""
+    logits, shares = classes(10, C=4)[0], distributions(10, C=4)
+    masked = F.pad(logits.detach(), (0, 1), value=float("-inf")).requires_grad_()
+    loss, without = focal_loss(masked, F.pad(shares, (0, 1))), focal_loss(logits, shares)
+    torch.testing.assert_close(loss, without)
+    torch.testing.assert_close(grad(loss, masked), F.pad(grad(without, logits), (0, 1)))
+
+
 # Defects of the circulating snippets and of well-known libraries
+
+
+@pytest.mark.parametrize("gap", [0.5, 4.0, 12.0, 16.0, 24.0, 60.0])
+@pytest.mark.parametrize("offset", [0.0, 1024.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("form", ["training", "plain", "second derivative", "soft", "smoothed", "binary"])
+def test_nearly_certain_examples_keep_all_digits(gap, offset, gamma, form):
+    """1 - p_t is off by 6 % at a gap of 16 in float32, -log p_t too, and both are 0 from 17 on."""
+    odds = 3 * math.exp(-gap)  # of three other classes against the true one
+    p, q, ce = 1 / (1 + odds), odds / (1 + odds), math.log1p(odds)
+    value, slope = q**gamma * ce, q**gamma * (gamma * p * ce / q + 1)  # slope: dFL/dce
+    wrong, e = -math.log(q / 3), 1e-6 * (form == "smoothed")
+    if form == "binary":
+        logits = torch.tensor([gap - math.log(3)], requires_grad=True)
+        loss = binary_focal_loss(logits, torch.ones(1), gamma, None, "sum")
+    else:
+        logits = torch.tensor([[gap, 0.0, 0.0, 0.0]]).add_(offset).requires_grad_()
+        labels = torch.tensor([[1.0, 0.0, 0.0, 0.0]]) if form == "soft" else torch.tensor([0])
+        function = without_slope if form == "plain" else lambda f, *arguments, **more: f(*arguments, **more)
+        loss = function(focal_loss, logits, labels, gamma, label_smoothing=e, reduction="sum")
+    value = (1 - 0.75 * e) * value + 0.75 * e * (1 - q / 3) ** gamma * wrong
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    if form == "smoothed":
+        assert grad(loss, logits).sum().abs() < 1e-6
+    elif form != "plain":
+        g = torch.autograd.grad(loss, logits, create_graph=form == "second derivative")[0].flatten()
+        assert g[0].item() == pytest.approx(-slope * q, rel=1e-5)
+        assert g[1:].tolist() == pytest.approx([slope * q / 3] * (len(g) - 1), rel=1e-5)
+
+
+def test_only_class_that_is_not_masked_out_is_certain():
+    for gamma in 0.0, 0.5, 2.0:
+        for labels in torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]]):
+            logits = torch.tensor([[3.0, float("-inf"), float("-inf")]], requires_grad=True)
+            for create_graph in False, True:
+                loss = focal_loss(logits, labels, gamma)
+                g = torch.autograd.grad(loss, logits, create_graph=create_graph)[0]
+                assert loss.item() == pytest.approx(0, abs=1e-20) and g.abs().max() < 1e-20
+            assert without_slope(focal_loss, logits, labels, gamma).item() == pytest.approx(0, abs=1e-20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
@@ -273,6 +469,7 @@ def test_weights_move_with_the_module_not_left_on_the_cpu():
     for loss, name in (
         (FocalLoss(weight=torch.ones(5)), "weight"),
         (BinaryFocalLoss(alpha=torch.full((5,), 0.3)), "alpha"),
+        (BinaryFocalLoss(pos_weight=torch.full((5,), 3.0)), "pos_weight"),
     ):
         assert dict(loss.named_buffers()).keys() == {name}
         assert getattr(loss.to("meta"), name).device.type == "meta"
@@ -465,8 +662,10 @@ def test_inputs_are_not_modified_and_backward_may_run_twice():
 def test_gradient_and_second_gradient_in_float64(gamma, reduction):
     logits, labels = binary(4, 3, scale=1.0)
     labels[0, 0] = -100
-    f = lambda x: binary_focal_loss(x, labels, gamma, reduction=reduction)  # noqa: E731
-    assert gradcheck(f, logits) and gradgradcheck(f, logits)
+    soft = torch.rand(4, 3, dtype=torch.float64)
+    for y in labels, soft:
+        f = lambda x: binary_focal_loss(x, y, gamma, reduction=reduction)
+        assert gradcheck(f, logits) and gradgradcheck(f, logits)
     logits, labels = classes(4, C=3, scale=1.0)
     labels[0] = -100
     for options in (
@@ -474,8 +673,9 @@ def test_gradient_and_second_gradient_in_float64(gamma, reduction):
         {"weight": torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)},
         {"label_smoothing": 0.1},
     ):
-        f = lambda x: focal_loss(x, labels, gamma, reduction=reduction, **options)  # noqa: E731, B023
-        assert gradcheck(f, logits) and gradgradcheck(f, logits)
+        for y in labels, distributions(4, C=3):
+            f = lambda x: focal_loss(x, y, gamma, reduction=reduction, **options)
+            assert gradcheck(f, logits) and gradgradcheck(f, logits)
 
 
 def test_gradient_with_and_without_graph_agree():
@@ -487,8 +687,82 @@ def test_gradient_with_and_without_graph_agree():
         torch.testing.assert_close(functional, with_graph.detach(), rtol=1e-9, atol=1e-12)
 
 
+# Every form: a function of logits and labels, its logits and labels. Each must do what F.cross_entropy does.
+FORMS = {
+    "binary": (binary_focal_loss, *binary(4, 3)),
+    "binary, floating": (binary_focal_loss, binary(4, 3)[0], binary(4, 3)[1].double()),
+    "binary, soft": (binary_focal_loss, binary(4, 3)[0], torch.rand(4, 3).double()),
+    "binary, weights": (
+        lambda x, y: binary_focal_loss(x, y, 0.5, torch.full((3,), 0.3), pos_weight=torch.arange(3.0)),
+        *binary(4, 3),
+    ),
+    "classes": (focal_loss, *classes(4, 3)),
+    "classes, weight": (lambda x, y: focal_loss(x, y, 0.5, torch.arange(5.0)), *classes(4, 3)),
+    "classes, smoothed": (lambda x, y: focal_loss(x, y, label_smoothing=0.1), *classes(4, 3)),
+    "classes, soft": (focal_loss, classes(4, 3)[0], distributions(4, 3)),
+}
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_of_single_examples_by_vmap(form, ignored):
+    """Opacus, influence functions, meta-learning. Value checks branched on a batched tensor."""
+    function, logits, labels = FORMS[form]
+    logits, labels = logits.detach(), labels.clone()
+    if ignored:
+        labels[1] = -100
+    single = torch.func.grad(lambda x, y: function(x[None], y[None]))
+    each = torch.stack([single(x, y) for x, y in zip(logits, labels)])
+    torch.testing.assert_close(torch.func.vmap(single)(logits, labels), each, rtol=1e-9, atol=1e-12)
+    rows = zip(logits.requires_grad_(), labels)
+    alone = [torch.autograd.grad(function(x[None], y[None]), x)[0] for x, y in rows]
+    torch.testing.assert_close(torch.stack(alone), each, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("form", FORMS)
+def test_hessian_and_forward_mode_agree_with_two_backward_passes(form):
+    function, logits, labels = FORMS[form]
+    f, x = lambda x: function(x, labels), logits.detach()
+    expected = torch.autograd.functional.hessian(f, x)
+    torch.testing.assert_close(torch.func.hessian(f)(x), expected, rtol=1e-9, atol=1e-12)
+    direction = torch.randn_like(x)
+    slope = (grad(f(logits), logits) * direction).sum()
+    torch.testing.assert_close(torch.func.jvp(f, (x,), (direction,))[1], slope, rtol=1e-9, atol=1e-12)
+    with forward_ad.dual_level():
+        for point in x, logits:
+            tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(point, direction))).tangent
+            torch.testing.assert_close(tangent, slope, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_fake_and_meta_tensors_have_a_loss_and_a_gradient(form):
+    function, logits, labels = FORMS[form]
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(logits.detach()).requires_grad_()
+        loss = function(fake, mode.from_tensor(labels))
+        assert loss.shape == () and grad(loss, fake).shape == logits.shape
+    if "weight" not in form:  # those are on the CPU
+        loss = function(logits.to("meta"), labels.to("meta"))
+        assert loss.shape == () and loss.is_meta
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 7)], ids=str)
+def test_channels_in_the_second_axis_are_refused_with_the_remedy(shape):
+    logits = torch.randn(shape)
+    for labels in torch.zeros(2, *shape[2:]).long(), torch.zeros(2, 1, *shape[2:]).long():
+        with pytest.raises(ValueError, match=r"^labels: .*channels last: .* logits\.movedim\(1, -1\)"):
+            focal_loss(logits, labels)
+    assert torch.isfinite(focal_loss(logits.movedim(1, -1), labels.squeeze(1)))
+
+
 COMPILED = {
     "binary": (BinaryFocalLoss(), binary(4, 3, dtype=torch.float32)),
+    "binary, floating labels": (
+        BinaryFocalLoss(pos_weight=2.0),
+        (FORMS["binary"][1].float(), torch.rand(4, 3)),
+    ),
+    "classes, soft": (FocalLoss(), (classes(4, 3)[0].float(), distributions(4, 3).float())),
     "binary, alpha a class, sum": (
         BinaryFocalLoss(alpha=torch.rand(3), reduction="sum"),
         binary(4, 3, dtype=torch.float32),
@@ -504,7 +778,7 @@ COMPILED = {
 @pytest.mark.parametrize("case", COMPILED)
 def test_compiles_as_one_graph(case):
     loss, (logits, labels) = COMPILED[case]
-    labels = labels.clone()
+    logits, labels = logits.detach().requires_grad_(), labels.clone()
     labels[0, 0] = -100
     torch._dynamo.reset()
     value = torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, labels)
@@ -551,8 +825,8 @@ def test_binary_loss_falls_as_the_logit_moves_to_its_label_and_mirrors(gamma, al
 
 
 def test_parameters_are_attributes_of_the_same_name_and_are_read_at_each_call():
-    loss = BinaryFocalLoss(gamma=1.5, alpha=0.4, reduction="sum")
-    assert (loss.gamma, loss.alpha, loss.reduction) == (1.5, 0.4, "sum")
+    loss = BinaryFocalLoss(gamma=1.5, alpha=0.4, reduction="sum", pos_weight=2.0)
+    assert (loss.gamma, loss.alpha, loss.reduction, loss.pos_weight) == (1.5, 0.4, "sum", 2.0)
     weight = torch.rand(5)
     classes_loss = FocalLoss(gamma=1.5, weight=weight, ignore_index=-1, label_smoothing=0.1, reduction="none")
     assert (
@@ -564,14 +838,15 @@ def test_parameters_are_attributes_of_the_same_name_and_are_read_at_each_call():
     assert torch.equal(classes_loss.weight, weight) and FocalLoss().weight is None
     logits, labels = binary(5, dtype=torch.float32)
     loss.gamma = 0.0
-    assert loss(logits, labels) == binary_focal_loss(logits, labels, 0.0, 0.4, "sum")
+    assert loss(logits, labels) == binary_focal_loss(logits, labels, 0.0, 0.4, "sum", pos_weight=2.0)
     for module in loss, classes_loss:
         other = copy.deepcopy(module)
         other.load_state_dict(module.state_dict())
 
 
 def test_importing_it_imports_torch_only():
-    code = "import sys, tricks_lib.focal_loss, tricks_lib.dice_loss, tricks_lib.mse_corr_loss; sys.exit('transformers' in sys.modules)"
+    names = ", ".join(f"tricks_lib.{name}" for name in ("focal_loss", "dice_loss", "mse_corr_loss"))
+    code = f"import sys, {names}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -596,13 +871,38 @@ BAD_INPUT = {
     "binary: labels that would broadcast": (binary_focal_loss, (X, Y[:1]), {}, ValueError, "labels"),
     "binary: label 2": (binary_focal_loss, (X, Y + 2), {}, ValueError, "labels"),
     "binary: label -1": (binary_focal_loss, (X, Y.long() - 1), {}, ValueError, "labels"),
-    "binary: label 0.5": (binary_focal_loss, (X, Y + 0.5), {}, ValueError, "labels"),
-    "binary: one label 0.5 beside an ignored one": (
+    "binary: label 1.5": (binary_focal_loss, (X, Y + 1.5), {}, ValueError, "labels"),
+    "binary: label -0.5": (binary_focal_loss, (X, Y - 0.5), {}, ValueError, "labels"),
+    "binary: one label 1.5 beside an ignored one": (
         binary_focal_loss,
-        (X[0], torch.tensor([0.5, -100, 1])),
+        (X[0], torch.tensor([1.5, -100, 1])),
         {},
         ValueError,
         "labels",
+    ),
+    "pos_weight negative": (BinaryFocalLoss, (), {"pos_weight": -0.1}, ValueError, "pos_weight"),
+    "pos_weight infinite": (BinaryFocalLoss, (), {"pos_weight": float("inf")}, ValueError, "pos_weight"),
+    "pos_weight is a list": (BinaryFocalLoss, (), {"pos_weight": [1.0]}, TypeError, "pos_weight"),
+    "pos_weight is an integer tensor": (
+        BinaryFocalLoss,
+        (),
+        {"pos_weight": torch.ones(3, dtype=torch.long)},
+        TypeError,
+        "pos_weight",
+    ),
+    "pos_weight tensor with NaN": (
+        BinaryFocalLoss,
+        (),
+        {"pos_weight": torch.full((3,), float("nan"))},
+        ValueError,
+        "pos_weight",
+    ),
+    "binary: pos_weight of another length": (
+        binary_focal_loss,
+        (X, Y),
+        {"pos_weight": torch.ones(2)},
+        ValueError,
+        "pos_weight",
     ),
     "binary: labels with NaN": (binary_focal_loss, (X, Y * float("nan")), {}, ValueError, "labels"),
     "binary: labels with inf": (binary_focal_loss, (X, Y + float("inf")), {}, ValueError, "labels"),
@@ -708,7 +1008,24 @@ BAD_INPUT = {
     "classes: empty batch": (focal_loss, (X[:0], L[:0]), {}, ValueError, "logits"),
     "classes: no class": (focal_loss, (X[:, :0], L), {}, ValueError, "logits"),
     "classes: labels are floating": (focal_loss, (X, L.float()), {}, TypeError, "labels"),
-    "classes: labels are one-hot": (focal_loss, (X, Y.long()), {}, ValueError, "labels"),
+    "classes: labels are one-hot integers": (focal_loss, (X, Y.long()), {}, ValueError, "labels"),
+    "classes: soft labels that do not sum to 1": (focal_loss, (X, Y + 0.3), {}, ValueError, "labels"),
+    "classes: soft labels below 0": (
+        focal_loss,
+        (X, Y + torch.tensor([1.5, -0.5, 0.0])),
+        {},
+        ValueError,
+        "labels",
+    ),
+    "classes: soft labels with NaN": (focal_loss, (X, Y * float("nan")), {}, ValueError, "labels"),
+    "classes: soft labels of another shape": (focal_loss, (X, Y.T + 1 / 4), {}, TypeError, "labels"),
+    "classes: soft labels on another device": (
+        focal_loss,
+        (X, Y.to("meta")),
+        {},
+        ValueError,
+        "labels",
+    ),
     "classes: too few labels": (focal_loss, (X, L[:3]), {}, ValueError, "labels"),
     "classes: classes in the second axis": (
         focal_loss,

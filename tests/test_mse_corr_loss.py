@@ -9,7 +9,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch.autograd import gradcheck, gradgradcheck
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss, ccc_loss, mse_corr_loss, pearson_corr
 
@@ -272,6 +273,60 @@ def test_modules_keep_their_parameters_and_can_be_copied():
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert other(x, y) == loss(x, y) == mse_corr_loss(x, y, p=0.5)
     assert CCCLoss()(x, y) == ccc_loss(x, y)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_of_single_examples_by_vmap(loss, masked):
+    x, y = batch(4, 5, 2)
+    mask = torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) < 0.7
+    if masked:
+        single = torch.func.grad(lambda x, y, mask: loss(x, y, mask=mask))
+        each, examples = torch.func.vmap(single)(x, y, mask), [*zip(x, y, mask)]
+    else:
+        single = torch.func.grad(lambda x, y, mask: loss(x, y))
+        each, examples = torch.func.vmap(single)(x, y, mask), [*zip(x, y, [None] * 4)]
+    for gradient, (x, y, mask) in zip(each, examples):
+        x = x.clone().requires_grad_()
+        expected = torch.autograd.grad(loss(x, y, mask=mask), x)[0]
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+    shared = torch.func.vmap(lambda y: loss(x.detach(), y))(batch(3, 5, 2, seed=1)[1])  # one x, several y
+    assert shared.shape == (3,)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_hessian_and_forward_mode_agree_with_two_backward_passes(loss, masked):
+    x, y = batch(5, 2)
+    f = lambda x: loss(x, y, mask=MASK if masked else None)
+    expected = torch.autograd.functional.hessian(f, x)
+    torch.testing.assert_close(torch.func.hessian(f)(x), expected, rtol=1e-9, atol=1e-12)
+    direction, point = torch.randn_like(x), x.clone().requires_grad_()
+    slope = (torch.autograd.grad(f(point), point)[0] * direction).sum()
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x, direction))).tangent
+        torch.testing.assert_close(tangent, slope, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_fake_and_meta_tensors_have_a_loss_and_a_gradient(loss, masked):
+    x, y = batch(5, 2)
+    with FakeTensorMode() as mode:
+        fake, targets, mask = (mode.from_tensor(v) for v in (x, y, MASK))
+        value = loss(fake.requires_grad_(), targets, mask=mask if masked else None)
+        assert value.shape == () and torch.autograd.grad(value, fake)[0].shape == x.shape
+    assert loss(x.to("meta"), y.to("meta"), mask=MASK.to("meta") if masked else None).is_meta
+
+
+def test_squared_error_is_offset_and_scale_and_correlation():
+    """Equation (3), by NumPy: the term p (1 - r) adds to the last part alone."""
+    x, y = batch(50)
+    s_x, s_y, r = x.numpy().std(), y.numpy().std(), np.corrcoef(x, y)[0, 1]
+    for p in 0.0, 1.5:
+        expected = (x.mean() - y.mean()).item() ** 2 + (s_x - s_y) ** 2 + (2 * s_x * s_y + p) * (1 - r)
+        np.testing.assert_allclose(mse_corr_loss(x, y, p=p).item(), expected, rtol=1e-12)
 
 
 def test_non_contiguous_tensors_are_accepted():

@@ -7,22 +7,38 @@ import sys
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
+from torch.autograd.forward_ad import unpack_dual
 
 LARGEST = sys.float_info.max  # by a name of its own: torch.compile of torch 2.6 cannot trace sys.float_info
 
 
-def truth(condition: Tensor) -> bool | None:
-    """The value of a bool scalar; None where there is none to read: under ``torch.compile`` and ``vmap``, in
-    FakeTensorMode and on the meta device.
+def eager(value: Tensor) -> bool:
+    """Whether ``value`` is an ordinary tensor, computed with here and now: one that hand-written backward
+    passes may be used for.
+
+    False under ``torch.compile``, ``torch.export`` and the transforms of ``torch.func``, in forward-mode
+    differentiation, and for fake and meta tensors: there the plain formula is right.
     """
-    if torch.compiler.is_compiling():
-        return None
-    try:
-        return bool(condition)
-    except RuntimeError:
-        if condition.is_cuda:  # a kernel that failed earlier is reported here
-            raise
-        return None
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or isinstance(value, FakeTensor)
+        or value.is_meta
+        or unpack_dual(value).tangent is not None
+    )
+
+
+def readable(value: Tensor) -> bool:
+    """Whether code may depend on what is in ``value``: eager, and on the CPU, where a look costs no
+    synchronisation. The one rule for checks of values and for short cuts that they allow.
+    """
+    return value.device.type == "cpu" and eager(value)
+
+
+def truth(condition: Tensor) -> bool | None:
+    """The value of a bool scalar; None where there is none to read (:func:`eager`)."""
+    return bool(condition) if eager(condition) else None
 
 
 def require_now(condition: Tensor, message: str, given: Tensor) -> None:
@@ -90,28 +106,3 @@ def same_shape(name: str, value: Tensor, shape, logits: Tensor, also: str = "") 
             f"{tuple(shape)}{also} is accepted"
         )
     same_device(name, value, "logits", logits)
-
-
-def kept_labels(labels: Tensor, C: int, ignore_index: int) -> Tensor | None:
-    """Where labels are not ``ignore_index`` (None: everywhere); the others must be in 0..C-1, for C = 2 in
-    any dtype 0 and 1.
-    """
-    floating = labels.is_floating_point()
-    labels = labels.to(
-        torch.promote_types(labels.dtype, torch.float32) if floating else torch.long
-    )  # a uint8 would be compared with -100 as 156
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not 0 <= ignore_index < C:
-        low, high = labels.aminmax()  # several times faster than comparing each label with each value
-        if truth((low >= 0) & (high < C)) and (
-            not floating or truth(torch.dot(labels.reshape(-1), 1 - labels.reshape(-1)) == 0)
-        ):
-            return None
-    keep = labels != ignore_index
-    valid = (labels == 0) | (labels == 1) if C == 2 else (labels >= 0) & (labels < C)
-    accepted = "0 and 1" if C == 2 else f"0..{C - 1}"
-    require(
-        (valid | ~keep).all(),
-        f"labels: values from {{}} given, only {accepted} and ignore_index {ignore_index} are accepted",
-        labels,
-    )
-    return keep

@@ -13,13 +13,20 @@ Tversky's index prices false positives P - TP and false negatives Y - TP apart; 
 
     T_c = (TP_c + s) / (TP_c + alpha (P_c - TP_c) + beta (Y_c - TP_c) + s)                      (3)
 
+Soft labels, y_ic in [0, 1], are counted by the same products. Then p = y does not score 0, and is not the
+minimum: by each p_ic on its own the slope of Dice_c never changes its sign, so p goes to 0 or 1, whichever
+side of Dice_c / 2 its y_ic is on.
+
 The self-adjusting loss of Li et al. is taken example by example, with f = (1 - p)^alpha p in place of p:
 
     loss_i = 1 - (2 f_i y_i + s) / (f_i + y_i + s)                                              (4)
 
 f grows up to p = 1 / (1 + alpha) and falls to 0 at p = 1. So for a positive example (4) is smallest at p = 1
-/ (1 + alpha), and a perfect prediction scores 1 - s / (1 + s), 0.5 at s = 1, for every alpha > 0. Keep alpha
-small.
+/ (1 + alpha), and a perfect prediction scores 1 - s / (1 + s), 0.5 at s = 1, for every alpha > 0. A negative
+fares worse: there (4) is f / (f + s), which rises up to p = 1 / (1 + alpha) and falls to 0 at p = 1. A
+negative that the model surely takes for a positive scores like a perfect one (0.01 at p = 0.99, alpha = 1,
+s = 1), and is pushed further. Keep alpha small; at the default of 0.01 the factor hardly acts. Example by
+example no count of a class is left, so (4) is no soft F1 score.
 
 Sources: Milletari et al., "V-Net", 3DV 2016 (Dice as a loss, there with squares in P and Y); Salehi et al.,
 "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI 2017, equation
@@ -31,9 +38,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tricks_lib._checks import require, same_shape
-from tricks_lib._few_passes import CountsOfClasses, CountsOfSigmoid
-from tricks_lib._overlap import check_parameters, one_hot, prepare
+from tricks_lib._checks import readable, require, same_shape
+from tricks_lib._dice_counts import CountsOfClasses, CountsOfSigmoid
+from tricks_lib._dice_matrix import prepare
+from tricks_lib._labels import one_hot
+from tricks_lib._loss_parameters import check_dice
 
 __all__ = [
     "dice_loss",
@@ -56,36 +65,45 @@ def dice_loss(
     activation: str | None = "softmax",
     weight: Tensor | None = None,
     ignore_index: int = -100,
+    ignore_empty: bool = False,
 ) -> Tensor:
     """Dice loss over the batch, equation (2).
 
     Args:
         logits: (..., C), e.g. (B, C) or (B, T, C), floating point; half precision is computed in float32.
         labels: class indices (...) in 0..C-1, or (..., C) of 0 and 1, one-hot or multi-label, in any dtype;
-            with one logit (C = 1) also (...) of 0 and 1. An example, or an element of (..., C), with
-            ``ignore_index`` counts for nothing, be its logits NaN.
+            in a floating point dtype also soft labels, numbers in [0, 1]; with one logit (C = 1) also
+            without the last axis. An example, or an element of (..., C), with ``ignore_index`` counts for
+            nothing, be its logits NaN.
         smooth: s, at least 0; where 0 leaves 0 / 0 (no such label, no such prediction) the loss is 0.
         reduction: "macro", the mean over classes; "micro", one ratio for all; or "none", (C,).
         activation: "softmax", "sigmoid", or None if ``logits`` are probabilities.
         weight: (C,), at least 0, of the classes: in the mean of "macro", in the sums of "micro", and a factor
             with "none".
         ignore_index: see ``labels``.
+        ignore_empty: leave classes without a label in the batch (Y = 0) out of the mean of "macro", where
+            their false positives would count; 0 for them with "none", and if all are. Named after MONAI's
+            option of ``compute_dice``.
 
     Returns:
         scalar, or (C,) with "none"; float32 (float64 for float64 logits). 0 for a perfect prediction.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: wrong shape or device, an empty batch, a label or a parameter out of range, no
+        ValueError: wrong shape or device, an empty batch, a parameter out of range; where tensors can be read
+            without a synchronisation (eager mode on the CPU), a label or a weight out of range, no
             probabilities with ``activation=None``.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
-        >>> dice_loss(probabilities, torch.tensor([0, 1]), smooth=0.0, activation=None)  # 1 - (1.8 / 2.3 +
-        1.2 / 1.7) / 2 tensor(0.2558)
+        >>> dice_loss(probabilities, torch.tensor([0, 1]), smooth=0.0, activation=None)
+        tensor(0.2558)
+
+        which is 1 - (1.8 / 2.3 + 1.2 / 1.7) / 2.
     """
-    check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
-    return _tversky_loss(logits, labels, 0.5, 0.5, smooth / 2, reduction, activation, weight, ignore_index)
+    check_dice(reduction, OVER_CLASSES, activation, ignore_index, weight, ignore_empty, smooth=smooth)
+    options = reduction, activation, weight, ignore_index, ignore_empty
+    return _tversky_loss(logits, labels, 0.5, 0.5, smooth / 2, *options)
 
 
 def tversky_loss(
@@ -98,6 +116,7 @@ def tversky_loss(
     activation: str | None = "softmax",
     weight: Tensor | None = None,
     ignore_index: int = -100,
+    ignore_empty: bool = False,
 ) -> Tensor:
     """Tversky loss over the batch, one minus equation (3); alpha = beta = 0.5 is Dice with twice the
     ``smooth``.
@@ -105,18 +124,20 @@ def tversky_loss(
     Args:
         alpha: price of a false positive, at least 0.
         beta: price of a false negative, at least 0; not both are 0.
-        logits, labels, smooth, reduction, activation, weight, ignore_index: as in :func:`dice_loss`, like
-        what is returned and raised.
+        logits, labels, smooth, reduction, activation, weight, ignore_index, ignore_empty: as in
+            :func:`dice_loss`, like what is returned and raised.
 
     Example:
         >>> probabilities = torch.tensor([[0.5], [1.0]])
-        >>> tversky_loss(probabilities, torch.tensor([[1], [1]]), smooth=0.0, activation=None)  # 1 - 1.5 /
-        (1.5 + 0.7 * 0.5) tensor(0.1892)
+        >>> tversky_loss(probabilities, torch.tensor([[1], [1]]), smooth=0.0, activation=None)
+        tensor(0.1892)
+
+        which is 1 - 1.5 / (1.5 + 0.7 * 0.5).
     """
-    check_parameters(
-        reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth
-    )
-    return _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index)
+    numbers = {"alpha": alpha, "beta": beta, "smooth": smooth}
+    check_dice(reduction, OVER_CLASSES, activation, ignore_index, weight, ignore_empty, **numbers)
+    options = reduction, activation, weight, ignore_index, ignore_empty
+    return _tversky_loss(logits, labels, alpha, beta, smooth, *options)
 
 
 def self_adjusting_dice_loss(
@@ -132,7 +153,7 @@ def self_adjusting_dice_loss(
         alpha: at least 0; a positive example is pulled to p = 1 / (1 + alpha), not to 1: 0.99 with the
             default, 0.5 with alpha = 1.
         reduction: "mean" over the terms that are not ignored (0 if all are), "sum" or "none".
-        logits, labels, smooth, activation, ignore_index: as in :func:`dice_loss`.
+        logits, labels, smooth, activation, ignore_index: as in :func:`dice_loss`, but no soft labels.
 
     Returns:
         scalar, or with "none" one loss a term, (...) or (..., C).
@@ -141,13 +162,13 @@ def self_adjusting_dice_loss(
         TypeError, ValueError: as :func:`dice_loss`.
 
     Example:
-        >>> probabilities = torch.tensor([[0.5], [1.0]])
-        >>> self_adjusting_dice_loss(probabilities, torch.tensor([[1], [1]]), alpha=1.0, activation=None,
-        reduction="none") tensor([[0.3333],
+        >>> probabilities, options = torch.tensor([[0.5], [1.0]]), {"activation": None, "reduction": "none"}
+        >>> self_adjusting_dice_loss(probabilities, torch.tensor([[1], [1]]), alpha=1.0, **options)
+        tensor([[0.3333],
                 [0.5000]])
     """
-    check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
-    x, y, keep = prepare(logits, labels, activation, ignore_index)
+    check_dice(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
+    x, y, keep = prepare(logits, labels, activation, ignore_index, soft=False)
     exclusive = activation == "softmax" or y.ndim == 1
     if exclusive:
         true, keep = one_hot(y, x) if y.ndim == 1 else y, None if keep is None else keep.all(dim=1)
@@ -187,8 +208,8 @@ class DiceLoss(nn.Module):
 
     Example:
         >>> loss = DiceLoss(reduction="micro", activation="sigmoid")
-        >>> loss(torch.tensor([[0.0, -99.0]]), torch.tensor([[1.0, 0.0]]))  # 1 - (2 * 0.5 + 1) / (0.5 + 1 +
-        1) tensor(0.2000)
+        >>> loss(torch.tensor([[0.0, -99.0]]), torch.tensor([[1.0, 0.0]]))  # 1 - (2 * 0.5 + 1) / (0.5 + 2)
+        tensor(0.2000)
     """
 
     def __init__(
@@ -198,21 +219,17 @@ class DiceLoss(nn.Module):
         activation: str | None = "softmax",
         weight: Tensor | None = None,
         ignore_index: int = -100,
+        ignore_empty: bool = False,
     ):
         super().__init__()
-        check_parameters(reduction, OVER_CLASSES, activation, ignore_index, weight, smooth=smooth)
-        self.smooth, self.reduction, self.activation, self.ignore_index = (
-            smooth,
-            reduction,
-            activation,
-            ignore_index,
-        )
+        check_dice(reduction, OVER_CLASSES, activation, ignore_index, weight, ignore_empty, smooth=smooth)
+        self.smooth, self.reduction, self.activation = smooth, reduction, activation
+        self.ignore_index, self.ignore_empty = ignore_index, ignore_empty
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return dice_loss(
-            logits, labels, self.smooth, self.reduction, self.activation, self.weight, self.ignore_index
-        )
+        options = self.reduction, self.activation, self.weight, self.ignore_index, self.ignore_empty
+        return dice_loss(logits, labels, self.smooth, *options)
 
 
 class TverskyLoss(nn.Module):
@@ -233,35 +250,27 @@ class TverskyLoss(nn.Module):
         activation: str | None = "softmax",
         weight: Tensor | None = None,
         ignore_index: int = -100,
+        ignore_empty: bool = False,
     ):
         super().__init__()
-        check_parameters(
-            reduction, OVER_CLASSES, activation, ignore_index, weight, alpha=alpha, beta=beta, smooth=smooth
-        )
+        numbers = {"alpha": alpha, "beta": beta, "smooth": smooth}
+        check_dice(reduction, OVER_CLASSES, activation, ignore_index, weight, ignore_empty, **numbers)
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
-        self.reduction, self.activation, self.ignore_index = reduction, activation, ignore_index
+        self.reduction, self.activation = reduction, activation
+        self.ignore_index, self.ignore_empty = ignore_index, ignore_empty
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return tversky_loss(
-            logits,
-            labels,
-            self.alpha,
-            self.beta,
-            self.smooth,
-            self.reduction,
-            self.activation,
-            self.weight,
-            self.ignore_index,
-        )
+        options = self.reduction, self.activation, self.weight, self.ignore_index, self.ignore_empty
+        return tversky_loss(logits, labels, self.alpha, self.beta, self.smooth, *options)
 
 
 class SelfAdjustingDiceLoss(nn.Module):
     """:func:`self_adjusting_dice_loss` as a module; its parameters are attributes of the same name.
 
     Example:
-        >>> SelfAdjustingDiceLoss(alpha=1.0)(torch.tensor([[99.0, 0.0]]), torch.tensor([0]))  # perfect, and
-        not 0 tensor(0.5000)
+        >>> SelfAdjustingDiceLoss(alpha=1.0)(torch.tensor([[99.0, 0.0]]), torch.tensor([0]))  # perfect
+        tensor(0.5000)
     """
 
     def __init__(
@@ -273,14 +282,9 @@ class SelfAdjustingDiceLoss(nn.Module):
         ignore_index: int = -100,
     ):
         super().__init__()
-        check_parameters(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
-        self.alpha, self.smooth, self.reduction, self.activation, self.ignore_index = (
-            alpha,
-            smooth,
-            reduction,
-            activation,
-            ignore_index,
-        )
+        check_dice(reduction, OVER_TERMS, activation, ignore_index, alpha=alpha, smooth=smooth)
+        self.alpha, self.smooth = alpha, smooth
+        self.reduction, self.activation, self.ignore_index = reduction, activation, ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self_adjusting_dice_loss(
@@ -288,26 +292,33 @@ class SelfAdjustingDiceLoss(nn.Module):
         )
 
 
-def _tversky_loss(logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index):
+def _tversky_loss(
+    logits, labels, alpha, beta, smooth, reduction, activation, weight, ignore_index, ignore_empty
+):
     x, y, keep = prepare(logits, labels, activation, ignore_index)
     if weight is not None:
         same_shape("weight", weight, logits.shape[-1:], logits)
         weight = weight.to(x.dtype)
-    if (
-        reduction == "micro" and weight is None and activation != "softmax" and y.ndim == 2
-    ):  # all classes are one
-        x, y, keep = (v if v is None else v.reshape(-1, 1) for v in (x, y, keep))
+
+    if reduction == "micro" and weight is None and activation != "softmax" and y.ndim == 2:
+        x, y, keep = (v if v is None else v.reshape(-1, 1) for v in (x, y, keep))  # all classes are one
     TP, P, Y = _counts(x, y, keep, activation)
     if reduction == "micro":
         TP, P, Y = (n.sum() if weight is None else (n * weight).sum() for n in (TP, P, Y))
     numerator = TP + smooth
     denominator = numerator.add(P - TP, alpha=alpha).add(Y - TP, alpha=beta)
     loss = 1 - _ratio(numerator, denominator, smooth)  # (3); scalar if micro, else (C,)
-    if reduction == "macro":
-        return (
-            loss.mean() if weight is None else (loss * (weight / weight.sum())).sum()
-        )  # not @: autocast would do it in half precision
-    return loss if weight is None or reduction == "micro" else loss * weight
+    if ignore_empty:
+        weight = (torch.ones_like(Y) if weight is None else weight).masked_fill(Y == 0, 0)
+    if reduction == "micro" or (reduction == "none" and weight is None):
+        return loss
+    if reduction == "none":
+        return loss * weight
+    if weight is None:
+        return loss.mean()
+    total = weight.sum()
+    weight = weight / total.masked_fill(total == 0, 1)
+    return (loss * weight).sum()  # not @: autocast would do it in half precision
 
 
 def _ratio(numerator, denominator, smooth):
@@ -320,9 +331,7 @@ def _ratio(numerator, denominator, smooth):
 
 def _counts(x, y, keep, activation):
     """TP, P and Y of equation (1), each (C,)."""
-    fast = (
-        keep is None and x.device.type == "cpu" and not y.requires_grad and not torch.compiler.is_compiling()
-    )
+    fast = keep is None and readable(x) and not y.requires_grad
     if fast and activation == "softmax" and y.ndim == 1:
         TP, P, _ = CountsOfClasses.apply(x, y)
         return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)

@@ -3,13 +3,22 @@
     loss = mean (x - y)^2 + p (1 - r(x, y)),   r = sum dx dy / sqrt(sum dx^2 sum dy^2)          (1)
 
 with x the predictions, y the targets and dx, dy their differences from their means, over the examples of the
-batch. The squared error fixes scale and offset, to which r is blind; r asks for the order and shape that the
-error alone learns late. All three sums of r have the same number of terms, so no n or n - 1 enters, and a
-perfect prediction has r = 1.
+batch. All three sums of r have the same number of terms, so no n or n - 1 enters, and a perfect prediction
+has r = 1.
 
 The concordance correlation coefficient asks for both in one number, 1 only where x = y:
 
     CCC = 2 s_xy / (s_xx + s_yy + (mean x - mean y)^2),   with covariances over n               (2)
+
+Squared error already holds the correlation, beside offset and scale, to which r is blind. With the standard
+deviations s_x and s_y over n
+
+    mean (x - y)^2 = (mean x - mean y)^2 + (s_x - s_y)^2 + 2 s_x s_y (1 - r)                    (3)
+
+So p (1 - r) adds no direction of its own: it multiplies the pull on r by 1 + p / (2 s_x s_y), most where the
+predictions are nearly constant. An optimizer that normalises or clips the gradient takes the length away
+again; what remains is less weight on offset and scale. (2) weighs all three in one number: take it where
+agreement is what counts; the squared error that it reaches is larger.
 
 r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of
 1e4 loses no digits, a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
@@ -72,8 +81,9 @@ def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Te
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: wrong shape or device, an empty batch, targets that are not finite, mask values other than
-            0 and 1, negative ``p``.
+        ValueError: wrong shape or device, an empty batch, negative ``p``; where tensors can be read without a
+            synchronisation (eager mode on the CPU), targets that are not finite, mask values other than 0
+            and 1.
 
     Example:
         >>> mse_corr_loss(torch.tensor([0.1, 0.2, 0.2, 0.8, 0.4]), torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0]))
@@ -99,8 +109,10 @@ def ccc_loss(predictions: Tensor, targets: Tensor, mask: Tensor | None = None) -
         TypeError, ValueError: as :func:`mse_corr_loss`.
 
     Example:
-        >>> ccc_loss(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 3.0, 4.0]))  # r = 1, off by 1: 1 - (4
-        / 3) / (4 / 3 + 1) tensor(0.4286)
+        >>> ccc_loss(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 3.0, 4.0]))  # r = 1, and off by 1
+        tensor(0.4286)
+
+        which is 1 - (4 / 3) / (4 / 3 + 1).
     """
     x, y, keep, count = _prepare(predictions, targets, mask)
     origin = _first(y, keep)

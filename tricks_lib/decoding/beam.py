@@ -62,8 +62,9 @@ def beam_search(
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
-        >>> beam_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, num_beams=3,
-        num_return_sequences=2).shape torch.Size([2, 7])
+        >>> options = {"max_new_tokens": 4, "num_beams": 3, "num_return_sequences": 2}
+        >>> beam_search(model, torch.tensor([[1, 2, 3]]), **options).shape
+        torch.Size([2, 7])
     """
     given = {"num_beams": num_beams, "length_penalty": length_penalty, "early_stopping": early_stopping}
     given |= {"num_return_sequences": num_return_sequences}
@@ -101,8 +102,9 @@ def diverse_beam_search(
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
-        >>> diverse_beam_search(model, torch.tensor([[1, 2, 3]]), 4, num_beams=4, num_beam_groups=2,
-        num_return_sequences=4).shape torch.Size([4, 7])
+        >>> options = {"num_beams": 4, "num_beam_groups": 2, "num_return_sequences": 4}
+        >>> diverse_beam_search(model, torch.tensor([[1, 2, 3]]), 4, **options).shape
+        torch.Size([4, 7])
     """
     given = {"num_beams": num_beams, "length_penalty": length_penalty, "early_stopping": early_stopping}
     given |= {"num_return_sequences": num_return_sequences, "num_beam_groups": num_beam_groups}

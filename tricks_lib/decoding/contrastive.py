@@ -47,8 +47,9 @@ def contrastive_search(
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
-        >>> contrastive_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, penalty_alpha=0.6,
-        top_k=3).shape torch.Size([1, 7])
+        >>> options = {"max_new_tokens": 4, "penalty_alpha": 0.6, "top_k": 3}
+        >>> contrastive_search(model, torch.tensor([[1, 2, 3]]), **options).shape
+        torch.Size([1, 7])
     """
     k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
     if penalty_alpha is not None:

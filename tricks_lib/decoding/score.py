@@ -140,8 +140,9 @@ def next_token_table(
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).eval()
-        >>> next_token_table(model, torch.tensor([[1, 2, 3]]), max_new_tokens=2,
-        num_choices=2).columns.tolist() ['Input', 'Choice 1', 'Choice 2']
+        >>> table = next_token_table(model, torch.tensor([[1, 2, 3]]), max_new_tokens=2, num_choices=2)
+        >>> table.columns.tolist()
+        ['Input', 'Choice 1', 'Choice 2']
     """
     import pandas as pd
 
