@@ -24,6 +24,6 @@ def test_examples_of_the_docstrings_hold(name, capsys):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tiny configurations, which an example does not print
-        result = doctest.testmod(module)
+        result = doctest.testmod(module, extraglobs={"torch": torch})  # its examples may take it for granted
     assert result.attempted, f"{name}: its examples are not in docstrings of its own"
     assert not result.failed, capsys.readouterr().out

@@ -52,12 +52,13 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float, two_passes: bo
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
-        >>> config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=8)
+        >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+        >>> config = BertConfig(vocab_size=9, num_hidden_layers=1, **sizes)
         >>> model = BertForSequenceClassification(config).train()
-        >>> out = rdrop_forward(model, {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([1])},
-        alpha=1.0)
-        >>> out.loss.backward(); out.logits.shape
+        >>> batch = {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([1])}
+        >>> out = rdrop_forward(model, batch, alpha=1.0)
+        >>> out.loss.backward()
+        >>> out.logits.shape
         torch.Size([1, 2])
     """
     for name, value, kind in (("model", model, nn.Module), ("batch", batch, Mapping)):
