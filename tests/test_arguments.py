@@ -116,12 +116,14 @@ def averages_of(make):
             for value in (*model.parameters(), model.norm.running_mean):
                 value.add_(1.0)
         ema.update()
+    where = torch.tensor([v.is_cuda for v in ema.state_dict()["shadow"].values()])
     with ema.average_parameters():
-        return state(model)
+        return where, *state(model)
 
 
 def attacked_by(make):
-    """The loss and the weights under two steps of the attack."""
+    """The logits and the weights under the attack, of PGD under two steps."""
+    torch.manual_seed(0)
     attack = make()
     model, seen = attack.model.eval(), []
     for _ in range(2 if type(attack).__name__ == "PGD" else 1):
@@ -134,11 +136,28 @@ def attacked_by(make):
     return tuple(seen)
 
 
+def trained_by(make):
+    """The gradients that the passes of a step leave."""
+    freelb = make()
+    model = freelb.model.eval()
+    for _ in freelb.passes():
+        F.cross_entropy(model(IDS), torch.tensor([0, 2])).backward()
+    return tuple(p.grad for p in model.parameters())
+
+
+def cuda_or_skip():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return "cuda"
+
+
 def loss_of(labels):
     return lambda make: make()(LOGITS, labels)
 
 
 SHARED = {"model": SMALL, "target": (None, "types"), "epsilon": (0.1, 1.0)}
+OF_LOOK_UPS = {**SHARED, "per_example": (False, True), "relative": (False, True)}
+HEAD_BIAS = {"head_bias": (0.0, -2.0)}
 OF_DICE = {
     "smooth": (0.5, 2.0),
     "reduction": ("macro", "micro"),
@@ -189,7 +208,13 @@ TABLE = {
     ),
     "MeanPoolingClassifier": Rows(
         logits_of,
-        {"encoder": encoders("bert"), "num_labels": (2, 3), "dropout": (0.0, 0.9)},
+        {
+            "encoder": encoders("bert"),
+            "num_labels": (2, 3),
+            "dropout": (0.0, 0.9),
+            "pool": ("mean", "cls"),
+            **HEAD_BIAS,
+        },
         needed={"encoder": encoders("bert")[0], "num_labels": 2},
     ),
     "LastFourClassifier": Rows(
@@ -200,10 +225,11 @@ TABLE = {
             "pool": ("cls", "mean"),
             "num_layers": (2, 4),
             "dropout": (0.0, 0.9),
+            **HEAD_BIAS,
         },
         needed={"encoder": encoders("bert")[0], "num_labels": 2},
     ),
-    "WeightedLayerPool": Rows(weighted_layers, {"num_layers": (2, 4)}),
+    "WeightedLayerPool": Rows(weighted_layers, {"num_layers": (2, 4), "layer_norm": (False, True)}),
     "XLNetLongClassifier": Rows(
         logits_of,
         {
@@ -213,6 +239,7 @@ TABLE = {
             "mem_len": (None, 0),
             "pool": ("mean", "max"),
             "dropout": (0.0, 0.9),
+            **HEAD_BIAS,
         },
         needed={"encoder": encoders("xlnet")[0], "num_labels": 2},
         beside={"mem_len": {"segment_length": 4}},
@@ -227,20 +254,34 @@ TABLE = {
             "pool": ("mean", "max"),
             "windows_at_once": (2, 32),
             "dropout": (0.0, 0.9),
+            **HEAD_BIAS,
         },
         needed={"encoder": encoders("bert")[0], "num_labels": 2},
         beside={name: {"window_length": 6} for name in ("stride", "pool", "windows_at_once")},
     ),
     "EMA": Rows(
         averages_of,
-        {"model": SMALL, "decay": (0.5, 0.9), "warmup": (False, True), "buffers": (True, False)},
+        {
+            "model": SMALL,
+            "decay": (0.5, 0.9),
+            "warmup": (False, "power"),
+            "buffers": (True, False),
+            "update_every": (1, 2),
+            "start_step": (0, 1),
+            "device": (None, Lazy(cuda_or_skip)),
+            "gamma": (6.94, 16.97),
+        },
         needed={"model": SMALL[0]},
+        beside={"gamma": {"warmup": "power"}},
     ),
-    "FGM": Rows(attacked_by, {**SHARED, "per_example": (False, True)}, needed={"model": SMALL[0]}),
-    "PGD": Rows(
-        attacked_by,
-        {**SHARED, "per_example": (False, True), "alpha": (0.05, 0.3)},
+    "FGM": Rows(attacked_by, OF_LOOK_UPS, needed={"model": SMALL[0]}),
+    "RandomDirection": Rows(attacked_by, OF_LOOK_UPS, needed={"model": SMALL[0]}),
+    "PGD": Rows(attacked_by, {**OF_LOOK_UPS, "alpha": (0.05, 0.3)}, needed={"model": SMALL[0]}),
+    "FreeLB": Rows(
+        trained_by,
+        {**OF_LOOK_UPS, "alpha": (0.05, 0.3), "steps": (2, 3)},
         needed={"model": SMALL[0]},
+        beside={"epsilon": {"alpha": 0.8}},
     ),
     "AWP": Rows(
         attacked_by,

@@ -939,3 +939,15 @@ def test_model_without_a_loss_is_an_error():
 
     with pytest.raises(ValueError, match="^model: Bare .* accepted"):
         rdrop_forward(Bare(), BATCH, 1.0)
+
+
+def test_gradients_of_single_examples_by_vmap():
+    p, q, y = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    for f in (
+        lambda p, q, y: symmetric_kl(p[None], q[None]),
+        lambda p, q, y: rdrop_loss(p[None], q[None], y[None], 1.0),
+    ):
+        each = torch.func.vmap(torch.func.grad(f))(p, q, y)
+        for gradient, x, *others in zip(each, p, q, y):
+            x = x.clone().requires_grad_()
+            torch.testing.assert_close(gradient, torch.autograd.grad(f(x, *others), x)[0])

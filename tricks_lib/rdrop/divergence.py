@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tricks_lib._checks import require, same_device, tensor
+from tricks_lib._checks import readable, require, same_device, tensor
 
 
 def symmetric_kl(
@@ -97,7 +97,7 @@ def divergence_of(logits_p: Tensor, logits_q: Tensor, labels: Tensor, kind: str)
 def softmax_divergence(logits_p: Tensor, logits_q: Tensor) -> Tensor:
     """Equation (1): (..., C), (..., C) -> (...)."""
     C = logits_p.shape[-1]
-    if logits_p.device.type == "cpu" and not torch.compiler.is_compiling():
+    if readable(logits_p):
         # A few rows at a time, so that what stands between logits and result stays in the cache: 2 to 3 times
         # faster.
         blocks = zip(*(x.reshape(-1, C).split(max(1, 2**17 // C)) for x in (logits_p, logits_q)))
