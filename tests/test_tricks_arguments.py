@@ -116,6 +116,38 @@ def test_weighted_takes_a_weight_and_label_smoothing(tmp_path):
     assert_close(weights(trainer.model), expected, weights(make()))
 
 
+@pytest.mark.parametrize("rdrop_alpha", [0.0, 1.5])
+def test_soft_labels_under_accumulation(tmp_path, rdrop_alpha):
+    """A mean over examples, also with class weights; R-Drop compares the softmax."""
+    g, weight = torch.Generator().manual_seed(1), torch.tensor([1.0, 3.0, 0.5])
+    rows = [{**row, "labels": torch.rand(3, generator=g).softmax(-1)} for row in data()]
+    trainer = train(
+        tmp_path,
+        make(),
+        rows,
+        loss="focal",
+        loss_kwargs={"gamma": 0.0, "weight": weight},
+        rdrop_alpha=rdrop_alpha,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        **SGD,
+    )
+    model = make()
+    for batch in trainer.data_collator.batches(3, 4):
+        inputs, passes = {k: v for k, v in batch.items() if k != "labels"}, []
+        for which in (0, 1) if rdrop_alpha else (0,):
+            model.dropout.which = which
+            passes.append(model(**inputs).logits.log_softmax(-1))
+        value = sum(-(weight * batch["labels"] * x).sum(-1).mean() for x in passes) / len(passes)
+        p, q = passes[0], passes[-1]
+        value = value + rdrop_alpha * 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()
+        grads = torch.autograd.grad(value, list(model.parameters()))
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), grads):
+                p -= 0.05 * g
+    assert_close(weights(trainer.model), weights(model), weights(make()))
+
+
 def test_weighted_reads_the_column_of_a_data_set(tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = rare("classes")

@@ -144,7 +144,7 @@ def items(loss: nn.Module | None, labels: Tensor) -> Tensor:
     theirs.
     """
     keep = labels != getattr(loss, "ignore_index", -100)
-    if not isinstance(loss, FocalLoss) or loss.weight is None:
+    if not isinstance(loss, FocalLoss) or loss.weight is None or labels.is_floating_point():
         return keep.sum(dtype=torch.float32)
     return loss.weight[labels.masked_fill(~keep, 0).long()].masked_fill(~keep, 0).sum()
 
