@@ -81,9 +81,8 @@ def refuse_two_devices(name: str, args, inputs, there) -> None:
 
 # ---- Methods that move a tensor, and attributes that say where it is ----
 
-PLAIN = {
-    name: getattr(torch.Tensor, name) for name in ("to", "numpy", "__array__", "device", "is_cuda", "is_cpu")
-}
+REPLACED = ("to", "numpy", "__array__", "__deepcopy__", "device", "is_cuda", "is_cpu")
+PLAIN = {name: getattr(torch.Tensor, name) for name in REPLACED}
 
 
 def moved(tensor, gpu: bool):
@@ -122,6 +121,7 @@ METHODS = {
     "cpu": lambda self, *args, **kwargs: moved(self, False),
     "pin_memory": lambda self, *args, **kwargs: self,
     "get_device": lambda self: 0 if marked(self) else -1,
+    "__deepcopy__": lambda self, memo: mark(PLAIN["__deepcopy__"](self, memo), marked(self)),
     "numpy": to_numpy("numpy"),
     "__array__": to_numpy("__array__"),
     "device": property(lambda self: GPU if marked(self) else PLAIN["device"].__get__(self)),
