@@ -12,19 +12,12 @@ import functools
 import numpy as np
 import torch
 
-from tricks_lib.fgm import FGM
+from tricks_lib.fgm import FGM, RandomDirection
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
 
 TRAIN_ROWS, STEPS, BATCH, MAX_LENGTH = 385, 100, 16, 20
-
-
-class RandomDirection(FGM):
-    """The control: a random direction of norm epsilon, on the entries that have a gradient."""
-
-    def _unit(self, gradient):
-        return super()._unit(torch.randn_like(gradient) * (gradient != 0))
 
 
 ATTACKS = {"FGM": FGM, "random": RandomDirection}
