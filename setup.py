@@ -7,5 +7,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["tricks_lib*"]), "tricks_lib.evidence"],
     package_dir={"tricks_lib.evidence": "chapters/evidence"},
-    package_data={"tricks_lib": ["py.typed", "assets/**/*"], "tricks_lib.evidence": ["*.json"]},
+    package_data={"tricks_lib": ["py.typed", "assets/**/*"], "tricks_lib.evidence": ["*.json", "*.npz"]},
 )
