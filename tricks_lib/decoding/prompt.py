@@ -15,7 +15,9 @@ CAUSAL = "a decoder-only causal language model is accepted"
 
 
 def causal_model(model):
-    """The names of the arguments of ``model``'s forward, if it is a decoder-only language model."""
+    """The names of the arguments of the forward, inside any wrapper, if ``model`` is a decoder-only language
+    model.
+    """
     if (
         not isinstance(model, nn.Module)
         or not hasattr(model, "config")
@@ -36,7 +38,9 @@ def causal_model(model):
         raise TypeError(
             f"model: {name} with is_decoder=False, whose tokens see those after them, given, {CAUSAL}"
         )
-    return inspect.signature(model.forward).parameters.keys()
+    inner = getattr(model, "_orig_mod", model)  # of torch.compile
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # of PEFT
+    return inspect.signature(inner.forward).parameters.keys()
 
 
 def left_to_right(model):
