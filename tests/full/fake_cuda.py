@@ -9,12 +9,12 @@ it is marked as well. An operation on marked and unmarked tensors raises as CUDA
 import types
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
-MARKED = WeakIdKeyDictionary()  # storages that lie on the GPU
+MARKED: dict[int, StorageWeakRef] = {}  # storages that lie on the GPU, by their address
 # Operations that may read another device than they write.
 ACROSS = {"copy_", "_foreach_copy_", "_to_copy", "_local_scalar_dense", "set_", "is_same_size"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}  # of a GPU's tensor, by indices of the CPU
@@ -23,7 +23,12 @@ LIKE |= {f"new_{name}" for name in ("empty", "empty_strided", "zeros", "ones", "
 
 
 def marked(tensor: torch.Tensor) -> bool:
-    return tensor.untyped_storage() in MARKED if has_storage(tensor) else False
+    kept = MARKED.get(address(tensor))
+    return kept is not None and not kept.expired()
+
+
+def address(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata if has_storage(tensor) else 0
 
 
 def has_storage(tensor: torch.Tensor) -> bool:
@@ -32,9 +37,12 @@ def has_storage(tensor: torch.Tensor) -> bool:
 
 def mark(tensor: torch.Tensor, gpu: bool) -> torch.Tensor:
     if has_storage(tensor):
-        MARKED.pop(tensor.untyped_storage(), None)
+        MARKED.pop(address(tensor), None)
         if gpu:
-            MARKED[tensor.untyped_storage()] = True
+            MARKED[address(tensor)] = StorageWeakRef(tensor.untyped_storage())
+        if len(MARKED) > 100_000:  # an address is not used again before its mark is gone
+            for key in [key for key, kept in MARKED.items() if kept.expired()]:
+                del MARKED[key]
     return tensor
 
 
@@ -57,10 +65,10 @@ class Devices(TorchDispatchMode):
         else:
             gpu = asked.type == "cuda"
             kwargs["device"] = CPU if gpu else asked
-        old = {id(tensor.untyped_storage()) for tensor in inputs if has_storage(tensor)}
+        old = {address(tensor) for tensor in inputs}
         out = operation(*args, **kwargs)
-        for tensor in tensors(out):
-            if has_storage(tensor) and id(tensor.untyped_storage()) not in old:
+        for tensor in tensors(out) if name != "set_" else ():  # that one takes a storage as it is
+            if address(tensor) not in old:
                 mark(tensor, gpu)
         return out
 
