@@ -26,9 +26,9 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
 
     Returns:
         ``{"arms": {name: {"mean", "sd", "failed", "baseline"}}, "rivals": [{"arm", "rival", ...}]}``.
-        ``mean`` and ``sd`` are over all seeds, failed ones too. ``baseline`` (None for the baseline) and each of
-        ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying why where there
-        can be none.
+        ``mean`` and ``sd`` are over all seeds, failed ones too. ``baseline`` (None for the baseline) and each
+        of ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying why where there can
+        be none.
     """
     metric, labels = METRICS[record["metric"]], predictions["labels"]
     given = {
