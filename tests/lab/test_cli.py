@@ -141,7 +141,7 @@ def test_run_show_list_verify(place, capsys, monkeypatch):
     assert (
         listed["mean_pooling/en_stsb"] == "recorded"
         and listed["mean_pooling/en_trec"] == "-"
-        and set(listed) == set(experiment.registry())
+        and set(listed) == {*experiment.registry(), *cli.comparisons()}
     )
 
 
@@ -250,7 +250,8 @@ def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeyp
         "stopped": "-, interrupted run",
         "a": "recorded",
     }
-    assert listed == [[f"toy/{name}", state] for name, state in states.items()]
+    comparisons = [[name, "-"] for name in cli.comparisons()]
+    assert listed == [[f"toy/{name}", state] for name, state in states.items()] + comparisons
 
     broken = False
     made.clear()
@@ -290,7 +291,7 @@ def test_help_is_printed(arguments, capsys):
 # --- arguments
 
 ARGUMENTS = {
-    "nothing": ([], "the following arguments are required: fetch|run|list|show|verify"),
+    "nothing": ([], "the following arguments are required: compare|fetch|run|list|show|verify"),
     "unknown command": (["frob"], "invalid choice: 'frob' (choose from"),
     "run without a name": (
         ["run", "--jobs", "1"],

@@ -13,6 +13,7 @@ import transformers
 from tricks_lib.lab import experiment, fetch, records, studies
 from tricks_lib.lab.compare import command, plan
 from tricks_lib.lab.compare import run as compared
+from tricks_lib.lab.compare.records import of_comparison
 
 
 class Parser(argparse.ArgumentParser):
@@ -141,16 +142,21 @@ def list_all(folder):
         print(f"{name:{width}} {state}")
 
 
+def file_of(name: str, folder: Path) -> Path:
+    """The file of a record: of its name, or the one that is given."""
+    return Path(name) if name.endswith(".json") else records.path(name, folder)
+
+
 def show(name, folder):
-    file = records.path(name, folder)
+    file = file_of(name, folder)
     partial = file.with_suffix(".partial.json")
-    if not file.is_file() and partial.is_file():
-        state = records.read(partial)
-        runs = state["runs"] if "runs" in state else experiment.read_partial(partial)["results"]
-        print(f"{name}: interrupted, {len(runs)} runs finished; `run {name}` goes on")
+    if of_comparison(file):
+        print(command.shown(file))
         return
-    if name.endswith(".json") or records.read(file).get("schema") == 2:
-        print(command.shown(Path(name) if name.endswith(".json") else file))
+    if not file.is_file() and partial.is_file():
+        state = records.read(partial) if of_comparison(partial) else experiment.read_partial(partial)
+        runs = state.get("runs", state.get("results"))
+        print(f"{name}: interrupted, {len(runs)} runs finished; `run {name}` goes on")
         return
     record = records.load(name, folder)
     model, data, made = record["model"], record["data"], record["environment"]
@@ -169,8 +175,7 @@ def verify(name, folder):
     wrong = 0
     for each in wanted:
         try:
-            file = Path(each) if each.endswith(".json") else records.path(each, folder)
-            if file.is_file() and records.read(file).get("schema") == 2:
+            if of_comparison(file := file_of(each, folder)):
                 command.verified(file)
             else:
                 records.load(each, folder)

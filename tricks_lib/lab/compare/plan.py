@@ -15,22 +15,25 @@ DISAGREE = 0.1  # of the test examples, on which two arms differ in a seed: what
 SEED_SD = 0.005  # of the difference between two arms from seed to seed, likewise
 
 
-def trainings(c: Comparison) -> dict[str, tuple[list[str], float, int]]:
-    """Each distinct training: the arms that read it, its passes, and how many settings it is tuned over."""
-    found: dict[str, tuple[list[str], float, int]] = {}
-    for name, arm in c.arms.items():
+def trainings(c: Comparison) -> dict[str, float]:
+    """Each distinct training that is tested -> its passes; of several candidates those of the dearest."""
+    found = {}
+    for arm in c.arms.values():
         of_arm = [arms.training_of({**arm.settings, **candidate}) for candidate in arm.candidates]
-        key = arms.key(of_arm)
-        names, cost, settings = found.get(key, ([], max(map(arms.passes, of_arm)), len(of_arm)))
-        found[key] = [*names, name], cost, settings
+        found[arms.key(of_arm)] = max(map(arms.passes, of_arm))
     return found
+
+
+def tried(c: Comparison) -> dict[str, float]:
+    """Each distinct training that is tuned -> its passes; the baseline at twice the steps is always one."""
+    every = [{"times": 2}, *({**arm.settings, **more} for arm in c.arms.values() for more in arm.candidates)]
+    return {arms.key(training): arms.passes(training) for training in map(arms.training_of, every)}
 
 
 def work(c: Comparison) -> float:
     """Steps of all runs, in those of the baseline, if doubling them once shows no gain."""
     trials = len(c.rates) * len(c.tuning_seeds)
-    runs = sum(passes * (trials * settings + len(c.seeds)) for _, passes, settings in trainings(c).values())
-    return c.steps * (2 * trials + runs)
+    return c.steps * (trials * sum(tried(c).values()) + len(c.seeds) * sum(trainings(c).values()))
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,21 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
     @property
-    def evaluated(self) -> int:
-        """Rows of all evaluations."""
+    def tuning_runs(self) -> int:
+        """Trainings that choose."""
         c = self.comparison
-        trials, of_all = len(c.rates) * len(c.tuning_seeds), trainings(c).values()
-        tuned = trials * (1 + sum(settings for *_, settings in of_all)) * self.rows["validation"]
-        return tuned + len(c.seeds) * len(of_all) * self.rows["test"]
+        return len(c.rates) * len(c.tuning_seeds) * len(tried(c))
+
+    @property
+    def test_runs(self) -> int:
+        """Trainings that are tested."""
+        return len(self.comparison.seeds) * len(trainings(self.comparison))
 
     @property
     def seconds(self) -> float:
         """Of all runs one after another, see :func:`work`."""
-        return work(self.comparison) * self.step + self.evaluated * self.evaluation
-
-    @property
-    def runs(self) -> int:
-        """Trainings in all."""
-        c = self.comparison
-        trials = len(c.rates) * len(c.tuning_seeds)
-        return trials + sum(trials * settings + len(c.seeds) for *_, settings in trainings(c).values())
+        evaluated = self.tuning_runs * self.rows["validation"] + self.test_runs * self.rows["test"]
+        return work(self.comparison) * self.step + evaluated * self.evaluation
 
     @property
     def smallest(self) -> float:
@@ -95,7 +95,7 @@ class Plan:
             f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {rates}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
             f"from {c.steps} steps of {c.training['batch_size']}",
-            f"{self.step:.3f} s a step, {run:.0f} s a run; {self.runs} runs, "
+            f"{self.step:.3f} s a step, {run:.0f} s a run; {self.tuning_runs + self.test_runs} runs, "
             f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains "
             f"from twice the steps)",
         ]

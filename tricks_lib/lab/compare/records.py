@@ -35,8 +35,8 @@ Schema 2. Every number that a page shows is recomputed from these two files::
 
 The ``.npz`` holds ``labels`` (N, ...) and ``predictions`` (N, ..., arms, seeds) of the test rows: class
 indices (-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers. Where
-calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before and after the
-temperature.
+calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before
+and after the temperature.
 """
 
 import base64
@@ -130,6 +130,15 @@ def load_file(file: Path) -> tuple[dict, dict[str, np.ndarray]]:
     return record, predictions_of(file)
 
 
+def of_comparison(file: Path) -> bool:
+    """Whether a file is the record of a comparison, or one that was interrupted."""
+    try:
+        content = read(file)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and (content.get("schema") == SCHEMA or "runs" in content)
+
+
 def predictions_of(file: Path) -> dict[str, np.ndarray]:
     """The arrays beside a record.
 
@@ -208,6 +217,7 @@ def read_partial(partial: Path, expected: dict | None = None) -> dict:
     if state["code"] != expected["code"]:
         raise ValueError(
             f"{partial}: its runs were made by other code "
-            f"({state['code'][:12]}, here {expected['code'][:12]}); check that out, or move the file away to start anew"
+            f"({state['code'][:12]}, here {expected['code'][:12]}); check that out, or move the file away to "
+            f"start anew"
         )
     return state

@@ -25,10 +25,10 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
     """Statistics by arm, and those of each trick against its rival, to six digits.
 
     Returns:
-        ``{"arms": {name: {"mean", "sd", "failed", "baseline"}}, "rivals": [{"arm", "rival", ...}]}``. ``mean``
-        and ``sd`` are over all seeds, failed ones too. ``baseline`` (None for the baseline itself) and each of
-        ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying why where there
-        can be none.
+        ``{"arms": {name: {"mean", "sd", "failed", "baseline"}}, "rivals": [{"arm", "rival", ...}]}``.
+        ``mean`` and ``sd`` are over all seeds, failed ones too. ``baseline`` (None for the baseline) and each
+        of ``rivals`` are what :func:`.statistics.family` gives, with ``verdict`` saying why where there can
+        be none.
     """
     metric, labels = METRICS[record["metric"]], predictions["labels"]
     given = {
