@@ -64,9 +64,9 @@ def sequence_log_prob(
         torch.Size([1])
     """
     takes = left_to_right(model)
-    if getattr(model.config, "model_type", None) == "cpmant":  # its whole prompt sees itself
+    if getattr(model.config, "model_type", None) in ("cpmant", "rwkv"):  # one forward is not its steps
         raise TypeError(
-            f"model: {type(model).__name__}, which scores a prompt otherwise than token by token, given, "
+            f"model: {type(model).__name__}, which scores a whole text otherwise than token by token, given, "
             f"{CAUSAL}"
         )
     check_prompt(model, sequences, None, "sequences")
