@@ -51,13 +51,14 @@ def tensors(tree) -> list[torch.Tensor]:
 
 
 class Devices(TorchDispatchMode):
-    """Every operation below autograd, backward passes included."""
+    """Every operation below autograd; what meets in a backward pass has met in the forward pass."""
 
     def __torch_dispatch__(self, operation, classes, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), operation.overloadpacket.__name__
         inputs = tensors((args, kwargs))
         there = [marked(tensor) for tensor in inputs]
-        if any(there) and name not in ACROSS | LIKE:
+        backward = torch._C._current_graph_task_id() != -1  # its formulas make tensors on the true device
+        if any(there) and not backward and name not in ACROSS | LIKE:
             refuse_two_devices(name, args, inputs, there)
         asked = kwargs.get("device")
         if asked is None:
