@@ -26,7 +26,8 @@ there = [
     x, x + 1, x * torch.tensor(2.0), x[torch.tensor([0])], x.new_zeros(2), torch.zeros_like(x), cpu.to(x),
     cpu.cuda(), torch.tensor([1], device="cuda"), torch.as_tensor([1], device="cuda"), x.to(torch.float16),
     torch.arange(3, device=x.device), linear.weight, linear.weight.grad, chosen.grad, torch.stack([x, x]),
-    x.clone(), optimizer.state[linear.weight]["exp_avg"], copy.deepcopy(x), *copy.deepcopy(linear).parameters(),
+    x.clone(), optimizer.state[linear.weight]["exp_avg"], copy.deepcopy(x),
+    *copy.deepcopy(linear).parameters(),
 ]
 here = [cpu, cpu.clone(), x.cpu(), x.to("cpu"), torch.zeros_like(x, device="cpu"), cpu + 1, cpu.to(cpu)]
 assert [t.device.type for t in there] == ["cuda"] * len(there), there
