@@ -4,6 +4,9 @@
 that is made there or moved there lies in the CPU's memory, but its storage is marked; what is computed from
 it is marked as well. An operation on marked and unmarked tensors raises as CUDA would, and so does
 ``numpy()``. What only a real GPU knows (memory, streams, its own random numbers) is not there.
+
+A false alarm is possible: a backward formula that makes its gradient anew (XLNet's relative shift has one)
+leaves it unmarked, and an optimizer then sees two devices.
 """
 
 import types
