@@ -4,6 +4,9 @@
 that is made there or moved there lies in the CPU's memory, but its storage is marked; what is computed from
 it is marked as well. An operation on marked and unmarked tensors raises as CUDA would, and so does
 ``numpy()``. What only a real GPU knows (memory, streams, its own random numbers) is not there.
+
+A false alarm is possible: a backward formula that makes its gradient anew (XLNet's relative shift has one)
+leaves it unmarked, and an optimizer then sees two devices.
 """
 
 import types
@@ -51,13 +54,14 @@ def tensors(tree) -> list[torch.Tensor]:
 
 
 class Devices(TorchDispatchMode):
-    """Every operation below autograd, backward passes included."""
+    """Every operation below autograd; what meets in a backward pass has met in the forward pass."""
 
     def __torch_dispatch__(self, operation, classes, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), operation.overloadpacket.__name__
         inputs = tensors((args, kwargs))
         there = [marked(tensor) for tensor in inputs]
-        if any(there) and name not in ACROSS | LIKE:
+        backward = torch._C._current_graph_task_id() != -1  # its formulas make tensors on the true device
+        if any(there) and not backward and name not in ACROSS | LIKE:
             refuse_two_devices(name, args, inputs, there)
         asked = kwargs.get("device")
         if asked is None:

@@ -20,11 +20,14 @@ optimizer = torch.optim.AdamW(linear.parameters())
 torch.nn.functional.cross_entropy(linear(x), torch.tensor([0, 1], device=x.device)).backward()
 torch.nn.utils.clip_grad_norm_(linear.parameters(), 1.0)
 optimizer.step()
+chosen = x.clone().requires_grad_()
+chosen.index_select(0, torch.tensor([0], device="cuda")).sum().backward()
 there = [
     x, x + 1, x * torch.tensor(2.0), x[torch.tensor([0])], x.new_zeros(2), torch.zeros_like(x), cpu.to(x),
     cpu.cuda(), torch.tensor([1], device="cuda"), torch.as_tensor([1], device="cuda"), x.to(torch.float16),
-    torch.arange(3, device=x.device), linear.weight, linear.weight.grad, torch.stack([x, x]), x.clone(),
-    optimizer.state[linear.weight]["exp_avg"], copy.deepcopy(x), *copy.deepcopy(linear).parameters(),
+    torch.arange(3, device=x.device), linear.weight, linear.weight.grad, chosen.grad, torch.stack([x, x]),
+    x.clone(), optimizer.state[linear.weight]["exp_avg"], copy.deepcopy(x),
+    *copy.deepcopy(linear).parameters(),
 ]
 here = [cpu, cpu.clone(), x.cpu(), x.to("cpu"), torch.zeros_like(x, device="cpu"), cpu + 1, cpu.to(cpu)]
 assert [t.device.type for t in there] == ["cuda"] * len(there), there
