@@ -31,3 +31,10 @@ def test_colours_follow_the_rule_of_the_verdicts(low, high, more, expected):
 def test_no_row_is_refused():
     with pytest.raises(ValueError, match="rows: none given"):
         plots.intervals({}, "gain")
+
+
+def test_points_are_hundredths_and_keep_what_the_rule_needs():
+    difference = {"mean": 0.02, "low": 0.01, "high": 0.03, "p": 0.04, "n": 10, "won": 0.9}
+    assert plots.points(difference) == {"mean": 2, "low": 1, "high": 3, "p": 0.04, "n": 10, "won": 0.9}
+    assert plots.colour(plots.points(difference)) == plots.BLUE
+    assert plots.colour(plots.points({**difference, "p": 0.06})) == plots.GREY

@@ -70,6 +70,11 @@ def intervals(rows: dict[str, dict], xlabel: str, ax=None):
     return ax
 
 
+def points(difference: dict) -> dict:
+    """A difference in hundredths, as :func:`intervals` draws it; its p-value and count stay."""
+    return {k: 100 * v if k in ("mean", "low", "high") else v for k, v in difference.items()}
+
+
 def colour(difference: dict) -> str:
     """Blue where a difference is shown to be positive, red where it is shown to be negative, else grey.
 

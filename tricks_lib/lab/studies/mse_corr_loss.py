@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tricks_lib.lab import fit, models, stats, tasks
+from tricks_lib.lab import fit, models, plots, stats, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
@@ -157,9 +157,7 @@ def gains(results: dict[str, list[dict]], metric: str, baseline: str = "MSE") ->
         for arm, values in column.items()
         if arm != baseline
     }
-    return {
-        arm: {k: v if k in ("p", "n") else 100 * v for k, v in each.items()} for arm, each in found.items()
-    }
+    return {arm: plots.points(each) for arm, each in found.items()}
 
 
 def run(experiment, settings, seed, split):
