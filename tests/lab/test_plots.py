@@ -38,3 +38,21 @@ def test_points_are_hundredths_and_keep_what_the_rule_needs():
     assert plots.points(difference) == {"mean": 2, "low": 1, "high": 3, "p": 0.04, "n": 10, "won": 0.9}
     assert plots.colour(plots.points(difference)) == plots.BLUE
     assert plots.colour(plots.points({**difference, "p": 0.06})) == plots.GREY
+
+
+def test_a_ratio_is_red_where_it_misses_its_bar_and_grey_where_it_is_only_slower():
+    def measured(ratio, bar):
+        return {"ratio": ratio, "quartiles": [ratio, ratio], "bar": bar}
+
+    groups = {
+        "trick": {
+            "a": [[measured(0.5, 0.4)] * 2],
+            "b": [[measured(1.2, 1.5)] * 2],
+            "c": [[measured(0.9, None)] * 2],
+        }
+    }
+    ax = plots.ratios(groups)
+    dots = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
+    assert dots == [plots.RED] * 2 + [plots.GREY] * 2 + [plots.BLUE] * 2
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["trick", "a", "b", "c"]
+    plt.close("all")

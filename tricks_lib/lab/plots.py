@@ -113,3 +113,36 @@ def seeds(scores: dict[str, list], ylabel: str, ax=None):
     ax.grid(axis="x", visible=False)
     ax.set_ylabel(ylabel)
     return ax
+
+
+def ratios(groups: dict[str, dict[str, list]]):
+    """Time ratios of the bench with their quartiles on a logarithmic axis, and the bar of each as a tick.
+
+    Args:
+        groups: trick -> peer -> pairs of measurements (memory as it comes, freed memory kept), each
+            ``{"ratio", "quartiles", "bar"}``.
+    """
+    lines = []  # from top to bottom: a trick's name alone, or a peer and its numbers
+    for trick, peers in groups.items():
+        lines += [(trick, []), *peers.items()]
+    _, ax = plt.subplots(figsize=(6.4, 0.6 + 0.26 * len(lines)), dpi=100)
+    ax.axvline(1, color="#444444", linewidth=1)
+    for y, (_, measured) in enumerate(lines):
+        if not measured:
+            ax.axhline(y, color="#eeeeee", linewidth=17, zorder=0)
+        for both in measured:
+            for m, dy, face in zip(both, (-0.17, 0.17), (None, "white")):
+                missed = m["bar"] and m["ratio"] > m["bar"]
+                colour_of = RED if missed else BLUE if m["ratio"] < 1 else GREY
+                ax.plot(m["quartiles"], [y + dy] * 2, color=colour_of, linewidth=2.5)
+                ax.plot(m["ratio"], y + dy, "o", color=colour_of, mfc=face or colour_of, ms=6)
+            if both[0]["bar"]:
+                ax.plot(both[0]["bar"], y, "|k", markersize=16, markeredgewidth=2)
+    ax.set_yticks(range(len(lines)), [label for label, _ in lines], fontsize=11)
+    for tick, (_, measured) in zip(ax.get_yticklabels(), lines):
+        tick.set_fontweight("normal" if measured else "bold")
+    ax.set(xscale="log", ylim=(len(lines) - 0.4, -0.8), xlabel="time, ours / theirs")
+    ax.set_xticks([0.01, 0.1, 1, 10], ["0.01", "0.1", "1", "10"])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    return ax
