@@ -25,7 +25,7 @@ At gamma = 0 this is cross-entropy with soft targets; with y = (1 - e) onehot + 
 For gamma > 0 it is smallest at a p less sure than y, as is the mean loss of hard labels drawn with the shares
 y. Keras' CategoricalFocalCrossentropy and kornia's binary form have (5). Two others differ from it where y is
 between 0 and 1: torchvision mixes the two p_t in place of the two losses, and Quality Focal Loss (Li et al.
-2020) is |y - p|^gamma times the cross-entropy.
+2020) is ``|y - p|^gamma`` times the cross-entropy.
 
 Nothing here is the logarithm or the negative power of a number that can round to 0, so value and gradient are
 finite at any finite logit. Nor is anything the difference of 1 and a number that can round to 1: ce is
