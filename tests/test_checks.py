@@ -10,7 +10,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tricks_lib
-from tricks_lib._checks import kept_labels, number, require, require_now
+from tricks_lib._checks import number, require, require_now
+from tricks_lib._labels import kept_classes
 
 PACKAGE = Path(tricks_lib.__file__).parent
 CHECKS = {"require": require, "require_now": require_now}
@@ -102,13 +103,13 @@ def test_under_vmap_and_without_values_nothing_is_checked(check):
         assert checked(torch.ones(3)).shape == ()
 
 
-def test_kept_labels_under_vmap_and_without_values():
+def test_kept_classes_under_vmap_and_without_values():
     labels = torch.tensor([[0, 2], [1, -100]])
-    keep = torch.func.vmap(lambda row: kept_labels(row, 3, -100))(labels)
+    keep = torch.func.vmap(lambda row: kept_classes(row, 3, -100))(labels)
     assert torch.equal(keep, labels != -100)
     with FakeTensorMode():
-        assert kept_labels(torch.zeros(4, dtype=torch.long), 3, -100).shape == (4,)
-    assert kept_labels(torch.tensor([0, 2]), 3, -100) is None
+        assert kept_classes(torch.zeros(4, dtype=torch.long), 3, -100).shape == (4,)
+    assert kept_classes(torch.tensor([0, 2]), 3, -100) is None
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.int32(3), np.uint8(3), np.intp(3)], ids=repr)

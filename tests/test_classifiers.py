@@ -416,7 +416,9 @@ def test_head_bias_is_the_heads_bias_at_the_start(make):
 
 
 @pytest.mark.parametrize(
-    "bias", ["0.1", [1.0, 2.0], float("nan"), [1.0, 2.0, float("inf")], object()], ids=str
+    "bias",
+    ["0.1", [1.0, 2.0], float("nan"), [1.0, 2.0, float("inf")], object()],
+    ids=["a string", "too short", "NaN", "inf", "an object"],
 )
 def test_bad_head_bias_is_an_error(bias):
     with pytest.raises((TypeError, ValueError), match="^head_bias: .* accepted"):
