@@ -537,7 +537,8 @@ def test_ctrl_c_leaves_what_is_finished_and_exit_code_130(place, count, capsys, 
     monkeypatch.setattr(lab, "registry", lambda: {"toy/seeds": SEEDS})
     assert cli.main(["show", "toy/seeds", "--folder", str(place)]) == 0
     assert cli.main(["list", "--folder", str(place)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("toy/")]
+    assert said == [
         f"toy/seeds: interrupted, {len(on_disk)} runs finished; `run toy/seeds` goes on",
         f"{'toy/seeds':32} -, interrupted run",
     ]

@@ -17,6 +17,7 @@ import numpy as np
 
 from tricks_lib._checks import number
 from tricks_lib.lab.models import ASSETS, cache, first_line
+from tricks_lib.lab.sources import SOURCES
 
 SPLITS = ("train", "validation", "test")
 CORPORA = ("corpus_en",)  # running text: no labels, nothing to load as a data set
@@ -210,9 +211,10 @@ def from_hub(name: str, task: Task) -> dict[str, list[dict]]:
     try:
         loaded = datasets.load_dataset(address, configuration or None)
     except Exception as error:  # the hub client raises many kinds
+        fetch = f"python -m tricks_lib.lab fetch {name}, or " if name in SOURCES else ""
         raise FileNotFoundError(
-            f"name: {name!r} could not be had from the hub ({first_line(error)}); put it into a folder and "
-            f"set TRICKS_DATA"
+            f"name: {name!r} could not be had from the hub ({first_line(error)}); {fetch}put it into a "
+            f"folder and set TRICKS_DATA"
         ) from error
     loaded = loaded.rename_columns({v: k for k, v in task.columns.items()})
     names = getattr(loaded[task.splits[0]].features[task.label], "names", None)
