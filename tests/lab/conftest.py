@@ -13,26 +13,7 @@ FORK = multiprocessing.get_context(
     "forkserver"
 )  # processes that can be killed, and start without importing anew
 FORK.set_forkserver_preload(["transformers", "tricks_lib.lab.experiment", "tests.lab.test_experiment"])
-WORDS = [
-    "the",
-    "a",
-    "room",
-    "bed",
-    "soup",
-    "was",
-    "is",
-    "not",
-    "cold",
-    "warm",
-    "good",
-    "bad",
-    "loud",
-    "quiet",
-    "very",
-    "and",
-    "we",
-    "they",
-]
+WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and we they".split()
 
 
 @pytest.fixture(autouse=True)

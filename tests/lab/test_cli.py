@@ -18,6 +18,7 @@ from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment, records, stats, tasks
 from tricks_lib.lab.studies import mean_pooling
 
+from .conftest import WORDS
 from .test_records import RECORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,23 +26,7 @@ MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
 
 
 def rows(n, pair):
-    words = [
-        "the",
-        "a",
-        "room",
-        "bed",
-        "soup",
-        "was",
-        "is",
-        "not",
-        "cold",
-        "warm",
-        "good",
-        "bad",
-        "loud",
-        "quiet",
-    ]
-    texts = [" ".join(words[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
+    texts = [" ".join(WORDS[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
     if pair:
         return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
     return [{"text": text, "label": "AB"[i % 2]} for i, text in enumerate(texts)]

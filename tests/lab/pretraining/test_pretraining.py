@@ -40,26 +40,7 @@ MUON = 0.02 if hasattr(torch.optim, "Muon") else None  # from torch 2.9 on; Adam
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    words = [
-        "the",
-        "cat",
-        "sat",
-        "on",
-        "a",
-        "mat",
-        "and",
-        "saw",
-        "one",
-        "more",
-        "dog",
-        "run",
-        "after",
-        "its",
-        "own",
-        "long",
-        "red",
-        "tail",
-    ]
+    words = "the cat sat on a mat and saw one more dog run after its own long red tail".split()
     generator = torch.Generator().manual_seed(0)
     texts = [
         " ".join(words[i] for i in torch.randint(len(words), (30,), generator=generator)) + f" {n}"
