@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, C classes; N = B or B T rows.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,7 +79,7 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
         raise ValueError(f"loss_kwargs: {dict(kwargs)} given with loss 'cross_entropy', {own}")
     if kwargs.get("reduction") in ("sum", "none"):
         raise ValueError(f"loss_kwargs: reduction {kwargs['reduction']!r} given, a mean is accepted")
-    kind = BinaryFocalLoss if name == "focal" and "alpha" in kwargs else LOSSES[name]
+    kind: Any = BinaryFocalLoss if name == "focal" and "alpha" in kwargs else LOSSES[name]
     try:
         return kind and kind(
             **{

@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, H hidden, C classes.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class EncoderClassifier(nn.Module):
     accepts_loss_kwargs = False
     # names of the subclass's own constructor arguments; each is an attribute of the same name
     settings: tuple[str, ...] = ()
+    encoder: Any  # of transformers: a module with a config and get_input_embeddings
 
     def __init__(
         self,
@@ -181,7 +183,7 @@ class EncoderClassifier(nn.Module):
         return load(cls, folder, encoder)
 
 
-def without_decoder(encoder: nn.Module) -> nn.Module:
+def without_decoder(encoder: Any) -> nn.Module:
     """The encoder of an encoder-decoder model; any other module as it is."""
     whole = getattr(encoder, "base_model", encoder)
     both = all(isinstance(getattr(whole, part, None), nn.Module) for part in ("encoder", "decoder"))

@@ -2,6 +2,8 @@
 their row, the head.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from tricks_lib.mean_pooling.masks import check_mask
 
 class LongClassifier(EncoderClassifier):
     """The document's vector is made by ``document_vectors`` of the subclass."""
+
+    document_vectors: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
     def forward(
         self,

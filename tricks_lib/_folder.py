@@ -5,13 +5,14 @@ import json
 import os
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(model: nn.Module, folder: str | os.PathLike, arguments: dict, tensors: dict[str, Tensor]) -> None:
+def save(model: Any, folder: str | os.PathLike, arguments: dict, tensors: dict[str, Tensor]) -> None:
     """Write the folder.
 
     Args:
@@ -66,7 +67,8 @@ def describe(encoder: nn.Module) -> dict | None:
     cls = type(encoder)
     if not cls.__module__.startswith("transformers."):
         return None
-    config = json.loads(encoder.config.to_json_string(use_diff=False))
+    config: Any = encoder.config
+    config = json.loads(config.to_json_string(use_diff=False))
     return {"class": f"{cls.__module__}.{cls.__qualname__}", "config": config}
 
 
@@ -78,18 +80,20 @@ def build(described: dict | None) -> nn.Module:
     """
     from transformers import PreTrainedModel
 
+    cls: Any
     module, _, name = described["class"].rpartition(".") if described else ("", "", "None")
     try:
         cls = getattr(importlib.import_module(module), name) if module.startswith("transformers.") else None
     except (ImportError, AttributeError):
         cls = None
-    if not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
+    if described is None or not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
         raise ValueError(
             f"encoder: None given, and what was saved is no class of the installed transformers "
             f"({module}.{name}); an encoder to load the weights into is accepted"
         )
-    config = cls.config_class.from_dict(described["config"])
-    encoder = cls(config)
+    kind: Any = cls
+    config = kind.config_class.from_dict(described["config"])
+    encoder = kind(config)
     if encoder.get_input_embeddings() is None:  # a T5Stack of transformers 4 is given its table
         encoder.set_input_embeddings(nn.Embedding(config.vocab_size, config.hidden_size))
     return encoder

@@ -4,6 +4,7 @@ Shapes: B batch, H hidden, C classes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ def classification_head(
         ValueError: ``num_labels`` is not positive, ``dropout`` is outside [0, 1], ``bias`` is neither one
             number nor C numbers.
     """
-    config = getattr(encoder, "config", None)
+    config: Any = getattr(encoder, "config", None)
     if not isinstance(encoder, nn.Module) or not hasattr(config, "hidden_size"):
         raise TypeError(
             f"encoder: {type(encoder).__name__} given, a module with a config.hidden_size is accepted"

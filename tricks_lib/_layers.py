@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -58,9 +58,10 @@ def encoders_in(model: nn.Module) -> list[nn.Module]:
 
 def numbering(encoder: nn.Module) -> tuple[dict[int, int], int]:
     """Number in a parameter's name -> layer, and the number of layers."""
+    config: Any = encoder.config
     numbers = {int(match[1]) for name, _ in encoder.named_parameters() if (match := LAYER.match(name))}
-    if groups := getattr(encoder.config, "num_hidden_groups", None):  # ALBERT: n layers share a few weights
-        n = encoder.config.num_hidden_layers
+    if groups := getattr(config, "num_hidden_groups", None):  # ALBERT: n layers share a few weights
+        n = config.num_hidden_layers
         # as AlbertTransformer.forward; the topmost use stays
         return {int(i / (n / groups)): i for i in range(n)}, n
     return {i: i for i in numbers}, max(numbers, default=-1) + 1
@@ -68,8 +69,9 @@ def numbering(encoder: nn.Module) -> tuple[dict[int, int], int]:
 
 def depth(encoder: nn.Module) -> int:
     """Layers that ``encoder`` really has; what its config says where their names are not known."""
+    config: Any = encoder.config
     inner = encoders_in(encoder)
-    return (numbering(inner[0])[1] if len(inner) == 1 else 0) or encoder.config.num_hidden_layers
+    return (numbering(inner[0])[1] if len(inner) == 1 else 0) or config.num_hidden_layers
 
 
 def spots(encoder: nn.Module, names: dict[int, str], skip: dict[int, int]) -> dict[int, Spot | None]:
@@ -81,8 +83,10 @@ def spots(encoder: nn.Module, names: dict[int, str], skip: dict[int, int]) -> di
     Raises:
         ValueError: a trainable parameter belongs to no layer.
     """
-    (index, depth), found, unknown = numbering(encoder), {}, []
-    exceptions = EXCEPTIONS.get(getattr(encoder.config, "model_type", None), {})
+    index, depth = numbering(encoder)
+    found: dict[int, Spot | None] = {}
+    unknown: list[str] = []
+    exceptions = EXCEPTIONS.get(getattr(encoder.config, "model_type", ""), {})
     for name, p in encoder.named_parameters():
         if id(p) in skip:
             continue

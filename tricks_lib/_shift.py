@@ -37,7 +37,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     while isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or hasattr(
         model, "_orig_mod"
     ):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        model = getattr(model, "_orig_mod" if hasattr(model, "_orig_mod") else "module")
     return model
 
 
@@ -56,11 +56,11 @@ def _counts_first_label(model: nn.Module, batch: Mapping) -> bool:
     modes = {module: module.training for module in model.modules()}
     model.eval()  # no dropout, so that the losses are comparable and no random number is used up
     try:
-        losses = [_loss(model(**{**batch, "labels": labels})) for labels in (first, none)]
+        counted, empty = (_loss(model(**{**batch, "labels": labels})) for labels in (first, none))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return not torch.allclose(*losses, equal_nan=True)  # a mean over no label is NaN
+    return not torch.allclose(counted, empty, equal_nan=True)  # a mean over no label is NaN
 
 
 def _loss(outputs) -> Tensor:

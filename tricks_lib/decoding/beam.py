@@ -126,7 +126,9 @@ def _search(run: Run, by: Settings) -> Tensor:
         log_p = run.process(run.next_logits().log_softmax(dim=-1))
         V, beams = log_p.shape[-1], scores.shape[1]
         log_p = log_p.view(B, K, V)[:, :beams]  # (B, 1 or K, V)
-        parents, tokens, new_scores = ([[] for _ in range(B)] for _ in range(3))  # each becomes (B, K)
+        parents: list[list[int]] = [[] for _ in range(B)]  # becomes (B, K), as the two below
+        tokens: list[list[int]] = [[] for _ in range(B)]
+        new_scores: list[list[float]] = [[] for _ in range(B)]
         for g in range(G):
             first = 0 if beams == 1 else g * k
             own = slice(first, first + k)
@@ -145,8 +147,10 @@ def _search(run: Run, by: Settings) -> Tensor:
                     (value, b * K + first + place // V, place % V) for value, place in zip(values, places)
                 ]
                 alive = advance(run, groups[b][g], candidates, step, start, by)
-                for column, entry in zip((new_scores, parents, tokens), zip(*alive)):
-                    column[b].extend(entry)
+                for score, row, token in alive:
+                    new_scores[b].append(score)
+                    parents[b].append(row)
+                    tokens[b].append(token)
         scores = torch.tensor(new_scores, dtype=torch.float32, device=device)  # (B, K)
         run.select(torch.tensor(parents, device=device).flatten())
         run.append(torch.tensor(tokens, device=device).flatten())

@@ -8,6 +8,7 @@ Shapes: R rows, t tokens so far.
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class Feed:
         takes = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
         first = {"next_sequence_length": None, "is_first_iteration": True}
         self.model, self.inputs = model, inputs
-        self.now = {name: value for name, value in first.items() if name in takes}
+        self.now: dict[str, Any] = {name: value for name, value in first.items() if name in takes}
         self.later = {"next_sequence_length": 1} if "next_sequence_length" in takes else {}
         if hasattr(model, "_get_initial_cache_position"):  # transformers that still counts cached columns
             self.inputs = model._get_initial_cache_position(ids.shape[1], ids.device, inputs)
@@ -85,7 +86,8 @@ class PlainFeed:
     """
 
     def __init__(self, model, takes, mask: Tensor | None):
-        self.model, self.takes, self.mask, self.cache, self.seen = model, takes, mask, None, 0
+        self.model, self.takes, self.mask, self.seen = model, takes, mask, 0
+        self.cache: Any = None
 
     def forward(self, ids: Tensor, **options):
         columns = slice(self.seen, ids.shape[1])

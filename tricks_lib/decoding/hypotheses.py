@@ -69,7 +69,8 @@ def advance(run, group: Group, candidates: list, step: int, start: int, by: Sett
     """One step of one group: candidates (score, row, token), the best first, finish or live on; returns the k
     that live on.
     """
-    alive, k = [], group.size
+    k = group.size
+    alive: list[tuple[float, int, int]] = []
     merge_last = by.num_beam_groups == 1
     if not group.open:
         # Its beams go on as padding, which later groups see as chosen tokens: so does transformers 4.

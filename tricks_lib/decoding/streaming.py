@@ -5,6 +5,7 @@ stays in the streamer and a reader in another thread waits for ever.
 """
 
 import inspect
+from typing import Any
 
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class Stream:
                 f"streamer: {type(streamer).__name__} given, an object with put() and end() is accepted"
             )
         self.name = "streamer" if on_token is None else "on_token"
-        owner = getattr(on_token, "__self__", None)
+        owner: Any = getattr(on_token, "__self__", None)
         if streamer is None and _is_streamer(owner) and on_token == owner.put:
             streamer, on_token = owner, None
             prompt = prompt if getattr(owner, "skip_prompt", False) else None  # its first put is skipped

@@ -7,6 +7,7 @@ Shapes: B rows, V vocabulary.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ def scaled(logits: Tensor, temperature: float) -> Tensor:
     return logits / temperature
 
 
-WARPERS = {  # parameter: (how it is applied here, its class in transformers), in generate's order
+# parameter: (how it is applied here, its class in transformers), in generate's order
+WARPERS: dict[str, tuple[Any, str | None]] = {
     "temperature": (scaled, "TemperatureLogitsWarper"),
     "top_n_sigma": (sigma.top_n_sigma_filter, None),
     "top_h": (filters.top_h_filter, "TopHLogitsWarper"),

@@ -45,7 +45,7 @@ def _unwrap(model: nn.Module) -> nn.Module:
     while isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or hasattr(
         model, "_orig_mod"
     ):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        model = getattr(model, "_orig_mod" if hasattr(model, "_orig_mod") else "module")
     return model
 
 

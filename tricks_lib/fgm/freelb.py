@@ -2,7 +2,7 @@
 :mod:`tricks_lib.fgm`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ class FreeLB(PGD):
         self._passes = 0
         super().__init__(model, epsilon, target, per_example, alpha, relative)
 
-    def passes(self) -> Iterator[int]:
+    def passes(self) -> Generator[int, None, None]:
         """The numbers of the K passes; :meth:`attack` comes before each, :meth:`restore` at the end."""
         try:
             for k in range(self.steps):

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,8 +91,10 @@ class FGM:
             if isinstance(m, (nn.parallel.DistributedDataParallel, nn.DataParallel))
         ]
         self._group = next((m.process_group for m in parallel if hasattr(m, "process_group")), None)
+        self._sites: list[Any]  # one kind: both have perturb, restore, gradient and fresh
         if per_example:
-            self._sites = [LookUps(module) for places in found for module, _ in places]
+            tables = [module for places in found for module, _ in places]
+            self._sites = [LookUps(table) for table in tables if isinstance(table, nn.Embedding)]
         else:
             self._sites = [Weight(places, self._by_rows and not parallel) for places in found]
         for handle in (handle for site in self._sites for handle in site.handles):

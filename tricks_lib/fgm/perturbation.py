@@ -3,6 +3,8 @@
 Both take ``move(r, gradient, clean) -> r``, in float32 at least, where r is None at the first step.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -19,8 +21,10 @@ class Weight:
         by_rows = by_rows and len(self.tables) == len(places)  # else a projection is tied to the table
         self.by_rows = None if by_rows else False  # None: not known before the first attack
         # (V,) bool: rows of the passes since the last backward pass, and before it
-        self.looked_up = self.rows = None
-        self.gradient_of_pass = self.backup = None
+        self.looked_up: Tensor | None = None
+        self.rows: Any = None
+        self.gradient_of_pass: Tensor | None = None
+        self.backup: Any = None  # the index of what is moved, and its clean values
         self.fresh = False  # has a gradient of a backward pass since the last attack
         self.hooked = self.parameter
         self.handles = [self.hooked.register_hook(self._backward)]
@@ -85,7 +89,10 @@ class LookUps:
 
     def __init__(self, module: nn.Embedding):
         self.module, self.fresh = module, False
-        self.ids = self.clean = self.gradient = self.r = None
+        self.ids: Any = None  # of the last pass: what was looked up, its clean vectors, their gradient; and r
+        self.clean: Any = None
+        self.gradient: Any = None
+        self.r: Tensor | None = None
         self.handles = [module.register_forward_hook(self._forward, with_kwargs=True)]
 
     def _forward(self, module, args, kwargs, output):

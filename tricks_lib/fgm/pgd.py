@@ -36,7 +36,8 @@ class PGD(FGM):
         alpha: float = 0.3,
         relative: bool = False,
     ):
-        self.alpha, self._clean_gradients = positive("alpha", alpha), []
+        self.alpha = positive("alpha", alpha)
+        self._clean_gradients: list[tuple[nn.Parameter, Tensor | None]] = []
         super().__init__(model, epsilon, target, per_example, relative)
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 from torch import nn
 
@@ -13,12 +14,13 @@ def input_embeddings(model: nn.Module) -> list[nn.Parameter]:
     """The table of every ``get_input_embeddings()`` in ``model``: two towers, or an encoder and a decoder,
     have several. Without one, the largest ``nn.Embedding``, or several that are equally large.
     """
-    found = []
-    for module in model.modules():
+    modules: list[Any] = list(model.modules())
+    found: list[nn.Parameter] = []
+    for module in modules:
         with suppress(AttributeError, NotImplementedError):
             found.append(module.get_input_embeddings().weight)
     if not found:
-        tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+        tables: list[Any] = [module.weight for module in modules if isinstance(module, nn.Embedding)]
         largest = max(map(len, tables), default=0)
         found = [table for table in tables if len(table) == largest]
     return [table for table in found if table.ndim == 2]  # the input of images is a convolution
@@ -39,7 +41,7 @@ def find(
         look_ups: what is looked up is attacked: frozen tables are attacked too, and only ``nn.Embedding`` is
             accepted.
     """
-    names = {}
+    names: dict[nn.Parameter, list[str]] = {}
     for name, value in model.named_parameters(remove_duplicate=False):
         names.setdefault(value, []).append(name)
     if target is None:

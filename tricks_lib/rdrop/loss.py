@@ -85,8 +85,9 @@ def _of_classes(p, q, labels, alpha, mask) -> Tensor:
 def _of_yes_or_no(p, q, labels, alpha, mask) -> Tensor:
     check_pair(p, q, NAMES)
     keep = labels != -100  # (B, C)
-    if mask is not None:
-        keep = keep & checked_mask(mask, p.shape[:1], p).unsqueeze(-1)
+    rows = checked_mask(mask, p.shape[:1], p)  # (B,)
+    if rows is not None:
+        keep = keep & rows.unsqueeze(-1)
     require(
         (~keep | ((labels >= 0) & (labels <= 1))).all(),
         "labels: values in 0..1, or -100, are accepted, {} given",
@@ -94,8 +95,8 @@ def _of_yes_or_no(p, q, labels, alpha, mask) -> Tensor:
     )
     p, q = (x.to(wide(x)) for x in without_padding(p, q, keep))
     labels = labels.to(p.dtype).masked_fill(~keep, 0)
-    entropy = sum(F.binary_cross_entropy_with_logits(x, labels, reduction="none") for x in (p, q))
-    return mean((0.5 * entropy).masked_fill(~keep, 0), keep) + alpha * bernoulli_kl(p, q, keep)
+    of_p, of_q = (F.binary_cross_entropy_with_logits(x, labels, reduction="none") for x in (p, q))
+    return mean((0.5 * (of_p + of_q)).masked_fill(~keep, 0), keep) + alpha * bernoulli_kl(p, q, keep)
 
 
 def _of_numbers(x, y, labels, alpha, mask) -> Tensor:

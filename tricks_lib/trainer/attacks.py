@@ -1,8 +1,8 @@
 """The adversarial passes of one step, and the attacks of :mod:`tricks_lib.fgm` by name."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -21,7 +21,7 @@ class Attack(NamedTuple):
     options: tuple[str, ...] = ("per_example", "relative")
 
 
-ATTACKS = {
+ATTACKS: dict[str, Any] = {  # name -> Attack
     "none": None,
     "fgm": Attack(FGM, 1.0),
     "pgd": Attack(PGD, 1.0, 3),
@@ -47,7 +47,7 @@ def make_attack(model: nn.Module, name: str, epsilon: float | None, **options: b
         raise ValueError(f"adversarial: {name!r} given; {error}") from error
 
 
-def passes(attack: FGM, steps: int) -> Iterator[bool]:
+def passes(attack: FGM, steps: int) -> Generator[bool, None, None]:
     """The passes over one batch, each with its backward pass: False at the clean weights, which come first,
     True at attacked ones.
     """

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class Average:
             kept = {name: value for name, value in self.model.state_dict().items() if name not in frozen}
             torch.save({"model": kept, "ema": self.ema.state_dict()}, os.path.join(folder, FILE))
 
-    def load(self, folder: str, loaded: bool = False) -> None:
+    def load(self, folder: str | Path, loaded: bool = False) -> None:
         """Go on from a checkpoint: the trained weights come into the model.
 
         Args:
@@ -124,7 +125,7 @@ class Average:
                 self.show()
 
 
-def read(folder: str) -> dict | None:
+def read(folder: str | Path) -> dict | None:
     """What :meth:`Average.save` wrote into a checkpoint: ``model`` and ``ema``; None if it has not."""
     file = os.path.join(folder, FILE)
     return torch.load(file, map_location="cpu", weights_only=True) if os.path.isfile(file) else None

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -57,7 +58,7 @@ class EMACallback(TrainerCallback):
         gamma: float = GAMMA,
         resume_from_checkpoint: str | Path | None = None,
     ):
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "decay": decay,
             "warmup": warmup,
             "update_every": update_every,
@@ -65,7 +66,7 @@ class EMACallback(TrainerCallback):
             "gamma": gamma,
         }
         check(**self.settings)
-        self.kwargs = {"buffers": buffers, "device": device}
+        self.kwargs: dict[str, Any] = {"buffers": buffers, "device": device}
         self.resume_from_checkpoint = resume_from_checkpoint
         self.average: Average | None = None
 
@@ -123,7 +124,7 @@ class EMACallback(TrainerCallback):
         else:
             self.average.show()
 
-    def _checkpoint(self, args, state) -> str:
+    def _checkpoint(self, args, state) -> str | Path:
         given = self.resume_from_checkpoint or args.resume_from_checkpoint
         return given if isinstance(given, (str, Path)) else _folder(args, state)
 

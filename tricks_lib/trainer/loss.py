@@ -1,6 +1,6 @@
 """The loss of one step, equation (1) of :mod:`tricks_lib.trainer`, by any loss and with R-Drop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class LossTrainer(Trainer):
         if rdrop or not own:
             halves = (1 + rdrop) // len(runs)
             passes = [half for _, out in runs for half in logits_of(out, int(own)).chunk(halves)]
-        if rdrop and isinstance(outputs, Mapping):
+        if rdrop and isinstance(outputs, MutableMapping):
             outputs["logits"] = passes[0]
         if (training or not own) and shifts_labels(model, inputs):
             labels, passes = labels[:, 1:], [logits[:, :-1] for logits in passes]
