@@ -8,11 +8,14 @@ neither has to be installed.
 
 import os
 import sys
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent
+STARTED = time.time()
 SECONDS = 600  # a test or a cell: what hangs is stopped, named and shown where it stood
 ENVIRONMENT = {
     "TRICKS_PROFILE": "mini",
@@ -46,8 +49,19 @@ def pytest_configure(config):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How much of what ran were notebook cells, and how much unit tests."""
+    """What ran: how many notebook cells and unit tests, how many minutes, and the files that took longest."""
     passed = [report.nodeid for report in terminalreporter.getreports("passed")]
     cells = sum(".ipynb::" in name for name in passed)
-    if cells:
-        terminalreporter.write_line(f"{cells} notebook cells and {len(passed) - cells} unit tests passed")
+    if not cells:
+        return
+    minutes = (time.time() - STARTED) / 60
+    terminalreporter.write_line(
+        f"{cells} notebook cells and {len(passed) - cells} unit tests passed in {minutes:.1f} minutes"
+    )
+    seconds: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):  # of setup, call and teardown alike
+                seconds[report.nodeid.split("::")[0]] += report.duration
+    slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:5]
+    terminalreporter.write_line("longest: " + ", ".join(f"{name} {seconds[name]:.0f} s" for name in slowest))

@@ -1,5 +1,5 @@
-"""The directive ``{status}``: the table of the page "Status", from ``chapters/evidence/status.json``, which
-``make status`` writes.
+"""The directives ``{status}`` and ``{coverage}``: the tables of the page "Status", from
+``chapters/evidence/status.json``, which ``make status`` writes, and ``coverage.json``, of ``make coverage``.
 """
 
 import json
@@ -39,6 +39,22 @@ class Status(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(text))
 
 
+class Coverage(SphinxDirective):
+    def run(self):
+        file = Path(self.env.srcdir) / "chapters" / "evidence" / "coverage.json"
+        self.env.note_dependency(str(file))
+        found = json.loads(file.read_text("utf-8"))
+        modules = found["modules"]
+        everything = {key: sum(one[key] for one in modules.values()) for key in ("lines", "run")}
+        rows = [
+            f"| {name} | {one['lines']} | {100 * one['run'] / one['lines']:.1f} % |"
+            for name, one in {**modules, "all": everything}.items()
+        ]
+        text = [f"Measured on {found['date']}.", "", "| module | lines | run |", "|---|--:|--:|", *rows]
+        return self.parse_text_to_nodes("\n".join(text))
+
+
 def setup(app):
     app.add_directive("status", Status)
+    app.add_directive("coverage", Coverage)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

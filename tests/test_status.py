@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from tests import status
+from tests import covered, status
 from tricks_lib.lab import records
 
 AGAIN = "run: make status"
@@ -30,6 +30,26 @@ def test_record_names_hardware_and_versions():
     assert all(
         records.read(status.FILE)["environment"][key] for key in ("device", "python", "torch", "transformers")
     )
+
+
+def test_the_tests_run_nearly_all_of_the_package():
+    """As it was measured last; the modules are those of today."""
+    modules = records.read(covered.FILE)["modules"]
+    package = covered.ROOT / "tricks_lib"
+    there = {covered.module_of(str(file.relative_to(covered.ROOT))) for file in package.rglob("*.py")}
+    assert {*modules} == there - {"lab"}, "run: make coverage"
+    assert covered.percent(modules) >= covered.LEAST
+
+
+def test_coverage_by_hand():
+    lines = [("_head.py", 10, 5), ("ema/state.py", 6, 6), ("ema/weights.py", 4, 4)]
+    files = {
+        f"tricks_lib/{name}": {"summary": {"num_statements": n, "covered_lines": run}}
+        for name, n, run in lines
+    }
+    found = covered.summary({"files": files})
+    assert found == {"shared": {"lines": 10, "run": 5}, "ema": {"lines": 10, "run": 10}}
+    assert covered.percent(found) == 75
 
 
 def test_no_experiment_reads_it():
