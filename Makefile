@@ -37,19 +37,23 @@ MINI := TRICKS_PROFILE=mini OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 # Strict: a warning fails the build. Jupyter Book's closing banner goes; warnings are on stderr.
 BUILD := $(VENV)/bin/jupyter-book build -W -n --keep-going --quiet
 
-.PHONY: help book test test-slow site notebooks bench status test-site test-full links test-versions repository version lock clean
+.PHONY: help book test test-slow site pdf sphinx notebooks bench status coverage test-site test-full links test-versions \
+	repository version lock clean
 
 help:
 	@echo 'make book            run the chapters and build the site from what they print (_build/html)'
 	@echo 'make test            unit tests, every notebook cell compared, strict site build, checks'
 	@echo 'make test-slow       the slow tests that make test leaves out'
 	@echo 'make site            build the site from the stored outputs (_build/html)'
+	@echo 'make pdf             the book as _build/book.pdf, printed by Chromium (after make site, test or book)'
+	@echo 'make sphinx          the same site by plain Sphinx and MyST-NB, without Jupyter Book (_build/sphinx)'
 	@echo 'make notebooks       re-run the chapters that changed and store their outputs'
 	@echo 'make bench           time the tricks against their peers'
 	@echo 'make test-site       the site in headless Chromium (after make site, test or book)'
 	@echo 'make test-full       the chapters in profile full, against a stand-in hub on this machine'
 	@echo 'make links           try the links that leave the site (after make site, test or book)'
 	@echo 'make status          the page "Status": every notebook under nbval, one after another'
+	@echo 'make coverage        how much of the package the unit tests run, for the page "Status"'
 	@echo 'make test-versions   the package at both ends of its version ranges (large downloads)'
 	@echo 'make repository URL=https://github.com/OWNER/NAME    write the address wherever it stands'
 	@echo 'make version VERSION=X.Y.Z    write the version wherever it stands, also what the notebooks install'
@@ -109,6 +113,16 @@ test-slow: $(STAMP)
 notebooks: $(STAMP)
 	@$(MINI) $(PY) scripts/notebooks.py store --jobs $(JOBS)
 
+# The browser's driver comes with the tests of the site; Chromium itself is Debian's.
+pdf: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
+	@test -f $(INDEX) || $(BUILD) . >/dev/null
+	@$(PY) scripts/pdf.py
+
+# The way out of Jupyter Book 1: its conf.py, written out, and the same sources.
+sphinx: $(STAMP)
+	@$(PY) scripts/plain_sphinx.py
+
 # The book's environment and, on top of it, the peers at their pinned versions: 110 MB more.
 $(BENCH)/.ready: $(STAMP) tests/benchmarks/requirements.txt
 	@echo 'Setting up $(BENCH) from tests/benchmarks/requirements.txt ...'
@@ -123,6 +137,9 @@ bench: $(BENCH)/.ready
 
 status: $(STAMP)
 	@$(MINI) $(PY) -m tests.status
+
+coverage: $(STAMP)
+	@$(PY) -m tests.covered --jobs $(JOBS)
 
 test-site: $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
@@ -151,7 +168,7 @@ lock:
 
 # A word that is no target says so, and what is.
 .DEFAULT:
-	@echo "error: no target '$@'; accepted: book, test, test-slow, site, notebooks, bench, status, test-site, test-full, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
+	@echo "error: no target '$@'; accepted: book, test, test-slow, site, pdf, sphinx, notebooks, bench, status, coverage, test-site, test-full, links, test-versions, repository, version, lock, clean, help" >&2; exit 2
 
 clean:
 	@rm -rf _build build *.egg-info .pytest_cache .hypothesis .coverage
