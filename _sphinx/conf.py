@@ -2,8 +2,8 @@
 
     sphinx-build -W -n --keep-going -c _sphinx . _build/sphinx      (``make sphinx``)
 
-Jupyter Book 1 is in maintenance. This is the way out of it, kept open by a test and not taken: ``_config.yml``
-stays the one place for settings, and everything below is how its keys are called in Sphinx.
+Jupyter Book 1 is in maintenance. This is the way out of it, kept open by a test and not taken:
+``_config.yml`` stays the one place for settings, and everything below is how its keys are called in Sphinx.
 """
 
 import sys
@@ -18,7 +18,7 @@ book = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 project = html_title = book["title"]
 author, copyright = book["author"], book["copyright"]
 exclude_patterns = [*book["exclude_patterns"], "_build", "_sphinx"]
-bibtex_bibfiles = book["bibtex_bibfiles"]
+bibtex_bibfiles = [str(ROOT / name) for name in book["bibtex_bibfiles"]]
 external_toc_path, external_toc_exclude_missing = "_toc.yml", book["only_build_toc_files"]
 numfig = True
 suppress_warnings = ["myst.domains"]
@@ -38,9 +38,7 @@ html_sourcelink_suffix = ""
 
 # The rest of _config.yml is Sphinx's own; sphinx.config.extensions stand there with Jupyter Book's two.
 settings = dict(book["sphinx"]["config"])
-extensions = [
-    name for name in settings.pop("extensions") if name not in ("jupyter_book", "sphinx_comments")
-]
+extensions = [name for name in settings.pop("extensions") if name not in ("jupyter_book", "sphinx_comments")]
 html_theme_options = {
     **{
         key: value

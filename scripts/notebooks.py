@@ -22,7 +22,8 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the site is built from; the rest of the checkout is not copied.
-BOOK_SOURCES = ["_config.yml", "_toc.yml", "index.md", "references.bib", "_ext", "_static", "chapters"]
+BOOK_SOURCES = ["_config.yml", "_toc.yml", "pyproject.toml", "index.md", "references.bib", "_ext", "_static"]
+BOOK_SOURCES += ["chapters"]
 CELL_TIMEOUT = 1800  # seconds; a chapter's demo on a GPU takes up to five minutes
 
 

@@ -1,7 +1,7 @@
 """``python -m tests.covered`` (``make coverage``): how much of the package its unit tests run.
 
-Lines of ``tricks_lib`` outside ``lab``, by the tests of the tricks and the trainer, slow ones too. The figures go
-to ``chapters/evidence/coverage.json``, which the page "Status" shows. What other processes run, as in
+Lines of ``tricks_lib`` outside ``lab``, by the tests of the tricks and the trainer, slow ones too. They go to
+``chapters/evidence/coverage.json``, which the page "Status" shows. What other processes run, as in
 tests/test_distributed.py, is not counted.
 """
 
@@ -46,7 +46,9 @@ def percent(modules: dict) -> float:
 
 def missing(report: dict) -> list[str]:
     """``file: lines`` of what no test runs."""
-    return [f"{file}: {one['missing_lines']}" for file, one in report["files"].items() if one["missing_lines"]]
+    return [
+        f"{file}: {one['missing_lines']}" for file, one in report["files"].items() if one["missing_lines"]
+    ]
 
 
 def measure(jobs: int) -> dict:

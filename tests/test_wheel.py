@@ -72,6 +72,7 @@ def test_wheel_holds_assets_and_evidence(wheel):
             assert str(file.relative_to(ROOT)) in names
     for record in (ROOT / "chapters" / "evidence").glob("*.json"):
         assert f"tricks_lib/evidence/{record.name}" in names
+    assert "tricks_lib/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "scripts", "chapters"))]
 
 

@@ -32,6 +32,11 @@ def pages():
     ]
 
 
+def source_pages():
+    """What Sphinx makes of the package's modules, and their index."""
+    return [str(page.relative_to(SITE)) for page in sorted((SITE / "_modules").rglob("*.html"))]
+
+
 def pytest_generate_tests(metafunc):
     # Pages are known only when the site is built; without it the tests are skipped (see `site`).
     if "page_name" in metafunc.fixturenames:
@@ -40,6 +45,8 @@ def pytest_generate_tests(metafunc):
             "page_name",
             [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages() or ["index.html"]],
         )
+    if "source_name" in metafunc.fixturenames:
+        metafunc.parametrize("source_name", source_pages() or ["_modules/index.html"])
 
 
 @pytest.fixture(scope="session")

@@ -79,8 +79,8 @@ A4 = {"width": 680, "height": 1000}  # the text area of a sheet with the margins
 ZOOMED = {"width": 640, "height": 450}  # what a window of 1280 x 900 shows at 200 %
 
 
-@pytest.fixture
-def opened(browser, address, page_name):
+@contextlib.contextmanager
+def opening(browser, address, page_name):
     """An open page, and what went wrong since it began to load."""
     context = browser.new_context(viewport=DESKTOP)
     page, faults = context.new_page(), []
@@ -113,6 +113,12 @@ def opened(browser, address, page_name):
     page.evaluate("() => document.fonts.ready")
     yield page, faults
     context.close()
+
+
+@pytest.fixture
+def opened(browser, address, page_name):
+    with opening(browser, address, page_name) as page_and_faults:
+        yield page_and_faults
 
 
 def keep_picture(page, page_name, look):
@@ -198,6 +204,18 @@ def test_page(opened, axe, page_name):
     page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(ON_PAPER) == []
     assert not faults
+
+
+def test_source_page(browser, axe, address, source_name):
+    """Code as wide as it is scrolls in its own box, on a phone too; nothing is lost or pale."""
+    with opening(browser, address, source_name) as (page, faults):
+        page.evaluate(axe)
+        assert page.evaluate(ACCESSIBILITY, "all") == []
+        assert page.evaluate(ACCESSIBILITY, "contrast") == []
+        with a_phone(page):
+            fits(page, PHONE["width"])
+            assert page.evaluate(ACCESSIBILITY, ["scrollable-region-focusable"]) == []
+        assert not faults
 
 
 @pytest.fixture

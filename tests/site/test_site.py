@@ -361,6 +361,16 @@ def test_a_twin_of_a_notebook_has_its_code_output_and_alt_texts(site):
     assert "```python\n" in twin and "```text\n" in twin and re.search(r"!\[[^\]]{20,}\]\(\)", twin)
 
 
+def test_chapters_and_the_start_page_say_how_to_cite_them(site, soup, page_name):
+    entries = [entry.get_text() for entry in soup.select("details.cite pre")]
+    if not re.fullmatch(r"index\.html|chapters/\d\d_\w+\.html", page_name):
+        assert not entries
+        return
+    [entry] = entries
+    assert f"url = {{{CONFIG['html']['baseurl']}{page_name}}}" in entry
+    assert soup.select_one("h1").find(string=True) in entry and CONFIG["author"] in entry
+
+
 def test_all_notebooks_come_in_one_archive(site):
     with zipfile.ZipFile(site / "notebooks.zip") as archive:
         assert {*archive.namelist()} == {
