@@ -1,6 +1,6 @@
 """What a chapter calls a recipe is a whole program: the fence with the reader's own lines, then the cells
-tagged ``recipe``. Each is copied into an empty folder, with the checkpoint replaced by a folder, and runs there
-without ``tricks_lib.lab``.
+tagged ``recipe``. Each is copied into an empty folder, with the checkpoint replaced by a folder, and runs
+there without ``tricks_lib.lab``.
 """
 
 import csv
