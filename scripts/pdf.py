@@ -35,9 +35,10 @@ STYLE = """
   .bd-article { break-before: page; }
   .bd-article table { break-inside: auto !important; }
   .bd-article tr, .bd-article figure, .bd-article dt { break-inside: avoid; }
-  .title-page { text-align: left; padding-top: 22vh; }
+  .title-page { padding-top: 5cm; }
   .title-page p { font-family: var(--book-sans); }
-  .contents { columns: 1; break-before: page; }
+  .bd-article figure img { max-height: 20cm; max-width: 85%; }
+  .above-input > summary, .above-output > summary { display: none; }  /* nothing folds on paper */
   .contents ol { list-style: none; padding-left: 0; }
 """
 # Boxes that stick out of the text at the right, or hide a part of themselves.
