@@ -4,7 +4,7 @@ import datetime
 
 import numpy as np
 
-from tricks_lib.lab import experiment, models
+from tricks_lib.lab import machine, models
 from tricks_lib.lab.compare import arms, pasted, protocol, records, summary, tokens
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
@@ -78,8 +78,8 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
             run["failed"] = bool(has_failed)
     record["statistics"] = summary.summarize(record, predictions)
     record |= {
-        "git_commit": experiment.git_commit(),
-        "environment": experiment.environment(),
+        "git_commit": machine.git_commit(),
+        "environment": machine.environment(),
         "command": c.command,
         "wall_seconds": state["seconds"],
         "date": datetime.date.today().isoformat(),

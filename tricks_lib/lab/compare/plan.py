@@ -148,7 +148,8 @@ def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
                 return tried
     raise ValueError(
         f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, "
-        f"takes {tried.seconds / 3600:.2f}"
+        f"takes {tried.seconds / 3600:.2f}; fewer steps, fewer rows, shorter texts (max_length) or a smaller "
+        f"model take less"
     )
 
 

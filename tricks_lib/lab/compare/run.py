@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tricks_lib.lab import models
+from tricks_lib.lab import models, parallel
 from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
 from tricks_lib.lab.compare.comparison import Comparison
 
 APART = ("lab", "decoding")  # of tricks_lib: all else may train
-LAB = ("fit", "models", "profiles", "tasks")
+LAB = ("fit", "models", "profiles", "registry", "tasks")
 COMPARE = (
     "arms", "calibration", "classifier", "columns", "comparison", "data", "labels",
     "metrics", "protocol", "splits", "tokens", "train",
@@ -123,6 +123,7 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
 
 def finished(results: Results, jobs: int, progress: bool):
     """Yield (key, results of the readings and the code's hash) of every missing run, as they finish."""
+    import joblib
     from tqdm.auto import tqdm
 
     c, pending = results.comparison, [*results.missing.values()]
@@ -131,7 +132,7 @@ def finished(results: Results, jobs: int, progress: bool):
     with tqdm(
         total=round(total), initial=round(before), desc=c.name, unit="step", disable=not progress
     ) as bar:
-        for key, result in executed(pending, jobs):
+        for key, result in parallel.finished([joblib.delayed(perform)(job) for job in pending], jobs):
             yield key, result
             bar.update(round(work(key)))
 
@@ -140,21 +141,6 @@ def work(key: str) -> float:
     """Steps of a run by its key, in those of the baseline: what the bar counts."""
     _, settings, steps, *_ = key.split(" | ")
     return int(steps) * arms.passes(json.loads(settings))
-
-
-def executed(pending: list[train.Job], jobs: int):
-    """What :func:`perform` gives for every job, as they finish."""
-    import joblib
-
-    calls = [joblib.delayed(perform)(job) for job in pending]
-    try:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
-    except ValueError:
-        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
-        yield from (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
-    else:
-        yield from parallel(calls)
 
 
 def perform(job: train.Job) -> tuple[str, dict]:

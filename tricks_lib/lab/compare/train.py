@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import arms, calibration, classifier, tokens
-from tricks_lib.lab.compare.metrics import IGNORED, METRICS, average_precision
+from tricks_lib.lab.compare.metrics import IGNORED, METRICS, average_precision, fitting
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 CHECKPOINTS = 8  # of which the best is chosen
@@ -217,11 +217,10 @@ class Run:
 
     def all_scores(self, predictions, split: str) -> dict:
         """The score, and every other metric that fits, of predictions as they are kept."""
-        labels, C = self.task.labels[split], self.task.num_labels
+        labels = self.task.labels[split]
         found = {
-            name: round(float(metric.score(predictions[None], labels)[0]), 6)
-            for name, metric in METRICS.items()
-            if self.task.kind in metric.kinds and not (name == "f1" and C != 2)
+            name: round(float(METRICS[name].score(predictions[None], labels)[0]), 6)
+            for name in fitting(self.task.kind, self.task.names)
         }
         return {"score": found[self.job.metric], **found}
 

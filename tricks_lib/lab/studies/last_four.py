@@ -270,6 +270,10 @@ FROZEN = {
     "setting": f"frozen encoder, masked mean of each layer; linear head on {ROWS} training rows drawn by "
     f"the seed",
 }
+FINETUNED = (
+    f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most "
+    f"{MAX_LENGTH} tokens, mean pooling"
+)
 
 EXPERIMENTS = [
     Experiment(task="en_trec", model="mini_bert", arms=arms(4), **FROZEN),
@@ -286,9 +290,6 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3, 2e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=(
-            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
-            f"most {MAX_LENGTH} tokens, mean pooling"
-        ),
+        setting=FINETUNED,
     ),
 ]
