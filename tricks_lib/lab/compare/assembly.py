@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 
 from tricks_lib.lab import experiment, models
-from tricks_lib.lab.compare import arms, pasted, protocol, records, summary, tokens
+from tricks_lib.lab.compare import arms, protocol, records, summary
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
 
@@ -20,7 +20,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
     """
     c = comparison
     table = c.source.read()
-    task = tokens.prepare(c.source, c.model, c.training["max_length"])
+    task = c.prepared()
     labels = task.labels["test"]
     guess = METRICS[c.metric].guess(labels)
 
@@ -70,7 +70,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
                 }
                 for seed, result in zip(c.seeds, tested[name])
             ],
-            "arguments": pasted.pasted(c, task, own, best["learning_rate"], steps["chosen"]),
+            "arguments": c.pasted(task, own, best["learning_rate"], steps["chosen"]),
         }
         first.setdefault(training, name)
     for name, content in record["arms"].items():

@@ -112,10 +112,16 @@ def warnings(record: dict) -> list[str]:
     for name, content in record["arms"].items():
         if content["edge"]:
             end = {"low": "lowest", "high": "highest"}[content["edge"]]
-            told.append(f"{name}: its best learning rate is the {end} that was tried, so no verdict is given")
+            rate = rate_of(record)
+            told.append(f"{name}: its best {rate} is the {end} that was tried, so no verdict is given")
     if record["hours"] is not None:
         told.append(f"the plan was cut to {record['hours']:g} hours")
     return told
+
+
+def rate_of(record: dict) -> str:
+    """What a rate of this record is."""
+    return record["training"].get("rate", "learning rate")
 
 
 def sentences(record: dict) -> list[tuple[str, str]]:
@@ -261,8 +267,10 @@ def measured(record: dict) -> dict[str, str]:
         "Model": f"{model['name']} ({model['source']}), {model['parameters'] / 1e6:.1f} M parameters",
         "Precision": model["precision"],
         "Training": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in training.items()),
-        "Steps": f"{steps['chosen']:,}, doubled from {steps['start']:,} while that was better",
-        "Learning rates": f"{', '.join(f'{r:g}' for r in record['rates'])}; more where the best was the last",
+        "Steps": f"{steps['chosen']:,}"
+        + f", doubled from {steps['start']:,} while that was better" * bool(steps["settled"]),
+        f"{rate_of(record).capitalize()}s": ", ".join(f"{r:g}" for r in record["rates"])
+        + "; more where the best was the last" * bool(record["rates"]),
         "Tuning seeds": ", ".join(map(str, record["tuning_seeds"])),
         "Seeds": ", ".join(map(str, record["seeds"])),
         "Score of guessing": f"{record['guess']:.3f}",

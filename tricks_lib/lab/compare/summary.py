@@ -62,7 +62,11 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
 
 
 def failures(record: dict, name: str) -> np.ndarray:
-    """Which runs (S,) of an arm have failed: less than a quarter of the way from guessing to its median."""
+    """Which runs (S,) of an arm have failed: less than a quarter of the way from guessing to its median; none
+    where nothing is trained.
+    """
+    if not record["rates"]:
+        return np.zeros(len(scores(record, name)), dtype=bool)
     return failed(scores(record, name), record["guess"], record["higher_is_better"])
 
 
