@@ -54,7 +54,8 @@ class Job:
     @property
     def key(self) -> str:
         """What distinguishes it among the jobs of one comparison."""
-        return f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate or 0:g} | {self.seed}"
+        rate = f"{self.learning_rate or 0:g}"
+        return f"{self.split} | {arms.key(self.settings)} | {self.steps} | {rate} | {self.seed}"
 
 
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
