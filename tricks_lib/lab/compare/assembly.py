@@ -37,7 +37,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
         "higher_is_better": c.higher_is_better, "guess": round(guess, 6),
         "data": {
             "name": table.name, "sha256": table.sha256, "sizes": table.sizes, "rows": c.training["rows"],
-            "warnings": list(task.warnings),
+            "warnings": list(task.warnings), **c.beside(),
         },
         "model": {
             **models.describe(c.model), "parameters": task.parameters,

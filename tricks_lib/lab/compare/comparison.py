@@ -97,6 +97,10 @@ class Comparison:
         """An arm as code to paste."""
         return pasted.pasted(self, task, settings, rate, steps)
 
+    def beside(self) -> dict:
+        """What else a record keeps of its data."""
+        return {}
+
     @property
     def baseline(self) -> str:
         return next(iter(self.arms))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import page
 
-OWN_UNIT = ("rmse",)  # metrics whose differences are not in hundredths
+OWN_UNIT = ("rmse", "log_prob_gap")  # metrics whose differences are not in hundredths
 SPEAKS = ("better", "worse", "no difference shown", "counts only")  # verdicts; others say why there is none
 
 

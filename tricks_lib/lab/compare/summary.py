@@ -37,7 +37,7 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
     }
 
     def compared(pairs) -> list[dict]:
-        differences = {i: given[a] - given[b] for i, (a, b) in enumerate(pairs)}
+        differences = {i: once(given[a] - given[b]) for i, (a, b) in enumerate(pairs)}
         found = family(differences, metric.higher_is_better) if pairs else {}
         return [
             own | {"verdict": spoken(record, own["verdict"], *pair)}
@@ -59,6 +59,12 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
         },
         "rivals": [{"arm": a, "rival": b, **own} for (a, b), own in zip(rivals, compared(rivals))],
     })  # fmt: skip
+
+
+def once(differences: np.ndarray) -> np.ndarray:
+    """Of differences (S, N) that are the same for every seed, one row: then only the examples are random."""
+    same = differences.any() and (differences == differences[0]).all()
+    return differences[:1] if same else differences
 
 
 def failures(record: dict, name: str) -> np.ndarray:
