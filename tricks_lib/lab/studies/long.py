@@ -30,7 +30,7 @@ PARTS = {  # (1, T) ids of a whole text and a length -> ids of what is read
 
 
 class LongJob(ProbeJob):
-    """One probe on a part of each text, or on its windows; ``training`` has their ``length`` and ``stride``."""
+    """One probe on a part of each text or on its windows; ``training`` has their ``length`` and ``stride``."""
 
     more_code: ClassVar[tuple[str, ...]] = (*ProbeJob.more_code, "lab/studies/long.py")
 
@@ -116,11 +116,11 @@ LONG = {
 
 
 def reviews() -> LongComparison:
-    """Reviews of 904 tokens on average, read 256 at a time."""
+    """Reviews read 256 tokens at a time, windows side by side."""
     name = "long/en_moviereview2k"
     training = {
         **{k: v for k, v in PROBED.items() if k in ("rate", "unit")},
-        "max_length": 8192, "pool": 700, "rows": {"rows": 500}, "length": 256, "stride": 192,
+        "max_length": 8192, "pool": 500, "rows": {"rows": 400}, "length": 256, "stride": 256,
     }  # fmt: skip
     return LongComparison(
         name, tokens.Source("en_moviereview2k"), MINILM, LONG, "accuracy", training, RATES, ITERATIONS,
