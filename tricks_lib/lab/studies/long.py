@@ -30,7 +30,7 @@ PARTS = {  # (1, T) ids of a whole text and a length -> ids of what is read
 
 
 class LongJob(ProbeJob):
-    """One probe on a part of each text or on its windows; ``training`` has their ``length`` and ``stride``."""
+    """One probe on a part of each text or its windows; ``training`` has their ``length`` and ``stride``."""
 
     more_code: ClassVar[tuple[str, ...]] = (*ProbeJob.more_code, "lab/studies/long.py")
 
