@@ -9,6 +9,7 @@ from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.studies.frozen import ProbeArm, ProbeComparison
 
 RATES, ITERATIONS = (0.04, 0.08, 0.16, 0.32), 100
+MANY_CLASSES = (0.16, 0.32, 0.64, 1.28)  # rates for 77 classes: validation goes on rising up to there
 MINILM, SMOLLM = "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"
 PROBED = {
     "rate": "expected weight", "unit": "iterations of L-BFGS", "max_length": 64, "pool": 3000,
@@ -18,14 +19,14 @@ SMOLLM_LAYERS = (8, 16, 24, 30)  # of 30
 DECODER = {"layers": SMOLLM_LAYERS, "pools": ("last", "first", "mean", "weighted")}
 
 
-def row(name, data, model, arms: dict[str, Arm], metric, rows: dict, **training):
+def row(name, data, model, arms: dict[str, Arm], metric, rows: dict, rates=RATES, **training):
     """One row of the table, as a function that makes it."""
 
     def make() -> ProbeComparison:
         given = PROBED | {"rows": rows} | training
         command = f"python -m tricks_lib.lab run {name}"
         return ProbeComparison(
-            name, tokens.Source(data), model, arms, metric, given, RATES, ITERATIONS, command=command
+            name, tokens.Source(data), model, arms, metric, given, rates, ITERATIONS, command=command
         )
 
     return make
@@ -74,10 +75,11 @@ COMPARISONS = {
     name: row(name, *given, **training)
     for name, *given, training in [
         ("pooling/en_trec", "en_trec", MINILM, POOLING, "accuracy", FEW, {"layers": (6,)}),
-        ("pooling/en_banking77", "en_banking77", MINILM, POOLING, "accuracy", TEN, {"layers": (6,)}),
+        ("pooling/en_banking77", "en_banking77", MINILM, POOLING, "accuracy", TEN,
+         {"layers": (6,), "rates": MANY_CLASSES}),
         ("pooling_smollm2/en_trec", "en_trec", SMOLLM, of_decoder(SMOLLM_LAYERS), "accuracy", FEW, DECODER),
         ("pooling_smollm2/en_banking77", "en_banking77", SMOLLM, of_decoder(SMOLLM_LAYERS), "accuracy", TEN,
-         DECODER),
+         {**DECODER, "rates": MANY_CLASSES}),
         ("layers/en_trec", "en_trec", MINILM, of_layers(MINILM_LAYERS), "accuracy", FEW,
          {**READ, "layers": (1, 2, 3, 4, 5, 6)}),
         ("layers_smollm2/en_trec", "en_trec", SMOLLM, of_layers(FOURTH), "accuracy", FEW,
