@@ -130,7 +130,7 @@ def test_an_interrupted_run_that_does_not_fit_is_refused_with_its_cause(
 
 def test_a_run_by_changed_code_is_refused(fake, file, monkeypatch):
     codes = iter(["a" * 64, *["b" * 64] * 99])
-    monkeypatch.setattr(run, "code", lambda: next(codes))
+    monkeypatch.setattr(run, "code", lambda more: next(codes))
     with pytest.raises(ValueError, match="the code has changed"):
         run.run(small(), file, progress=False)
 

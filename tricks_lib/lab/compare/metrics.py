@@ -191,6 +191,11 @@ def _entities(tags):
     return kind, (kind > 0) & ~continues, end
 
 
+def log_prob_gap(predictions, labels):
+    """|mean of predictions - mean of labels|, of log-probabilities per token, in nats."""
+    return np.abs((np.asarray(predictions, dtype=np.float64) - labels).mean(axis=-1))
+
+
 METRICS = {
     "accuracy": Metric(("classes",), accuracy, right),
     "macro_f1": Metric(("classes",), macro_f1),
@@ -202,6 +207,7 @@ METRICS = {
     "pearson": Metric(("numbers",), pearson),
     "spearman": Metric(("numbers",), spearman),
     "rmse": Metric(("numbers",), rmse, higher_is_better=False),
+    "log_prob_gap": Metric(("texts",), log_prob_gap, higher_is_better=False),
 }
 
 

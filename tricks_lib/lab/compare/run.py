@@ -29,10 +29,11 @@ def sources() -> list[Path]:
 
 
 @functools.cache
-def code() -> str:
-    """sha256 of :func:`sources`, as they are when the process first asks."""
+def code(more: tuple[str, ...] = ()) -> str:
+    """sha256 of :func:`sources` and of more files of the package, as they are when the process first asks."""
     digest = hashlib.sha256()
-    for file in sources():
+    root = Path(__file__).parents[2]
+    for file in [*sources(), *(file for each in more for file in sorted(root.glob(each)))]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
@@ -65,16 +66,13 @@ class Results:
         others = self.shared.get(arms.key(training), []) if split == "validation" else []
         whole = round(steps * training.get("times", 1))
         own = {k: v for k, v in training.items() if k != "times"}
-        c = self.comparison
-        job = train.Job(c.source, c.model, c.metric, c.training, own, (), rate, whole, seed, split)
+        job = self.comparison.job(own, (), rate, whole, seed, split)
         found = self.done.get(job.key, {}).get(arms.key(reading))
         if found is None:
             wanted = self.missing[job.key].readings if job.key in self.missing else ()
             more = [r for r in [reading, *others] if r not in wanted]
             readings = tuple({arms.key(r): r for r in [*wanted, *more]}.values())
-            self.missing[job.key] = train.Job(
-                c.source, c.model, c.metric, c.training, own, readings, rate, whole, seed, split
-            )
+            self.missing[job.key] = self.comparison.job(own, readings, rate, whole, seed, split)
         return found
 
 
@@ -101,7 +99,12 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.json")
-    state = {"definition": defined(comparison), "code": code(), "seconds": 0.0, "runs": {}}
+    state = {
+        "definition": defined(comparison),
+        "code": code(comparison.performs.more_code),
+        "seconds": 0.0,
+        "runs": {},
+    }
     if partial.exists():
         state = records.read_partial(partial, state)
     before, results = state["seconds"], Results(comparison, state["runs"])
@@ -152,8 +155,8 @@ def perform(job: train.Job) -> tuple[str, dict]:
         torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    now = code()
-    found = train.perform(job)
+    now = code(job.more_code)
+    found = job.perform()
     packed = {
         reading: {k: records.pack(v) if isinstance(v, np.ndarray) else v for k, v in result.items()}
         for reading, result in found.items()

@@ -148,7 +148,8 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     too_long = data.too_long(table, tokenizer, max_length)
     return Prepared(
         table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder,
-        parameters, tokenizer.pad_token_id, tokenizer.padding_side == "left",
+        parameters, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        tokenizer.padding_side == "left",
         (*table.warnings, *([too_long] if too_long else [])), tuple(names),
     )  # fmt: skip
 
