@@ -17,7 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_THE_PACKAGE = [
     "tests/site",
     "tests/benchmarks",
-    *(f"tests/test_{name}.py" for name in ("colab", "links", "make", "notebook_rules", "status")),
+    "tests/full",
+    *(
+        f"tests/test_{name}.py"
+        for name in (
+            "colab",
+            "links",
+            "make",
+            "notebook_rules",
+            "picture",
+            "plain_pytest",
+            "recipes",
+            "status",
+            "style",
+            "wheel",
+            "workflows",
+        )
+    ),
 ]
 
 

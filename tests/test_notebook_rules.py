@@ -27,6 +27,8 @@ HEADINGS = [
     "Evidence",
     "Cost",
     "In your own training",
+    "Today",
+    "What we learned",
     "Exercises",
     "References",
 ]
@@ -35,12 +37,15 @@ MAX_OUTPUT = 200_000  # bytes of one cell
 MIN_COMPARED = 0.8  # of the cells with text output
 MAX_MEDIAN_LINES = 8
 MAX_LINE = 84  # characters of code that the page's column shows without scrolling
+MAX_WORDS = 1800  # that a reader of a chapter sees without opening anything
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 NOT_COMPARED_COMMENT = re.compile(
     r"(?mi)^\s*#\s*(nbval_ignore_output|nbval_skip|pytest_validate_ignore_output)\s*$"
 )
 PROGRESS = re.compile(r"\r|\d+%\|| \[\d+:\d+<|\d(it/s|s/it)\b")
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(root|home|work|tmp|Users|content|mnt|opt|usr|var)/|\b[A-Z]:\\\w")
+FOLD = re.compile(r"(?s)<details.*?</details>")
+RECIPE = re.compile(r"(?s)```python\n(.*?^checkpoint = \".*?)```", re.MULTILINE)
 
 
 # ---- Helpers ----
@@ -214,6 +219,45 @@ def headings_are_the_same_in_every_chapter(notebook):
         yield f"the second-level headings are {found}, not {HEADINGS}"
 
 
+def prose(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def what_is_folded_is_closed_again(notebook):
+    for text in prose(notebook):
+        if text.count("<details") != text.count("</details>"):
+            yield f"a fold opens or ends in another cell: {text[:60]!r}"
+        for fold in FOLD.findall(text):
+            if "<summary>" not in fold or re.search(r"(?m)^#+ ", fold):
+                yield f"a fold needs a summary, and holds no heading: {fold[:60]!r}"
+
+
+def visible_text_is_short(notebook):
+    text = "\n".join(FOLD.sub("", text) for text in prose(notebook)).partition("\n## References")[0]
+    words = len(re.sub(r"(?s)```.*?```|\$\$.*?\$\$|\$[^$\n]+\$", " ", text).split())
+    if words > MAX_WORDS:
+        yield f"{words} words are visible; at most {MAX_WORDS}"
+
+
+def the_scale_is_said_at_once(notebook):
+    if "Measured on" not in prose(notebook)[0]:
+        yield "the first cell does not say what the chapter was measured on"
+
+
+def a_recipe_can_be_copied(notebook):
+    """A fence with what a reader changes, then cells tagged ``recipe``; ``test_recipes`` runs the two."""
+    if not any(RECIPE.search(text) for text in prose(notebook)):
+        yield "no fence names a checkpoint"
+    if not any("recipe" in cell.metadata.get("tags", []) for cell in code_cells(notebook)):
+        yield "no cell is tagged `recipe`"
+
+
+OF_CHAPTERS = [  # other pages have headings and lengths of their own
+    headings_are_the_same_in_every_chapter,
+    visible_text_is_short,
+    the_scale_is_said_at_once,
+    a_recipe_can_be_copied,
+]
 RULES = [
     cells_are_executed_in_order,
     no_cell_is_empty,
@@ -231,7 +275,8 @@ RULES = [
     uncompared_cells_assert,
     cells_are_short,
     lines_fit_the_page,
-    headings_are_the_same_in_every_chapter,
+    what_is_folded_is_closed_again,
+    *OF_CHAPTERS,
 ]
 
 
@@ -241,8 +286,7 @@ RULES = [
         pytest.param(path, rule, id=f"{path.stem}-{rule.__name__}")
         for path in NOTEBOOKS
         for rule in RULES
-        if path in CHAPTERS
-        or rule is not headings_are_the_same_in_every_chapter  # other pages have headings of their own
+        if path in CHAPTERS or rule not in OF_CHAPTERS
     ],
 )
 def test_notebook(path, rule):
@@ -279,15 +323,18 @@ FIGURE = {
     "image": {"alt": "Accuracy rises with the number of tokens"},
     "figure": {"caption": "Accuracy by length."},
 }
+FENCE = '```python\nimport torch\n\ncheckpoint = "owner/name"\n```'
 
 
 def good():
-    cells = [v4.new_markdown_cell("# A trick\n\nOne sentence."), code("print(1)", printed("1\n"))]
+    cells = [v4.new_markdown_cell("# A trick\n\nMeasured on: a model."), code("print(1)", printed("1\n"))]
     for heading in HEADINGS:
         cells += [
             v4.new_markdown_cell(f"## {heading}\n\nText.\n\n```python\n# a comment, no title\n```"),
             code("print(2)", printed("2\n")),
         ]
+    folded = f"<details><summary>Derivation</summary>\n\n{'a ' * 2000}\n\n</details>"
+    cells += [v4.new_markdown_cell(folded), v4.new_markdown_cell(FENCE), code("train()", tags=["recipe"])]
     cells.append(code("draw()", shown(image__png=png(255), text__plain="<Figure size 4x4>"), mystnb=FIGURE))
     for number, cell in enumerate([cell for cell in cells if cell.cell_type == "code"], start=1):
         cell.execution_count = number
@@ -309,6 +356,10 @@ def edited(change):
     notebook = good()
     change(notebook)
     return notebook
+
+
+def with_text(text):
+    return edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell(text)))
 
 
 def untagged(notebook):
@@ -381,6 +432,19 @@ BAD = {
         edited(lambda notebook: notebook.cells.pop(2)),
     ),
     "misordered headings": (headings_are_the_same_in_every_chapter, edited(swap_headings)),
+    "open fold": (what_is_folded_is_closed_again, with_text("<details><summary>More</summary>")),
+    "fold without a word": (what_is_folded_is_closed_again, with_text("<details>\n\nText.\n\n</details>")),
+    "folded heading": (
+        what_is_folded_is_closed_again,
+        with_text("<details><summary>More</summary>\n\n### Title\n\n</details>"),
+    ),
+    "long text": (
+        visible_text_is_short,
+        edited(lambda n: n.cells.insert(1, v4.new_markdown_cell("a " * 1900))),
+    ),
+    "no scale": (the_scale_is_said_at_once, edited(lambda n: n.cells[0].update(source="# A trick"))),
+    "no recipe": (a_recipe_can_be_copied, edited(lambda n: n.cells[-2].metadata.pop("tags"))),
+    "no checkpoint": (a_recipe_can_be_copied, edited(lambda n: n.cells[-3].update(source="Text."))),
     "two titles": (
         headings_are_the_same_in_every_chapter,
         edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("# Again"))),
