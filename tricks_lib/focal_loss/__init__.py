@@ -1,5 +1,5 @@
-"""Focal loss: cross-entropy that turns its attention from the easy examples to the hard ones. One
-file an idea:
+"""Focal loss: cross-entropy in which easy examples count less and hard ones keep their weight. One file an
+idea:
 
     binary    independent yes/no labels: equations (2) and (5)
     classes   one class among several: equations (4) and (5)
@@ -28,8 +28,13 @@ is the mean of the hard labels' losses:
     FL = sum_c y_c FL(p_c)                                                                      (5)
 
 At gamma = 0 this is cross-entropy with soft targets; with y = (1 - e) onehot + e / C it is label smoothing.
-For gamma > 0 it is smallest at a p less sure than y, as is the mean loss of hard labels drawn with the shares
-y. Keras' CategoricalFocalCrossentropy and kornia's binary form have (5). Two others differ from it where y is
+For gamma > 0 it is smallest at a p closer to uniform than y, and so is the mean loss of hard labels drawn
+with the shares y: the outputs are no estimates of probability. In the binary form, with s_y(p) the slope with
+respect to the logit for label y, the share of positives for which p is the best answer is
+
+    eta(p) = s_0(p) / (s_0(p) - s_1(p))                                                         (6)
+
+Keras' CategoricalFocalCrossentropy and kornia's binary form have (5). Two others differ from it where y is
 between 0 and 1: torchvision mixes the two p_t in place of the two losses, and Quality Focal Loss (Li et al.
 2020) is ``|y - p|^gamma`` times the cross-entropy.
 
