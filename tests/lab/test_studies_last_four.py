@@ -132,6 +132,15 @@ def test_compare_gives_a_number_a_seed_and_repeats_itself():
     )
 
 
+def test_compare_is_the_mean_of_the_answers():
+    x = {s: states(seed=i) for i, s in enumerate(("train", "validation", "test"))}
+    y = {split: x[split][:, 3, :3].argmax(1) for split in x}
+    of_arms, options = {"last": {"read": "layer", "layer": 4}}, {"rows": 50, "seeds": (0, 1)}
+    found = study.answers(x, y, of_arms, **options, penalties=[0.1])["last"]
+    assert found.shape == (2, 60) and found.dtype == bool
+    assert study.compare(x, y, of_arms, **options, penalties=[0.1])["last"] == found.mean(1).tolist()
+
+
 def test_layer_scores_are_one_a_layer_and_the_concatenation_last():
     x, y = states(N=200), states(N=200)[:, 2, :3].argmax(1)
     found = study.layer_scores(x[:150], y[:150], x[150:], y[150:], C=0.1)
