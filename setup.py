@@ -8,4 +8,5 @@ setup(
     packages=[*find_packages(include=["tricks_lib*"]), "tricks_lib.evidence"],
     package_dir={"tricks_lib.evidence": "chapters/evidence"},
     package_data={"tricks_lib": ["py.typed", "assets/**/*"], "tricks_lib.evidence": ["*.json", "*.npz"]},
+    exclude_package_data={"tricks_lib.evidence": ["*.partial.json"]},  # of experiments under way
 )

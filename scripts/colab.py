@@ -4,8 +4,9 @@
 
 FREEZE is a file or an address with the image's `pip freeze`; by default the list that Colab publishes. Every
 version in it is held (torch in the build that the index has), the package's wheel is installed beside, and
-each chapter runs in a folder that holds nothing but the notebook, in profile mini. Use the Python of the
-image: 3.13 since August 2026. The exact image runs in .github/workflows/colab.yml.
+each chapter, and "Try it on your data", runs in a folder that holds nothing but the notebook, in profile
+mini. Use the Python of the image: 3.13 since August 2026. The exact image runs in
+.github/workflows/colab.yml.
 """
 
 import os
@@ -94,7 +95,8 @@ def main(argv: list[str]) -> int:
         print(f"error: the wheel replaced what was there:\n{before}", file=sys.stderr)
         return 1
     failed = []
-    for chapter in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")):
+    chapters = ROOT / "chapters"
+    for chapter in [*sorted(chapters.glob("[0-9][0-9]_*.ipynb")), chapters / "try_it.ipynb"]:
         alone = folder / chapter.stem
         alone.mkdir()
         shutil.copy2(chapter, alone)

@@ -19,7 +19,7 @@ import nbformat
 import yaml
 
 from tests.test_notebook_rules import code_cells, is_compared, texts
-from tricks_lib.lab import experiment, records
+from tricks_lib.lab import machine, records
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "chapters" / "evidence" / "status.json"
@@ -92,7 +92,7 @@ def main(argv=None) -> int:
             each: content["notebooks"][each] for each in known if each in content["notebooks"]
         }
         content |= {
-            "environment": experiment.environment(),
+            "environment": machine.environment(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
             "date": datetime.date.today().isoformat(),
         }

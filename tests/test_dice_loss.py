@@ -201,6 +201,25 @@ def test_soft_labels_pull_each_probability_to_the_side_of_half_the_score():
     assert dice_loss(y, y, activation=None) > 0.1  # p = y is not perfect
 
 
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_two_classes_of_a_softmax_have_the_threshold_of_equation_7(smooth):
+    """A label of exactly q* leaves the first example's probability where it is; one beside it does not."""
+    generator = torch.Generator().manual_seed(0)
+    p1, q = torch.rand(2, 20, generator=generator, dtype=torch.float64)
+    p = torch.stack([1 - p1, p1], dim=1)
+    for _ in range(200):  # q* depends on Dice, and Dice on the label
+        y = torch.stack([1 - q, q], dim=1)
+        Z_0, Z_1 = Z = p.sum(0) + y.sum(0) + smooth
+        dice_0, dice_1 = (2 * (p * y).sum(0) + smooth) / Z
+        q[0] = (dice_1 * Z_0 + (2 - dice_0) * Z_1) / (2 * (Z_0 + Z_1))
+    slopes = []
+    for shift in (-0.05, 0.0, 0.05):
+        x, beside = p.log().requires_grad_(), y.clone()
+        beside[0] += torch.tensor([-shift, shift])
+        slopes.append(torch.autograd.grad(dice_loss(x, beside, smooth=smooth), x)[0][0, 1].item())
+    assert slopes[0] > 1e-4 and slopes[1] == pytest.approx(0, abs=1e-12) and slopes[2] < -1e-4
+
+
 def test_gradient_reaches_soft_labels():
     logits, y = batch(5)[0], batch(5, seed=1)[0].detach().sigmoid().requires_grad_()
     for activation in "softmax", "sigmoid":

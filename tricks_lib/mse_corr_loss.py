@@ -6,24 +6,28 @@ with x the predictions, y the targets and dx, dy their differences from their me
 batch. All three sums of r have the same number of terms, so no n or n - 1 enters, and a perfect prediction
 has r = 1.
 
-The concordance correlation coefficient asks for both in one number, 1 only where x = y:
-
-    CCC = 2 s_xy / (s_xx + s_yy + (mean x - mean y)^2),   with covariances over n               (2)
-
 Squared error already holds the correlation, beside offset and scale, to which r is blind. With the standard
 deviations s_x and s_y over n
 
-    mean (x - y)^2 = (mean x - mean y)^2 + (s_x - s_y)^2 + 2 s_x s_y (1 - r)                    (3)
+    mean (x - y)^2 = (mean x - mean y)^2 + (s_x - s_y)^2 + 2 s_x s_y (1 - r)                    (2)
 
-So p (1 - r) adds no direction of its own: it multiplies the pull on r by 1 + p / (2 s_x s_y), most where the
-predictions are nearly constant. An optimizer that normalises or clips the gradient takes the length away
-again; what remains is less weight on offset and scale. (2) weighs all three in one number: take it where
-agreement is what counts; the squared error that it reaches is larger.
+The concordance correlation coefficient weighs all three in one number, 1 only where x = y:
+
+    CCC = 2 s_xy / (s_x^2 + s_y^2 + (mean x - mean y)^2),   with the covariance over n          (3)
+
+The gradient of squared error has three orthogonal parts: offset, scale and correlation. For a fresh head,
+whose predictions are nearly constant, the last is by far the longest. The gradient of r has its direction, so
+p (1 - r) multiplies that part by
+
+    1 + p / (2 s_x s_y)                                                                         (6)
+
+and changes no other. An optimizer that normalises or clips the gradient takes the length away again; what
+remains is less weight on offset and scale. Equations (4), (5), (7) and (8) of the chapter derive this.
 
 r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of
 1e4 loses no digits, a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
 
-Source of our (2): Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989.
+Source of (3): Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 1989.
 The sum (1) circulates without a paper.
 Shapes: B batch, T tokens, C targets.
 """
@@ -63,7 +67,12 @@ def pearson_corr(x: Tensor, y: Tensor, dim: int = 0) -> Tensor:
     return _pearson(x.to(wide).movedim(dim, 0), y.to(wide).movedim(dim, 0), None)[0]
 
 
-def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Tensor | None = None) -> Tensor:
+def mse_corr_loss(
+    predictions: Tensor,
+    targets: Tensor,
+    p: float = 1.5,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Mean squared error plus p (1 - r), equation (1).
 
     Args:
@@ -93,11 +102,11 @@ def mse_corr_loss(predictions: Tensor, targets: Tensor, p: float = 1.5, mask: Te
     x, y, keep, count = _prepare(predictions, targets, mask)
     error = (x - y).square().sum(dim=0) / count  # (C,)
     r, flat = _pearson(x, y, keep)
-    return (error + p * (1 - r).masked_fill(flat, 0)).mean()
+    return (error + p * (1 - r).masked_fill(flat, 0)).mean()  # (1)
 
 
 def ccc_loss(predictions: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-    """One minus the concordance correlation coefficient, equation (2), the mean over the targets.
+    """One minus the concordance correlation coefficient, equation (3), the mean over the targets.
 
     Args:
         predictions, targets, mask: as :func:`mse_corr_loss`.
@@ -119,14 +128,13 @@ def ccc_loss(predictions: Tensor, targets: Tensor, mask: Tensor | None = None) -
     dx, mean_x = _centred(x - origin, keep, count)
     dy, mean_y = _centred(y - origin, keep, count)
     gap = mean_x - mean_y
-    scale = (
-        torch.stack([dx.abs().amax(dim=0), dy.abs().amax(dim=0), gap.abs().squeeze(0)]).amax(dim=0).detach()
-    )  # (C,)
+    largest = [dx.abs().amax(dim=0), dy.abs().amax(dim=0), gap.abs().squeeze(0)]
+    scale = torch.stack(largest).amax(dim=0).detach()  # (C,)
     same = scale == 0
-    scale = scale.masked_fill(same, 1)  # CCC does not change with a common scale; squares of 1e-30 would
+    scale = scale.masked_fill(same, 1)  # CCC is free of a common scale; squares of 1e-30 are not
     dx, dy, gap = dx / scale, dy / scale, gap.squeeze(0) / scale
     denominator = (dx.square() + dy.square()).sum(dim=0) / count + gap.square()
-    ccc = 2 * (dx * dy).sum(dim=0) / count / denominator.masked_fill(same, 1)
+    ccc = 2 * (dx * dy).sum(dim=0) / count / denominator.masked_fill(same, 1)  # (3)
     return (1 - ccc).masked_fill(same, 0).mean()
 
 
@@ -166,7 +174,8 @@ def _pearson(x, y, keep):
     dy, flat_y = _scaled(_centred(y - _first(y, keep), keep, count)[0])
     norms = (dx * dx).sum(dim=0) * (dy * dy).sum(dim=0)
     # sqrt(a * a) is a in floating point too, so r(x, x) is exactly 1
-    return ((dx * dy).sum(dim=0) / norms.masked_fill(flat_x | flat_y, 1).sqrt()).clamp(-1, 1), flat_y  # (1)
+    r = (dx * dy).sum(dim=0) / norms.masked_fill(flat_x | flat_y, 1).sqrt()  # (1)
+    return r.clamp(-1, 1), flat_y
 
 
 def _scaled(d):

@@ -29,7 +29,7 @@ from tests import benchmarks
 from tests.benchmarks.peers import declare_operators_of_torchvision, versions
 from tests.benchmarks.row import Row
 from tests.benchmarks.timing import pairs, summary
-from tricks_lib.lab import experiment, records
+from tricks_lib.lab import machine, records
 
 PASSES = 5
 REPEATS = 1.15  # two runs of one row on one machine: the larger ratio over the smaller
@@ -208,7 +208,7 @@ def main(argv=None) -> int:
                 },
             }
             content[memory] = {name: measured[name] for name in known if name in measured}
-        content["environment"] = experiment.environment()
+        content["environment"] = machine.environment()
         records.write(file, content)
         print(f"pass {k + 1} of {PASSES}", flush=True)
     for memory in memories:

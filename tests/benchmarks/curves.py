@@ -24,7 +24,7 @@ from tricks_lib.dice_loss import DiceLoss
 from tricks_lib.ema import EMA
 from tricks_lib.fgm import FGM
 from tricks_lib.focal_loss import FocalLoss
-from tricks_lib.lab import experiment, records, show
+from tricks_lib.lab import machine, records, show
 from tricks_lib.last_four import concat_last_layers
 from tricks_lib.layer_decay import layer_decay_groups
 from tricks_lib.mean_pooling import mean_pool
@@ -240,7 +240,7 @@ def main(argv=None) -> int:
             file,
             {
                 "curves": {name: curves[name] for name in known if name in curves},
-                "environment": experiment.environment(),
+                "environment": machine.environment(),
             },
         )
     return 0

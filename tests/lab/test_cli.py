@@ -16,6 +16,7 @@ import pytest
 
 from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment, records, stats, tasks
+from tricks_lib.lab.compare import run as compared
 from tricks_lib.lab.studies import mean_pooling
 
 from .conftest import WORDS
@@ -155,9 +156,16 @@ def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
     )
 
 
-def test_the_records_of_the_book_are_true():
-    for name in records.names():
-        records.load(name)
+def test_the_records_of_the_book_are_true(capsys):
+    assert call("verify") == 0
+    assert capsys.readouterr().out.splitlines() == [f"ok    {name}" for name in records.names()]
+
+
+def test_verify_passes_over_an_experiment_under_way(place, capsys):
+    (place.records / "toy__seeds.json").write_text(json.dumps(RECORDS["seeds"]))
+    (place.records / "toy__other.partial.json").write_text('{"runs": {')
+    assert call("verify", "--folder", place.records) == 0
+    assert capsys.readouterr().out == "ok    toy/seeds\n"
 
 
 def others(monkeypatch, **runs):
@@ -184,6 +192,7 @@ def others(monkeypatch, **runs):
         "describe",
         lambda name: {"name": name, "sha256": {}, "sizes": {}} if name == "own" else describe(name),
     )
+    monkeypatch.setattr(cli, "comparisons", dict)
 
 
 def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeypatch, capsys):
@@ -235,8 +244,7 @@ def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeyp
         "stopped": "-, interrupted run",
         "a": "recorded",
     }
-    comparisons = [[name, "-"] for name in cli.comparisons()]
-    assert listed == [[f"toy/{name}", state] for name, state in states.items()] + comparisons
+    assert listed == [[f"toy/{name}", state] for name, state in states.items()]
 
     broken = False
     made.clear()
@@ -247,6 +255,29 @@ def test_run_all_runs_what_has_no_record_in_the_order_of_the_list(place, monkeyp
     )
     assert contents(place.records).items() > old.items()
     assert call("verify", *folder) == 0
+
+
+def test_the_table_of_evidence_is_run_and_listed_before_all_else(place, monkeypatch, capsys):
+    """And one row that fails does not keep the others from running."""
+    made, table = [], list(cli.comparisons())
+    others(monkeypatch, one=lambda *arguments: {"accuracy": 0.5})
+    rows = {name: (lambda name=name: name) for name in table}
+    monkeypatch.setattr(cli, "comparisons", lambda: rows)
+
+    def run(name, file, jobs, progress):
+        if name == table[1]:
+            raise ValueError("its data are not here")
+        made.append(name)
+        file.write_text("{}")
+
+    monkeypatch.setattr(compared, "run", run)
+    assert call("list", "--folder", place.records) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*table, "toy/one"]
+    assert call("run", "--all", "--folder", place.records, "--quiet") == 2
+    printed = capsys.readouterr()
+    assert made == [table[0], *table[2:]] and printed.err == f"error: {table[1]}: its data are not here\n"
+    last = f"{len(table)} of {len(table) + 1} experiments without a record have one now"
+    assert printed.out.splitlines()[-2:] == [f"wrote {place.records / 'toy__one.json'}", last]
 
 
 def test_run_all_with_nothing_to_do(place, monkeypatch, capsys):

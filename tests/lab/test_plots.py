@@ -33,6 +33,20 @@ def test_no_row_is_refused():
         plots.intervals({}, "gain")
 
 
+def test_labels_stand_at_the_ends_of_their_lines_apart_and_in_their_colours():
+    ax = plt.subplots()[1]
+    for label, y, colour in (("low", 0.0, plots.RED), ("b", 0.98, plots.BLUE), ("a", 1.0, plots.GREY)):
+        ax.plot([0, 1], [0.5, y], label=label, color=colour)
+    ax.axhline(0.5)
+    ax.set(ylim=(0, 1))
+    plots.label_lines(ax, gap=0.1)
+    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert list(heights) == ["low", "b", "a"] and heights["a"] - heights["b"] == pytest.approx(0.1)
+    assert sum(heights.values()) == pytest.approx(1.98)
+    assert [text.get_color() for text in ax.texts] == [plots.RED, plots.BLUE, plots.GREY]
+    plt.close(ax.figure)
+
+
 def test_points_are_hundredths_and_keep_what_the_rule_needs():
     difference = {"mean": 0.02, "low": 0.01, "high": 0.03, "p": 0.04, "n": 10, "won": 0.9}
     assert plots.points(difference) == {"mean": 2, "low": 1, "high": 3, "p": 0.04, "n": 10, "won": 0.9}

@@ -7,14 +7,18 @@ import json
 import math
 import os
 import resource
+import shutil
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import scipy.stats
 
+from tests import load_script
 from tricks_lib.lab import records, stats
 
 from .conftest import FORK
@@ -429,6 +433,37 @@ def test_a_missing_record_is_named_with_those_there_are(tmp_path, fresh):
         records.load("toy/seeds", tmp_path)
     with pytest.raises(FileNotFoundError, match="no record '../x'"):
         records.load("../x", tmp_path)
+
+
+def test_an_experiment_under_way_is_no_evidence_of_a_notebook(tmp_path, monkeypatch):
+    """It may lie beside the records and grow: no notebook is stored anew for it."""
+    notebooks = load_script("notebooks")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    (tmp_path / "chapters" / "evidence").mkdir(parents=True)
+    page = tmp_path / "chapters" / "evidence.ipynb"
+    notebook = nbformat.v4.new_notebook()
+    before = notebooks.source_hash(notebook, page)
+    (tmp_path / "chapters" / "evidence" / "toy__own.partial.json").write_text("{}")
+    assert notebooks.source_hash(notebook, page) == before
+    (tmp_path / "chapters" / "evidence" / "toy__own.json").write_text("{}")
+    assert notebooks.source_hash(notebook, page) != before
+
+
+@pytest.mark.parametrize("folder, ignored", [("chapters/evidence", False), ("report", True)])
+def test_git_keeps_the_books_experiments_under_way_and_no_others(folder, ignored):
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no checkout")
+    asked = ["git", "check-ignore", "--quiet", "--no-index", f"{folder}/tournament__en_sst2.partial.json"]
+    assert subprocess.run(asked, cwd=root).returncode == (0 if ignored else 1)
+
+
+def test_the_predictions_beside_the_books_records_are_small():
+    """At most 300 KB; where confidence is kept for calibration, 1 MB."""
+    for file in records.folder().glob("*.npz"):
+        with np.load(file) as arrays:
+            allowed = 1e6 if "confidence" in arrays else 300e3
+        assert file.stat().st_size <= allowed, file.name
 
 
 def test_text_survives_as_it_is(tmp_path):

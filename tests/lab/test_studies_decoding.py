@@ -72,10 +72,8 @@ def test_measures_agree_with_the_package_and_with_the_table():
     assert found["log_prob"] == pytest.approx(
         sequence_log_prob(model, rows, 2, length_penalty=1.0).mean().item(), rel=1e-5
     )
-    by_hand = -torch.tensor(
-        [math.log(TABLE[1, 0]), math.log(TABLE[0, 1]), math.log(TABLE[1, 0]), math.log(TABLE[0, 1])]
-    )
-    assert study.surprise(model, rows[:1], 2).flatten().tolist() == pytest.approx(by_hand.tolist(), rel=1e-5)
+    by_hand = math.log(TABLE[1, 0]) + math.log(TABLE[0, 1])  # of four tokens: each of the two stands twice
+    assert study.measures(model, rows[:1], 2)["log_prob"] == pytest.approx(by_hand / 2, rel=1e-5)
     assert found["new_3grams"] == 1 and found["distinct_1"] == 3 / 8 and found["distinct_2"] == 5 / 6
 
 
@@ -146,18 +144,28 @@ def test_the_corpus_is_described_without_labels_and_other_sets_as_before(corpus)
     assert tasks.describe("guest_notes/topic")["sizes"]["test"] > 100
 
 
-def test_picture_draws_every_arm_in_both_panels():
+def test_picture_draws_every_arm_in_each_panel_and_where_people_are():
     rows = {
-        arm: {"log_prob": [-2.0, -3.0], "new_3grams": [0.5, 0.6], "distinct_2": [0.2, 0.3]}
-        for arm in EXPERIMENT.arms
+        arm: {"log_prob": [-2.0 - i, -3.0 - i], "new_3grams": [0.5, 0.6], "distinct_2": [0.2, 0.3]}
+        for i, arm in enumerate(EXPERIMENT.arms)
     }
-    above, below = study.picture(rows)
-    assert len(above.containers) == len(below.containers) == len(EXPERIMENT.arms)
-    assert above.containers[0][0].get_ydata()[0] == pytest.approx(45) and below.containers[0][0].get_ydata()[
-        0
-    ] == pytest.approx(25)
-    assert len({(c[0].get_marker(), c[0].get_color()) for c in above.containers}) == len(EXPERIMENT.arms)
+    panels = study.picture(rows)
+    assert [len(ax.containers) for ax in panels] == [len(rows)] * 3
+    names = [tick.get_text() for tick in panels[0].get_yticklabels()]
+    assert names == [*reversed(rows)]  # the least probable first
+    at_people = [ax.containers[names.index(study.PEOPLE)][0].get_xdata()[0] for ax in panels]
+    assert at_people == pytest.approx([-2.5 - [*rows].index(study.PEOPLE), 45, 25])
+    dashed = [[line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] for ax in panels]
+    assert dashed == [[pytest.approx(x)] for x in at_people]
+    assert len({tick.get_color() for tick in panels[0].get_yticklabels()}) == 3
     plt.close("all")
+
+
+def test_the_shipped_speeches_are_long_enough_for_the_demonstration():
+    model, tokenizer = models.load_gpt2("mini_gpt2")
+    speeches = study.speeches()
+    assert len(speeches) == 21 and all(text.split("\n")[0].endswith(":") for text in speeches)
+    assert len(study.beginnings(tokenizer, speeches, 36)) == 21
 
 
 def test_without_the_corpus_the_error_says_what_to_set(monkeypatch):

@@ -98,11 +98,23 @@ def test_weights_find_the_layer_that_holds_the_answer():
     )
 
 
-def test_weighted_starts_where_the_sum_ends():
+def test_weighted_starts_as_the_mean_of_its_layers_each_standardised():
+    """Oracle: NumPy. One centre and spread for all layers would let the loudest layer win."""
     x, y = states(), torch.arange(60) % 3
-    first, second = study.Head(x, 3, WEIGHTED), study.Head(x, 3, SUM)
-    torch.testing.assert_close(first.layers(first.vector(x))[:, 0], second.vector(x))
+    x = x * torch.tensor([1.0, 100.0, 1.0, 0.01, 1.0])[:, None] + torch.arange(5.0)[:, None]
+    layers = x.numpy()[:, 1:]
+    expected = ((layers - layers.mean(0)) / layers.std(0, ddof=1)).mean(1)
+    head = study.Head(x, 3, WEIGHTED)
+    np.testing.assert_allclose(head.layers(head.vector(x))[:, 0].detach().numpy(), expected, atol=1e-12)
     assert study.fit_head(x, y, 3, WEIGHTED, iterations=1).layers.scale.item() == 1
+
+
+def test_weights_do_not_depend_on_the_scale_of_a_layer():
+    x = states(N=200)
+    y = x[:, 2, :3].argmax(1)
+    loud = x * torch.tensor([1.0, 1.0, 0.01, 1.0, 100.0])[:, None]
+    heads = [study.fit_head(each, y, 3, WEIGHTED, C=1.0) for each in (x, loud)]
+    assert heads[0].shares() == pytest.approx(heads[1].shares(), abs=1e-3)
 
 
 def test_compare_gives_a_number_a_seed_and_repeats_itself():
@@ -118,6 +130,15 @@ def test_compare_gives_a_number_a_seed_and_repeats_itself():
         and {len(v) for v in first.values()} == {3}
         and min(first["concat"]) > max(first["last"])
     )
+
+
+def test_compare_is_the_mean_of_the_answers():
+    x = {s: states(seed=i) for i, s in enumerate(("train", "validation", "test"))}
+    y = {split: x[split][:, 3, :3].argmax(1) for split in x}
+    of_arms, options = {"last": {"read": "layer", "layer": 4}}, {"rows": 50, "seeds": (0, 1)}
+    found = study.answers(x, y, of_arms, **options, penalties=[0.1])["last"]
+    assert found.shape == (2, 60) and found.dtype == bool
+    assert study.compare(x, y, of_arms, **options, penalties=[0.1])["last"] == found.mean(1).tolist()
 
 
 def test_layer_scores_are_one_a_layer_and_the_concatenation_last():

@@ -99,6 +99,21 @@ def test_gains_are_paired_in_hundredths_and_positive_where_better():
     assert study.gains(results, "rmse")["CCC"]["mean"] == pytest.approx(-10)
 
 
+def test_comparison_is_of_seeds_and_texts_with_holm_over_the_arms():
+    generator = np.random.default_rng(0)
+    targets = generator.normal(size=40)
+    noise = generator.normal(size=(8, 40))
+    outputs = {"MSE": targets + noise, "close": targets + 0.2 * noise, "same": 3 * (targets + noise)}
+    found = study.compared(outputs, targets, "pearson")
+    gain = [
+        pearsonr(a, targets)[0] - pearsonr(b, targets)[0] for a, b in zip(outputs["close"], outputs["MSE"])
+    ]
+    assert found["close"]["mean"] == pytest.approx(np.mean(gain)) and found["close"]["verdict"] == "better"
+    assert found["close"]["holm"] == pytest.approx(2 * found["close"]["p"]) and found["close"]["n"] == 8
+    assert found["same"]["verdict"] == "no difference shown"
+    assert study.compared(outputs, targets, "rmse")["same"]["verdict"] == "worse"
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_labels_are_standardised_by_the_training_split(monkeypatch, frozen):
     import datasets

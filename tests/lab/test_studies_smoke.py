@@ -14,17 +14,13 @@ import pytest
 from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment as lab
 from tricks_lib.lab import fit, records, stats, tasks
-from tricks_lib.lab.studies import decoding, finetuned, stacking, words
+from tricks_lib.lab.studies import decoding, stacking
 
 from .conftest import WORDS, tiny_config, tiny_tokenizer
 
-ALL, TABLE = list(lab.registry().values()), [*finetuned.EXPERIMENTS, *words.EXPERIMENTS]
+ALL, MODEL = list(lab.registry().values()), "all-MiniLM-L6-v2"
 PAIRS = {"en_rte", "en_mrpc", "en_stsb"}
-NAMES = {
-    "en_mrpc": ["paraphrase", "not_paraphrase"],
-    "en_hate_davidson": ["hate_speech", "neither", "offensive_language"],
-}
-TAGS = ["O", "O", "B-person", "I-person", "O", "B-location"]
+NAMES = {"en_hate_davidson": ["hate_speech", "neither", "offensive_language"]}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +31,8 @@ def checkpoints(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(3)
-    BertModel(tiny_config(num_hidden_layers=6, max_position_embeddings=512)).save_pretrained(
-        folder / finetuned.MODEL
-    )
-    tiny_tokenizer().save_pretrained(folder / finetuned.MODEL)
+    BertModel(tiny_config(num_hidden_layers=6, max_position_embeddings=512)).save_pretrained(folder / MODEL)
+    tiny_tokenizer().save_pretrained(folder / MODEL)
     return folder
 
 
@@ -50,10 +44,6 @@ def rows(name: str, count: int, rng) -> list[dict]:
 
     kind, out = tasks.TASKS[name].kind, []
     for i in range(count):
-        if kind == "tokens":
-            tokens = text()
-            out.append({"tokens": tokens, "tags": (TAGS * 2)[: len(tokens)]})
-            continue
         label = (
             round(rng.uniform(0, 5), 2)
             if kind == "regression"
@@ -116,18 +106,14 @@ def place(tmp_path, checkpoints, monkeypatch):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
     monkeypatch.setenv("TRICKS_MODELS", str(checkpoints))
-    monkeypatch.setattr(words, "SENTENCES", 20)
     yield tmp_path
     forget()
 
 
 def small(experiment):
-    """Two seeds, the first grid point, two optimizer steps, the tiny BERT; of the chapters' own experiments,
-    four arms.
-    """
-    model = finetuned.MODEL if experiment.model == "mini_bert" else experiment.model
-    others = [arm for arm in experiment.arms if arm != experiment.baseline]
-    kept = experiment.arms if experiment in TABLE else [experiment.baseline, *others[-3:]]
+    """Two seeds, the first grid point, two optimizer steps, the tiny BERT, four arms."""
+    model = MODEL if experiment.model == "mini_bert" else experiment.model
+    kept = [experiment.baseline, *[arm for arm in experiment.arms if arm != experiment.baseline][-3:]]
     arms = {
         arm: {**experiment.arms[arm], **({"steps": 2} if "steps" in experiment.arms[arm] else {})}
         for arm in kept
@@ -152,31 +138,3 @@ def test_it_runs_to_a_valid_record(place, monkeypatch, experiment):
     for content in record["arms"].values() if experiment.kind == "seeds" else ():
         first, second = content["runs"]
         assert first.keys() == second.keys() and records.is_number(first[experiment.metric])
-
-
-def test_tuning_reads_the_validation_split_alone(place):
-    """On validation an arm that chooses by held-out rows takes half of the split for it; the test split may
-    be missing.
-    """
-    for experiment in TABLE:
-        task = (words if experiment.data == "en_wnut17" else finetuned).prepared(
-            experiment.model, experiment.data, 32
-        )
-        task.rows["test"] = None
-        for settings in list(small(experiment).arms.values())[:1]:
-            point = {k: v[0] for k, v in experiment.grid.items()}
-            common = {**settings, **point} | ({"max_length": 32} if "max_length" in settings else {})
-            assert experiment.metric in experiment.run(experiment, common, 101, "validation")
-
-
-def test_a_rare_class_that_is_none_is_refused_and_another_is_labelled_one(place):
-    with pytest.raises(ValueError, match="^rare: 'nobody' given, one of .*'not_paraphrase'.* is accepted$"):
-        finetuned.prepared(finetuned.MODEL, "en_mrpc", 16, "nobody")
-    labels = list(tasks.load_task("en_mrpc")["train"]["label"])
-    assert [
-        row["labels"]
-        for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16, "not_paraphrase").rows["train"]
-    ] == [1 - y for y in labels]
-    assert [
-        row["labels"] for row in finetuned.prepared(finetuned.MODEL, "en_mrpc", 16).rows["train"]
-    ] == labels

@@ -75,46 +75,42 @@ def comparisons() -> dict:
     return {name: make for m in modules for name, make in getattr(m, "COMPARISONS", {}).items()}
 
 
-def find(name):
-    known = {**experiment.registry(), **comparisons()}
+def runnable() -> dict:
+    """All that can be run, by name: the table of evidence first, then the experiments of the chapters."""
+    return {**comparisons(), **experiment.registry()}
+
+
+def run_one(name, folder, jobs, progress, only_plan=False):
+    known = runnable()
     if name not in known:
         raise ValueError(f"name: {name!r} given; accepted are {', '.join(sorted(known))}")
-    return known[name]
-
-
-def run_one(name, folder, jobs, progress, only_plan):
-    found = find(name)
+    found = known[name]
     if isinstance(found, experiment.Experiment):
         if only_plan:
             raise ValueError(f"--plan: given for {name}; accepted are {', '.join(comparisons())}")
-        print(f"wrote {experiment.run(found, folder, jobs, progress)}")
+        print(f"wrote {experiment.run(found, folder, jobs, progress)}", flush=True)
         return
     if only_plan:
         print(plan.measured(found()).text())
         return
     file = records.path(name, folder)
     compared.run(found(), file, jobs, progress)
-    print(f"wrote {file}")
+    print(f"wrote {file}", flush=True)
 
 
 def run_all(folder, jobs, progress) -> int:
-    """Run what has no record, one experiment after the other; one that fails is named with its reason, and
-    the others go on.
+    """Run what has no record, one after the other; one that fails is named with its reason, and the others
+    go on.
     """
-    wanted = [
-        each for each in experiment.registry().values() if not records.path(each.name, folder).is_file()
-    ]
+    wanted = [name for name in runnable() if not records.path(name, folder).is_file()]
     failed = 0
-    for each in wanted:
+    for name in wanted:
         try:
-            print(f"wrote {experiment.run(each, folder, jobs, progress)}", flush=True)
+            run_one(name, folder, jobs, progress)
         except Exception as error:  # whatever it is, hours of other experiments do not depend on it
             failed += 1
-            print(
-                f"error: {each.name}: {' '.join(str(error).split()) or type(error).__name__}",
-                file=sys.stderr,
-                flush=True,
-            )
+            reason = " ".join(str(error).split()) or type(error).__name__
+            print(f"error: {name}: {reason}", file=sys.stderr, flush=True)
     print(f"{len(wanted) - failed} of {len(wanted)} experiments without a record have one now")
     return 2 if failed else 0
 
@@ -132,7 +128,7 @@ def fetch_all(names) -> int:
 
 
 def list_all(folder):
-    known = {**experiment.registry(), **comparisons()}
+    known = runnable()
     width = max([32, *map(len, [*known, *records.names(folder)])])
     for name in [*known, *(name for name in records.names(folder) if name not in known)]:
         file = records.path(name, folder)

@@ -9,17 +9,14 @@ import datetime
 import importlib
 import itertools
 import json
-import os
 import pkgutil
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tricks_lib._checks import number
-from tricks_lib.lab import models, records, stats, tasks
+from tricks_lib.lab import machine, models, parallel, records, stats, tasks
 
 
 @dataclass(frozen=True)
@@ -181,16 +178,8 @@ def execute(experiment, wanted, done, jobs, progress, label):
 
     pending = [(k, job) for k, job in wanted.items() if k not in done]
     calls = [joblib.delayed(timed)(experiment, k, *job) for k, job in pending]
-    try:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
-    except ValueError:
-        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
-        finished = (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
-    else:
-        finished = parallel(calls)
     yield from tqdm(
-        finished,
+        parallel.finished(calls, jobs),
         total=len(wanted),
         initial=len(wanted) - len(pending),
         desc=f"{experiment.name} {label}",
@@ -275,11 +264,7 @@ def read_partial(partial: Path, definition: dict | None = None) -> dict:
             f"{partial}: not a readable interrupted run ({error}); move it away to start anew"
         ) from error
     if definition and (found := state["definition"]) != definition:
-        changed = [
-            k
-            for k in {**definition, **found}
-            if k not in found or k not in definition or found[k] != definition[k]
-        ]
+        changed = [k for k in {**definition, **found} if definition.get(k, k) != found.get(k, k)]
         raise ValueError(
             f"{partial}: belongs to another definition ({', '.join(changed)} changed); move it away to "
             f"start anew"
@@ -303,48 +288,11 @@ def assemble(experiment, definition, chosen, results, seconds) -> dict:
                 raise ValueError(f"{experiment.name}: arm {arm!r} has other labels than the arms before it")
         record["arms"][arm] = content
     record |= {
-        "environment": environment(),
-        "git_commit": git_commit(),
+        "environment": machine.environment(),
+        "git_commit": machine.git_commit(),
         "command": f"python -m tricks_lib.lab run {experiment.name}",
         "wall_seconds": round(seconds, 1),
         "date": datetime.date.today().isoformat(),
     }
     record["statistics"] = records.summarize(record)
     return record
-
-
-def environment() -> dict:
-    """Hardware and versions, for a record."""
-    import torch
-    import transformers
-
-    cpu = (
-        next(
-            (
-                line.split(":")[1].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            "",
-        )
-        if Path("/proc/cpuinfo").exists()
-        else ""
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "device": gpu or f"CPU ({cpu or platform.processor()}, {os.cpu_count()} cores)",
-        "cuda": torch.version.cuda if gpu else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
-def git_commit() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None

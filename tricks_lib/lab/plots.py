@@ -70,6 +70,27 @@ def intervals(rows: dict[str, dict], xlabel: str, ax=None):
     return ax
 
 
+def label_lines(ax, gap: float = 0.08) -> None:
+    """Write the label of each line at its right end, in its colour: in place of a legend, once all is drawn.
+
+    Args:
+        gap: least distance between two labels, as a share of the axis's height; nearer ones are moved apart.
+    """
+    to_axis = ax.transData + ax.transAxes.inverted()
+    ends = {
+        line: to_axis.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1]
+        for line in ax.get_lines()
+        if not line.get_label().startswith("_")
+    }
+    lowest, moved = float("-inf"), {}
+    for line in sorted(ends, key=ends.get):
+        moved[line] = lowest = max(ends[line], lowest + gap)
+    shift = sum(moved.values()) / len(moved) - sum(ends.values()) / len(ends)
+    for line, height in moved.items():
+        place = {"transform": ax.transAxes, "va": "center", "color": line.get_color()}
+        ax.text(1.02, height - shift, line.get_label(), **place)
+
+
 def points(difference: dict) -> dict:
     """A difference in hundredths, as :func:`intervals` draws it; its p-value and count stay."""
     return {k: 100 * v if k in ("mean", "low", "high") else v for k, v in difference.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 
 import pytest
 
@@ -164,6 +165,8 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path, monkeypatch, capsys):
         (["--steps", "-5"], "steps: -5 given, a positive integer is accepted"),
         (["--jobs", "0"], "--jobs: 0 given, a positive number is accepted"),
         (["--tricks", "nope"], "tricks: 'nope' given; accepted are"),
+        (["--metric", "rmse"], "metric: 'rmse' given for classes; accepted are accuracy, macro_f1, mcc"),
+        (["--metric", "f1"], "metric: 'f1' given for classes; accepted are accuracy, macro_f1, mcc"),
         (["--model", "nope"], "name: 'nope' given; accepted are"),
         (["--data", "nope.csv"], "data: nope.csv is no file or folder here"),
     ],
@@ -177,6 +180,41 @@ def test_bad_options_are_one_line(options, message, capsys):
             code = end.code
     line = capsys.readouterr().err
     assert code == 2 and line.startswith(f"error: {message}") and line.count("\n") == 1
+
+
+CALLS = [
+    {},
+    {"tricks": ["ema", "fgm"]},
+    {"text": "review text", "text_b": "b", "kind": "numbers", "split": "part", "encoding": "latin-1"},
+    {"data": ["a.csv", "b c.csv"], "hours": 2.5},
+    {"steps": 40, "batch_size": 8, "max_length": 64, "metric": "mcc"},
+]
+
+
+@pytest.mark.parametrize("given", CALLS)
+def test_the_command_of_a_call_asks_the_same(given, monkeypatch, capsys):
+    """It is parsed by the command line; what is usual is left out."""
+    asked = []
+
+    def planned(source, model, names, hours, **options):
+        command = options.pop("command")
+        asked.append((source, model, [*names], hours, {k: v for k, v in options.items() if v is not None}))
+        return dataclasses.replace(made(["ema"]), comparison=small(command=command))
+
+    monkeypatch.setattr(ask, "planned", planned)
+    found = ask.compare(**{"data": "a.csv", "model": "mini_bert", **given}, plan_only=True)
+    words = shlex.split(found.comparison.command)
+    assert words[:3] == ["python", "-m", "tricks_lib.lab"]
+    assert given or words[3:] == ["compare", "--data", "a.csv", "--model", "mini_bert"]
+    assert cli.main([*words[3:], "--plan"]) == 0
+    (*called, own), (*typed, all_options) = asked
+    assert called == typed and own == {k: v for k, v in all_options.items() if k in own}
+    assert capsys.readouterr().out.count("rdrop/letters") == 2  # two plans, and nothing ran
+
+
+def test_where_it_goes_and_on_how_many_processes_is_part_of_the_command():
+    words = ask.terminal(tokens.Source("a.csv"), "mini_bert", ["all"], hours=None, out="x y", jobs=2)
+    assert words.endswith("--model mini_bert --out 'x y' --jobs 2")
 
 
 def test_the_package_is_called_as_its_function(monkeypatch):

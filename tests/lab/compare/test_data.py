@@ -219,6 +219,28 @@ def test_given_splits_are_kept(tmp_path, how):
     assert list(found.splits) == ["train", "validation", "test"] and found.warnings == []
 
 
+NAMED = {
+    "first word": (["train", "dev", "test"], True),
+    "parts": (["train-00000-of-00001", "validation-00000-of-00001", "test-00000-of-00001"], True),
+    "last word": (["SICK_train", "SICK_val", "SICK_test_annotated"], True),
+    "one says none": (["SICK_train", "SICK_trial", "SICK_test"], False),
+    "one says two": (["train", "train_test", "test"], False),
+    "as part of a word": (["train", "contest"], False),
+}
+
+
+@pytest.mark.parametrize("names, accepted", NAMED.values(), ids=NAMED)
+def test_a_word_of_its_name_says_which_split_a_file_is(tmp_path, names, accepted):
+    files = [tmp_path / f"{name}.csv" for name in names]
+    for i, file in enumerate(files):
+        csv(file, pandas.DataFrame([{"text": f"{i} {j} fine", "label": "ab"[j % 2]} for j in range(12)]))
+    if accepted:
+        assert data.read(files).sizes == {"train": 12, "validation": 12, "test": 12}
+    else:
+        with pytest.raises(ValueError, match=f"the name of {names[1]}.csv does not say which split it is"):
+            data.read(files)
+
+
 def test_a_column_of_another_name_holds_the_splits(tmp_path):
     frame = pandas.concat([part.assign(part=name) for name, part in parts().items()])
     assert data.read(csv(tmp_path / "a.csv", frame), split="part").sizes["train"] == 80
@@ -494,13 +516,15 @@ def test_words_and_tags_must_be_as_many(tmp_path):
 def test_what_is_no_table_is_refused(tmp_path):
     csv(tmp_path / "a.csv", table(STARS)), csv(tmp_path / "b.csv", table(STARS))
     with pytest.raises(
-        ValueError, match="the files a.csv, b.csv given; several files are accepted that are named"
+        ValueError, match="the name of a.csv, b.csv does not say which split it is; .* test in its name"
     ):
         data.read(tmp_path)
     with pytest.raises(
         ValueError, match="data: a.xlsx given, .csv, .tsv, .jsonl, .parquet files are accepted"
     ):
         data.read(write(tmp_path / "a.xlsx", b"x"))
+    with pytest.raises(ValueError, match="a.txt given, .*; its columns are divided by tabs: name it .tsv"):
+        data.read(write(tmp_path / "a.txt", b"text\tlabel\nfine\t1\n"))
     with pytest.raises(FileNotFoundError, match="missing.csv is no file or folder here; .* guest_book"):
         data.read("missing.csv")
     with pytest.raises(FileNotFoundError, match="guest_nots is no file or folder here"):

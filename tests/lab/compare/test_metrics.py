@@ -125,16 +125,37 @@ def test_entities_are_found_as_by_a_loop_over_the_tags():
     labels = rng.integers(5, size=(30, 8))
     predictions = np.where(rng.random((2, 3, 30, 8)) < 0.7, labels, rng.integers(5, size=(2, 3, 30, 8)))
     lengths = rng.integers(1, 9, size=30)
-    labels[np.arange(8) >= lengths[:, None]] = metrics.IGNORED
+    labels[(np.arange(8) >= lengths[:, None]) | (rng.random((30, 8)) < 0.2)] = metrics.IGNORED
 
-    def oracle(predicted):
-        pairs = [(entities(p[:n]), entities(y[:n])) for p, y, n in zip(predicted, labels, lengths)]
+    def oracle(predicted):  # of the labelled tokens alone: the second half of a word ends no entity
+        words = [(p[y != metrics.IGNORED], y[y != metrics.IGNORED]) for p, y in zip(predicted, labels)]
+        pairs = [(entities(p), entities(y)) for p, y in words]
         return 2 * sum(len(p & y) for p, y in pairs) / sum(len(p) + len(y) for p, y in pairs)
 
     assert metrics.entity_f1(predictions, labels) == pytest.approx(np.array(each(oracle, predictions)))
     kept = labels != metrics.IGNORED
     expected = each(lambda p: sk.accuracy_score(labels[kept], p[kept]), predictions)
     assert metrics.tag_accuracy(predictions, labels) == pytest.approx(np.array(expected))
+
+
+def test_an_entity_goes_on_over_the_rest_of_a_word():
+    labels = np.array([[1, metrics.IGNORED, 2, 0]])  # two words, the first of two tokens
+    assert metrics.entity_f1(np.array([[[1, 0, 2, 0]], [[1, 2, 0, 0]]]), labels).tolist() == [1, 0]
+
+
+NAMES = {
+    "classes": ("classes", "abc", ["accuracy", "macro_f1", "mcc"]),
+    "two classes": ("classes", "ab", ["accuracy", "macro_f1", "f1", "mcc"]),
+    "several labels": ("labels", "ab", ["micro_f1"]),
+    "entities": ("tags", ["O", "B-loc", "I-loc", "B-per", "I-per"], ["entity_f1", "tag_accuracy"]),
+    "parts of speech": ("tags", ["ADJ", "NOUN", "VERB"], ["tag_accuracy"]),
+    "numbers": ("numbers", [], ["pearson", "spearman", "rmse"]),
+}
+
+
+@pytest.mark.parametrize("kind, names, expected", NAMES.values(), ids=NAMES)
+def test_metrics_that_fit_the_default_first(kind, names, expected):
+    assert metrics.fitting(kind, names) == expected
 
 
 def test_no_entity_anywhere_scores_zero():

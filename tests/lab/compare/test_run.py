@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+from joblib._parallel_backends import ThreadingBackend
 
-from tricks_lib.lab.compare import records, run, summary, verify
+from tricks_lib.lab.compare import records, run, summary, train, verify
 
 from .conftest import small
 
@@ -128,7 +130,7 @@ def test_an_interrupted_run_that_does_not_fit_is_refused_with_its_cause(
 
 def test_a_run_by_changed_code_is_refused(fake, file, monkeypatch):
     codes = iter(["a" * 64, *["b" * 64] * 99])
-    monkeypatch.setattr(run, "code", lambda: next(codes))
+    monkeypatch.setattr(run, "code", lambda more: next(codes))
     with pytest.raises(ValueError, match="the code has changed"):
         run.run(small(), file, progress=False)
 
@@ -137,6 +139,33 @@ def test_the_code_is_that_of_all_sources_that_train():
     names = [file.relative_to(ROOT / "tricks_lib").as_posix() for file in run.sources()]
     assert {"ema/average.py", "trainer/tricks_trainer.py", "lab/compare/train.py"} <= {*names}
     assert not any("report" in name or "decoding" in name for name in names)
+
+
+def test_a_backend_that_gives_lists_only_loses_no_more_than_a_round(fake, file, monkeypatch):
+    """Ray's, for instance."""
+
+    class Lists(ThreadingBackend):
+        supports_return_generator = False
+
+    run.run(small(), file, progress=False)
+    whole = without_times(file)
+    file.unlink()
+    monkeypatch.setitem(joblib.parallel.BACKENDS, "lists", Lists)
+    perform, made = train.perform, []
+
+    def failing(job):
+        made.append(job)
+        if len(made) == 6:
+            raise RuntimeError("the sixth run")
+        return perform(job)
+
+    with joblib.parallel_config(backend="lists"):
+        monkeypatch.setattr(train, "perform", failing)
+        with pytest.raises(RuntimeError, match="the sixth run"):
+            run.run(small(), file, jobs=2, progress=False)
+        assert len(records.read(partial_of(file))["runs"]) >= 4
+        run.run(small(), file, jobs=2, progress=False)
+    assert without_times(file) == whole
 
 
 KILLED = """

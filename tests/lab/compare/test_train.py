@@ -1,15 +1,23 @@
-"""One training of an arm: read in several ways, on the rows of its seed, with a table cut to what occurs."""
+"""One training of an arm: read in several ways, on the rows of its seed, with a table cut to what occurs.
+From a file to its record: oracles are scikit-learn and SciPy, on the predictions that the record keeps.
+"""
 
 import dataclasses
+import json
+import os
 
+import joblib
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 import torch
 from transformers import BertModel
 
 from tricks_lib.lab.compare import arms, ask, comparison, records, tokens, train, verify
 
 from ..conftest import WORDS, tiny_config, tiny_tokenizer
+from .test_metrics import entities
 from .test_run import without_times
 
 
@@ -51,6 +59,63 @@ def test_a_file_becomes_a_record_that_verify_accepts(table, model, tmp_path):
     record = ask.compare(str(table), model, ["ema"], steps=4, max_length=16, out=out, progress=False)
     verify.verify(*records.load_file(out / "record.json"), "record.json")
     assert record["data"]["sizes"].keys() == {"train", "validation", "test"} and record["kind"] == "classes"
+
+
+def tags_of(text: str) -> list[str]:
+    """Whether a word is good or bad; a word after one goes on with it."""
+    kinds = {"good": "B-good", "warm": "B-good", "bad": "B-bad", "cold": "B-bad"}
+    found = [kinds.get(word, "O") for word in text.split()]
+    after = zip(found, found[1:], text.split()[1:])
+    return found[:1] + [f"I-{a[2:]}" if a[0] == "B" and w == "very" else b for a, b, w in after]
+
+
+ROWS = {
+    "labels": lambda text: {"text": text, "label": sorted({"good", "warm", "bad"} & {*text.split()})},
+    "tags": lambda text: {"text": text.split(), "label": tags_of(text)},
+    "numbers": lambda text: {"text": text, "label": len(text) / 4 + 0.1},
+}
+
+
+def by_peer(kind: str, predictions, labels) -> float:
+    """The default metric of a kind, by another library or by a loop."""
+    if kind == "numbers":
+        return scipy.stats.pearsonr(predictions.astype(float), labels).statistic
+    if kind == "labels":
+        return sklearn.metrics.f1_score(labels, predictions, average="micro", zero_division=0)
+    words = [(p[y >= 0], y[y >= 0]) for p, y in zip(predictions, labels)]
+    pairs = [(entities(p), entities(y)) for p, y in words]
+    return 2 * sum(len(p & y) for p, y in pairs) / sum(len(p) + len(y) for p, y in pairs)
+
+
+@pytest.mark.filterwarnings("ignore:ema_decay. with:UserWarning")  # in so few steps
+@pytest.mark.parametrize("name", ["deep", pytest.param("mini_bert", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ROWS)
+def test_other_labels_than_classes_become_a_record(kind, name, model, tmp_path):
+    file = tmp_path / "notes.jsonl"
+    file.write_text("\n".join(json.dumps(ROWS[kind](text)) for text in dict.fromkeys(texts(120, seed=1))))
+    options = {"steps": 4, "max_length": 16, "progress": False}
+    record = ask.compare(str(file), name, ["ema"], out=tmp_path / "report", **options)
+    assert record["kind"] == kind
+    found, arrays = records.load_file(tmp_path / "report" / "record.json")
+    verify.verify(found, arrays, "record.json")
+    labels, predictions = arrays["labels"], arrays["predictions"]
+    assert predictions.shape == (*labels.shape, len(record["arms"]), len(record["seeds"]))
+    for a, arm in enumerate(record["arms"].values()):
+        for s, one in enumerate(arm["runs"]):
+            assert one["score"] == pytest.approx(by_peer(kind, predictions[..., a, s], labels), abs=1e-5)
+    assert "index.html" in {each.name for each in (tmp_path / "report").iterdir()}
+
+
+def test_tuning_needs_no_test_split(table, model):
+    """Only its tokens are known beforehand, so that one table of embeddings serves all runs."""
+    source = tokens.Source(str(table))
+    task = tokens.prepare(source, model, 16)
+    without = dataclasses.replace(
+        task, rows={**task.rows, "test": None}, labels={**task.labels, "test": None}
+    )
+    run = train.Run(job(source, model, {}, split="validation"), without)
+    run.train()
+    assert run.read({"weights": "last", "threshold": "tuned"})["score"] >= 0
 
 
 def job(source, model, settings, **changes) -> train.Job:
@@ -97,9 +162,27 @@ def test_two_jobs_give_the_record_of_one(table, model, tmp_path):
     def record(jobs):
         out = tmp_path / str(jobs)
         ask.compare(str(table), model, ["ema"], steps=4, max_length=16, out=out, jobs=jobs, progress=False)
-        return without_times(out / "record.json")
+        return {k: v for k, v in without_times(out / "record.json").items() if k != "command"}
 
     assert record(2) == record(1)
+
+
+@pytest.mark.slow
+def test_two_workers_of_dask_give_the_record_of_one(table, model, tmp_path):
+    """joblib's backend is the caller's choice: here a cluster of two processes, in life one of machines."""
+    distributed = pytest.importorskip("distributed")
+    given = {"tricks": ["ema"], "steps": 4, "max_length": 16, "progress": False}
+    ask.compare(str(table), model, out=tmp_path / "one", **given)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert os.getpid() not in {*client.run(os.getpid).values()}
+        with joblib.parallel_config(backend="dask"):
+            ask.compare(str(table), model, out=tmp_path / "two", jobs=2, **given)
+    one, two = (without_times(tmp_path / out / "record.json") for out in ("one", "two"))
+    commands = one.pop("command"), two.pop("command")
+    assert one == two and [command.rpartition("/")[2] for command in commands] == ["one", "two --jobs 2"]
 
 
 def test_how_a_training_is_read_does_not_change_it(table, model):

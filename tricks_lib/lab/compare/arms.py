@@ -53,12 +53,16 @@ class Arm:
     together: bool = False
 
     def __post_init__(self):
-        own = (*CLASSIFIER, *LENGTH, *READING)
         for name in {k for some in (self.settings, *self.candidates) for k in some}:
-            if name not in (*FIELDS, *own):
-                raise ValueError(
-                    f"settings: {name!r} given; fields of TricksArguments, {', '.join(own)} are accepted"
-                )
+            if name not in self.names():
+                others = ", ".join(each for each in self.names() if each not in FIELDS)
+                fields = "fields of TricksArguments, " * (FIELDS[0] in self.names())
+                raise ValueError(f"settings: {name!r} given; {fields}{others} are accepted")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Of the settings that there are."""
+        return (*FIELDS, *CLASSIFIER, *LENGTH, *READING)
 
 
 def passes(settings: dict) -> float:

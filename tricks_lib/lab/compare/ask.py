@@ -1,12 +1,14 @@
 """The question of a reader: a comparison of the book's tricks on a table of their own."""
 
+import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from tricks_lib._checks import number
 from tricks_lib.lab.compare import plan, run, tokens, tricks
 from tricks_lib.lab.compare.comparison import TRAINING, Comparison
-from tricks_lib.lab.compare.metrics import DEFAULT
+from tricks_lib.lab.compare.metrics import fitting
 
 SMALL, RATES = 50e6, {True: (1e-4, 2e-4, 4e-4, 8e-4), False: (1e-5, 2e-5, 4e-5, 8e-5)}  # parameters: rates
 EPOCHS, LEAST_STEPS = 4, 100  # of the training that doubling starts from
@@ -32,16 +34,20 @@ def comparison(
         steps: that doubling starts from; default: four epochs. batch_size, max_length: of all arms.
 
     Raises:
-        ValueError: as the reader of the table; a trick that there is not, or that does not fit the labels.
+        ValueError: as the reader of the table; a trick or a metric that there is not, or that does not fit
+            the labels.
     """
     for name, value in (("batch_size", batch_size), ("max_length", max_length), ("steps", steps or 1)):
         number(name, value, 1, accepted="a positive integer", integer=True)
     task = tokens.prepare(source, model, max_length)
+    metrics = fitting(task.kind, task.names)
+    if metric not in (None, *metrics):
+        raise ValueError(f"metric: {metric!r} given for {task.kind}; accepted are {', '.join(metrics)}")
     chosen = tricks.fitting(task.kind) if [*names] == ["all"] else [*names]
     epochs = EPOCHS * len(task.rows["train"]) // batch_size
     return Comparison(
         f"compare/{task.name}", source, model, tricks.arms_of(chosen, task.kind, task.num_labels),
-        metric or DEFAULT[task.kind], TRAINING | {"batch_size": batch_size, "max_length": max_length},
+        metric or metrics[0], TRAINING | {"batch_size": batch_size, "max_length": max_length},
         RATES[task.parameters < SMALL], steps or max(LEAST_STEPS, epochs), command=command,
     )  # fmt: skip
 
@@ -74,27 +80,45 @@ def compare(
     out: str | Path = "report",
     jobs: int = 1,
     progress: bool = True,
+    plan_only: bool = False,
     **options,
-) -> dict:
+) -> dict | plan.Plan:
     """Which of the book's tricks help on this data: plan, run and report; the same call goes on after a stop.
 
     Args:
         data, text, text_b, label, split, kind, encoding: as :func:`tricks_lib.lab.compare.data.read`.
         model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
         hours: at most; the plan is cut to it. out: folder of the report. jobs: processes.
+        progress: print the plan, and show a bar. plan_only: print the plan, and stop.
         options: ``metric``, ``steps``, ``batch_size``, ``max_length``.
 
     Returns:
-        the record, as it stands in ``out``.
+        the record, as it stands in ``out``; with ``plan_only`` the plan.
 
     Raises:
         ValueError, FileNotFoundError: bad data, columns, model, trick or number; each is named.
     """
     spec = data if isinstance(data, str) else tuple(map(str, data))
     source = tokens.Source(spec, text, text_b, label, split, kind, encoding)
-    made = planned(source, model, tricks, hours, **options)
-    print(made.text())
-    return finished(made, Path(out), jobs, progress)
+    command = terminal(source, model, tricks, hours=hours, out=out, jobs=jobs, **options)
+    made = planned(source, model, tricks, hours, command=command, **options)
+    if progress or plan_only:
+        print(made.text())
+    return made if plan_only else finished(made, Path(out), jobs, progress)
+
+
+def terminal(source: tokens.Source, model: str, tricks: Sequence[str], **options) -> str:
+    """The same question as a command."""
+    usual = {field.name: field.default for field in dataclasses.fields(source)}
+    usual |= {"tricks": ["all"], "out": "report", "jobs": 1, "hours": None}
+    spec = [source.spec] if isinstance(source.spec, str) else source.spec
+    asked = {"data": spec, **dataclasses.asdict(source), "model": model, "tricks": [*tricks], **options}
+    words = ["python", "-m", "tricks_lib.lab", "compare"]
+    for name, value in asked.items():
+        if name != "spec" and value is not None and value != usual.get(name):
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
 
 
 def finished(made: plan.Plan, out: Path, jobs: int, progress: bool) -> dict:

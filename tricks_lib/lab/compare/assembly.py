@@ -4,8 +4,8 @@ import datetime
 
 import numpy as np
 
-from tricks_lib.lab import experiment, models
-from tricks_lib.lab.compare import arms, pasted, protocol, records, summary, tokens
+from tricks_lib.lab import machine, models
+from tricks_lib.lab.compare import arms, protocol, records, summary
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
 
@@ -20,7 +20,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
     """
     c = comparison
     table = c.source.read()
-    task = tokens.prepare(c.source, c.model, c.training["max_length"])
+    task = c.prepared()
     labels = task.labels["test"]
     guess = METRICS[c.metric].guess(labels)
 
@@ -37,7 +37,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
         "higher_is_better": c.higher_is_better, "guess": round(guess, 6),
         "data": {
             "name": table.name, "sha256": table.sha256, "sizes": table.sizes, "rows": c.training["rows"],
-            "warnings": list(task.warnings),
+            "warnings": list(task.warnings), **c.beside(),
         },
         "model": {
             **models.describe(c.model), "parameters": task.parameters,
@@ -70,7 +70,7 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
                 }
                 for seed, result in zip(c.seeds, tested[name])
             ],
-            "arguments": pasted.pasted(c, task, own, best["learning_rate"], steps["chosen"]),
+            "arguments": c.pasted(task, own, best["learning_rate"], steps["chosen"]),
         }
         first.setdefault(training, name)
     for name, content in record["arms"].items():
@@ -78,8 +78,8 @@ def assemble(comparison: Comparison, steps: dict, rows: dict, settings: dict, te
             run["failed"] = bool(has_failed)
     record["statistics"] = summary.summarize(record, predictions)
     record |= {
-        "git_commit": experiment.git_commit(),
-        "environment": experiment.environment(),
+        "git_commit": machine.git_commit(),
+        "environment": machine.environment(),
         "command": c.command,
         "wall_seconds": state["seconds"],
         "date": datetime.date.today().isoformat(),

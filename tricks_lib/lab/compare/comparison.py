@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from tricks_lib.lab import profiles
+from tricks_lib.lab.compare import pasted, tokens, train
 from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.statistics import seeds_needed
@@ -22,7 +24,8 @@ class Comparison:
         arms: the first is the baseline. metric: a key of :data:`.metrics.METRICS`.
         training: what all arms share: batch_size, max_length, warmup and weight_decay, rows (see
                 :func:`.tokens.draw`) and precision (default: what the hardware here multiplies).
-        rates: the learning rates that every arm starts with, each twice the one before.
+        rates: the learning rates that every arm starts with, each twice the one before; none where nothing
+                is trained.
         steps: the number from which doubling settles it.
         tuning_seeds, seeds: never the same ones. hours: that the plan was cut to. command: repeats it.
 
@@ -42,6 +45,7 @@ class Comparison:
     seeds: tuple[int, ...] = ()
     hours: float | None = None
     command: str = ""
+    performs: ClassVar[type[train.Job]] = train.Job
 
     def __post_init__(self):
         training = {"precision": profiles.precision(), **self.training}
@@ -62,11 +66,11 @@ class Comparison:
                 f"metric: {self.metric!r} given, one of {', '.join(METRICS)} is accepted",
             ),
             (
-                doubled and len(self.rates) >= LEAST_RATES,
+                not self.rates or (doubled and len(self.rates) >= LEAST_RATES),
                 f"rates: {self.rates} given, at least {LEAST_RATES}, each twice the one before, are accepted",
             ),
             (self.steps >= 1, f"steps: {self.steps} given, a positive integer is accepted"),
-            (self.tuning_seeds, "tuning_seeds: none given, at least one is accepted"),
+            (self.tuning_seeds or not self.rates, "tuning_seeds: none given, at least one is accepted"),
             (
                 len({*self.seeds, *self.tuning_seeds}) == len(self.seeds) + len(self.tuning_seeds),
                 "seeds, tuning_seeds: a seed stands there twice",
@@ -74,6 +78,28 @@ class Comparison:
         ]:
             if not fits:
                 raise ValueError(f"{self.name}: {message}")
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything is trained and tuned; without rates nothing is."""
+        return bool(self.rates)
+
+    def job(self, settings, readings, rate, steps, seed, split) -> train.Job:
+        """One run: what it depends on, and how it is performed."""
+        given = (self.source, self.model, self.metric, self.training)
+        return self.performs(*given, settings, readings, rate, steps, seed, split)
+
+    def prepared(self):
+        """What is known of data and model; see :class:`.tokens.Prepared`."""
+        return tokens.prepare(self.source, self.model, self.training["max_length"])
+
+    def pasted(self, task, settings: dict, rate: float, steps: int) -> str:
+        """An arm as code to paste."""
+        return pasted.pasted(self, task, settings, rate, steps)
+
+    def beside(self) -> dict:
+        """What else a record keeps of its data."""
+        return {}
 
     @property
     def baseline(self) -> str:

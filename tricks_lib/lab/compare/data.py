@@ -122,8 +122,15 @@ def _files(paths: list[Path]) -> list[Path]:
         if not file.is_file():
             raise FileNotFoundError(f"data: {file} is no file")
         if file.suffix not in READABLE:
-            raise ValueError(f"data: {file.name} given, {', '.join(READABLE)} files are accepted")
+            hint = "; its columns are divided by tabs: name it .tsv" if _has_tabs(file) else ""
+            raise ValueError(f"data: {file.name} given, {', '.join(READABLE)} files are accepted{hint}")
     return paths
+
+
+def _has_tabs(file: Path) -> bool:
+    """Whether the first line of a file looks like the header of a TSV."""
+    with file.open("rb") as lines:
+        return b"\t" in lines.readline(10_000)
 
 
 def _frame(file: Path, encoding: str) -> pandas.DataFrame:

@@ -6,7 +6,7 @@ class indices (N, T) with -100 for padding for tags, and floats (N,) for numbers
 predictions (..., N, *) and labels (N, *) and returns (...).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,8 +166,12 @@ def entity_f1(predictions, labels):
     """F1 of entities, right where type, first and last token are; of tags (..., N, T).
 
     Tag 0 is outside, tag 2k + 1 begins an entity of type k, tag 2k + 2 continues it. As in conlleval, a
-    continuation without a beginning begins one.
+    continuation without a beginning begins one. Tokens that have no label, such as all of a word but its
+    first, are passed over and end no entity.
     """
+    order = np.argsort(labels == IGNORED, axis=-1, kind="stable")  # labelled tokens first, in their order
+    labels = np.take_along_axis(labels, order, axis=-1)
+    predictions = np.take_along_axis(predictions, np.broadcast_to(order, predictions.shape), axis=-1)
     predictions = np.where(labels == IGNORED, 0, predictions)
     (type_p, begin_p, end_p), (type_y, begin_y, end_y) = map(_entities, (predictions, np.maximum(labels, 0)))
     same = begin_p & begin_y & (type_p == type_y) & (end_p == end_y)
@@ -187,16 +191,38 @@ def _entities(tags):
     return kind, (kind > 0) & ~continues, end
 
 
+def log_prob_gap(predictions, labels):
+    """|mean of predictions - mean of labels|, of log-probabilities per token, in nats."""
+    return np.abs((np.asarray(predictions, dtype=np.float64) - labels).mean(axis=-1))
+
+
 METRICS = {
     "accuracy": Metric(("classes",), accuracy, right),
     "macro_f1": Metric(("classes",), macro_f1),
     "f1": Metric(("classes",), f1),
     "mcc": Metric(("classes",), matthews),
     "micro_f1": Metric(("labels",), micro_f1),
-    "tag_accuracy": Metric(("tags",), tag_accuracy),
     "entity_f1": Metric(("tags",), entity_f1),
+    "tag_accuracy": Metric(("tags",), tag_accuracy),
     "pearson": Metric(("numbers",), pearson),
     "spearman": Metric(("numbers",), spearman),
     "rmse": Metric(("numbers",), rmse, higher_is_better=False),
+    "log_prob_gap": Metric(("texts",), log_prob_gap, higher_is_better=False),
 }
-DEFAULT = {"classes": "accuracy", "labels": "micro_f1", "tags": "tag_accuracy", "numbers": "pearson"}
+
+
+def fitting(kind: str, names: Sequence[str]) -> list[str]:
+    """Names of the metrics for such labels, the default first.
+
+    Args:
+        kind: of the labels. names: of classes, labels or tags, as in :class:`.data.Table`.
+    """
+    unfit = {"f1"} if len(names) != 2 else set()
+    unfit |= set() if mark_entities(names) else {"entity_f1"}
+    return [name for name, metric in METRICS.items() if kind in metric.kinds and name not in unfit]
+
+
+def mark_entities(names: Sequence[str]) -> bool:
+    """Whether tags are O, B-x, I-x, B-y, I-y, ... in this order."""
+    types = [name[2:] for name in names[1::2]]
+    return [*names] == ["O", *(f"{position}-{type_}" for type_ in types for position in "BI")]

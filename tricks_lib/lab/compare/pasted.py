@@ -1,16 +1,13 @@
 """An arm as code to paste: its encoder, its classifier and its ``TricksArguments``."""
 
 from tricks_lib.lab.compare import arms, classifier, tokens, train
-from tricks_lib.lab.compare.comparison import Comparison
 
 SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
 THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
 
 
-def pasted(
-    comparison: Comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int
-) -> str:
-    """Lines of Python that make what an arm trains: whoever runs them trains the same."""
+def pasted(comparison, task: tokens.Prepared, settings: dict, learning_rate: float, steps: int) -> str:
+    """Lines of Python that make what an arm of a :class:`.comparison.Comparison` trains."""
     given = train.arguments(settings, comparison.training, learning_rate, steps)
     reading = arms.reading_of(settings)
     comments = [SWA] * (reading["weights"] == "swa") + [THRESHOLD] * (reading["threshold"] == "tuned")

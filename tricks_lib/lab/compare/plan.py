@@ -32,7 +32,7 @@ def tried(c: Comparison) -> dict[str, float]:
 
 def work(c: Comparison) -> float:
     """Steps of all runs, in those of the baseline, if doubling them once shows no gain."""
-    trials = len(c.rates) * len(c.tuning_seeds)
+    trials = len(c.rates) * len(c.tuning_seeds) if c.trained else 0
     return c.steps * (trials * sum(tried(c).values()) + len(c.seeds) * sum(trainings(c).values()))
 
 
@@ -83,7 +83,7 @@ class Plan:
         c = self.comparison
         width = max(map(len, c.arms))
         run = c.steps * self.step + self.rows["test"] * self.evaluation
-        rates = ", ".join(f"{rate:g}" for rate in c.rates)
+        rates = ", ".join(f"{rate:g}" for rate in c.rates) or "none, nothing is trained"
         lines = [
             f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}",
             f"{'arm':{width}}  passes  rival",
@@ -94,7 +94,7 @@ class Plan:
         lines += [
             f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {rates}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
-            f"from {c.steps} steps of {c.training['batch_size']}",
+            f"from {c.steps} steps" + (f" of {batch}" if (batch := c.training.get("batch_size")) else ""),
             f"{self.step:.3f} s a step, {run:.0f} s a run; {self.tuning_runs + self.test_runs} runs, "
             f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains "
             f"from twice the steps)",
@@ -109,6 +109,8 @@ class Plan:
 def measured(comparison: Comparison) -> Plan:
     """The plan, by a few steps of the baseline and a few evaluations."""
     c = comparison
+    if c.performs is not train.Job:
+        return timed(c)
     task = tokens.prepare(c.source, c.model, c.training["max_length"])
     rows = {split: len(task.rows[split]) for split in ("validation", "test")}
     took, clock = [], time.perf_counter if torch.cuda.is_available() else time.process_time  # of a core
@@ -122,6 +124,21 @@ def measured(comparison: Comparison) -> Plan:
     run.outputs("validation", run.model)
     evaluation = (clock() - start) / rows["validation"]
     return Plan(c, max(1e-4, (took[1] - took[0]) / TIMED), evaluation, rows, task.warnings)
+
+
+def timed(c: Comparison) -> Plan:
+    """The plan of another kind of runs, by one run of the baseline after a first one, which computes what all
+    share.
+    """
+    settings, split = c.arms[c.baseline].settings, "validation" if c.trained else "test"
+    reading = (arms.reading_of(settings),)
+    first, second = (*c.seeds[:2],) if not c.trained else c.tuning_seeds[:2]
+    rate = c.rates[len(c.rates) // 2] if c.trained else None
+    c.job(settings, reading, rate, c.steps, first, split).perform()
+    start = time.process_time()
+    c.job(settings, reading, rate, c.steps, second, split).perform()
+    rows = {split: len(labels) for split, labels in c.prepared().labels.items()}
+    return Plan(c, (time.process_time() - start) / c.steps, 0.0, rows, tuple(c.prepared().warnings))
 
 
 def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
@@ -148,7 +165,8 @@ def bought_down(plan: Plan, hours: float, tricks: list[str], make) -> Plan:
                 return tried
     raise ValueError(
         f"hours: {hours:g} given; {tricks[0]} alone with {least} seeds, the least that can give a verdict, "
-        f"takes {tried.seconds / 3600:.2f}"
+        f"takes {tried.seconds / 3600:.2f}; fewer steps, fewer rows, shorter texts (max_length) or a smaller "
+        f"model take less"
     )
 
 

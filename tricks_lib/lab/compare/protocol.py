@@ -14,10 +14,13 @@ from tricks_lib.lab.compare.comparison import Comparison
 
 GROWTHS = 3  # of a grid of learning rates
 DOUBLINGS = 2  # of the steps
+UNTUNED = {"candidate": {}, "learning_rate": None, "scores": []}
 
 
 def choose(rows: list[dict], higher_is_better: bool = True) -> dict:
-    """The row with the best mean score; the first of equals."""
+    """The row with the best mean score; the first of equals. Without rows nothing is tuned."""
+    if not rows:
+        return UNTUNED
     return (max if higher_is_better else min)(rows, key=lambda row: st.fmean(row["scores"]))
 
 
@@ -25,7 +28,7 @@ def edge(rows: list[dict], best: dict) -> str | None:
     """Whether the best row's rate is the last one tried for its candidate: "low", "high" or None."""
     rates = [row["learning_rate"] for row in rows if row["candidate"] == best["candidate"]]
     rate = best["learning_rate"]
-    return "low" if rate == min(rates) else "high" if rate == max(rates) else None
+    return None if not rates else "low" if rate == min(rates) else "high" if rate == max(rates) else None
 
 
 def tune(ask: Callable, candidates, rates, seeds, higher_is_better: bool = True) -> list[dict] | None:
@@ -98,6 +101,11 @@ def settle(ask: Callable, start: int, rates, seeds, higher_is_better: bool = Tru
         steps *= 2
 
 
+def untrained(steps: int) -> dict:
+    """What :func:`settle` gives where there is nothing to settle: ``steps`` as they were given."""
+    return {"start": steps, "chosen": steps, "settled": [], "still_improving": False}
+
+
 def winners(
     arms: dict[str, Arm], tuning: dict[str, list[dict]], baseline: str, higher_is_better: bool = True
 ) -> dict:
@@ -130,6 +138,9 @@ def tuned(
         steps, as :func:`settle` (None: not settled yet, and nothing else is asked for); the trials of each
         arm that has all of them; and the settings of each arm, those of the winners together last.
     """
+    if not comparison.trained:
+        settings = {name: arm.settings for name, arm in comparison.arms.items()}
+        return untrained(comparison.steps), {name: [] for name in settings}, settings
     higher, rates, seeds = comparison.higher_is_better, comparison.rates, comparison.tuning_seeds
     steps = settle(
         lambda n, rate, seed: ask({}, n, rate, seed, "validation"), comparison.steps, rates, seeds, higher

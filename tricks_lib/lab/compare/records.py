@@ -4,14 +4,15 @@ Schema 2. Every number that a page shows is recomputed from these two files::
 
     schema            2
     name              "tournament/en_banking77"; the files are tournament__en_banking77.json and .npz
-    kind              of the data: "classes", "labels", "tags" or "numbers"
+    kind              of the data: "classes", "labels", "tags", "numbers" or, of decoding, "texts"
     metric            a key of metrics.METRICS; higher_is_better: bool
     guess             score of guessing by class frequencies (numbers: of the mean)
     data              name, sha256, sizes {"train", "validation", "test"}, rows (what a seed draws of the
                       training rows: {}, {"rows": n}, {"per_class": n} or {"tail": [most, least]}),
-                      warnings [str]
+                      warnings [str]; of "texts" also people: log_prob, distinct_2 and repetition of theirs
     model             name, source, sha256, parameters, precision ("fp32", "bf16" or "fp16")
-    training          what all arms share: batch_size, max_length, warmup, weight_decay, ...
+    training          what all arms share: batch_size, max_length, warmup, weight_decay, ...; "rate" says what
+                      a rate is where it is no learning rate, "unit" what a step is
     baseline          name of an arm
     arms              {name: arm}, in the order in which they are shown; an arm is
         settings      {field: value} beyond the baseline's: fields of TricksArguments and of the classifier
@@ -26,7 +27,7 @@ Schema 2. Every number that a page shows is recomputed from these two files::
         arguments     what to paste
     steps             chosen; start; settled [{"steps", "learning_rate", "scores", "tuning"}] at N, 2N, ...;
                       still_improving: the last doubling allowed was still worth its steps
-    seeds, tuning_seeds, rates (the grid that every arm starts with)
+    seeds, tuning_seeds, rates (the grid that every arm starts with; [] where nothing is trained or tuned)
     families          {"baseline": [arms], "rivals": [[arm, rival]]}, fixed before the runs
     statistics        see :func:`tricks_lib.lab.compare.summary.summarize`
     hours             null, or the time that the plan was cut to

@@ -9,7 +9,7 @@ from pathlib import Path
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import page
 
-OWN_UNIT = ("rmse",)  # metrics whose differences are not in hundredths
+OWN_UNIT = {"rmse": ("", 1, 3), "log_prob_gap": ("nats", 1, 2)}  # differences that are not in hundredths
 SPEAKS = ("better", "worse", "no difference shown", "counts only")  # verdicts; others say why there is none
 
 
@@ -63,7 +63,7 @@ def gain(record: dict) -> str:
 
 def unit(record: dict) -> tuple[str, int, int]:
     """Unit of a difference, its factor, and digits."""
-    return ("", 1, 3) if record["metric"] in OWN_UNIT else ("points", 100, 1)
+    return OWN_UNIT.get(record["metric"], ("points", 100, 1))
 
 
 def cells(record: dict) -> tuple[list[list[str]], list[list[str]]]:
@@ -82,10 +82,15 @@ def cells(record: dict) -> tuple[list[list[str]], list[list[str]]]:
 
 def of_comparison(difference: dict, record: dict) -> list[str]:
     mean, low, high = signed(difference, record)
-    won = difference["won"] if record["higher_is_better"] else 1 - difference["won"]
-    won = f"{round(difference['n'] * won, 1):g} of {difference['n']}"
     p = difference["holm"]
-    return [mean, f"{low} to {high}", "<0.001" if p < 0.001 else f"{p:.3f}", won, difference["verdict"]]
+    p = "<0.001" if p < 0.001 else f"{p:.3f}"
+    return [mean, f"{low} to {high}", p, won(difference, record), difference["verdict"]]
+
+
+def won(difference: dict, record: dict) -> str:
+    """On how many seeds (or examples, where there is one seed) the arm is the better one."""
+    share = difference["won"] if record["higher_is_better"] else 1 - difference["won"]
+    return f"{round(difference['n'] * share, 1):g} of {difference['n']}"
 
 
 def signed(difference: dict, record: dict) -> list[str]:
@@ -112,10 +117,16 @@ def warnings(record: dict) -> list[str]:
     for name, content in record["arms"].items():
         if content["edge"]:
             end = {"low": "lowest", "high": "highest"}[content["edge"]]
-            told.append(f"{name}: its best learning rate is the {end} that was tried, so no verdict is given")
+            rate = rate_of(record)
+            told.append(f"{name}: its best {rate} is the {end} that was tried, so no verdict is given")
     if record["hours"] is not None:
         told.append(f"the plan was cut to {record['hours']:g} hours")
     return told
+
+
+def rate_of(record: dict) -> str:
+    """What a rate of this record is."""
+    return record["training"].get("rate", "learning rate")
 
 
 def sentences(record: dict) -> list[tuple[str, str]]:
@@ -126,16 +137,20 @@ def sentences(record: dict) -> list[tuple[str, str]]:
     ]
     pairs += [(d["arm"], d["rival"], d) for d in record["statistics"]["rivals"]]
     for arm, other, difference in pairs:
-        if difference is None:
-            continue
-        measure, _, digits = unit(record)
-        if difference["verdict"] in SPEAKS:
-            first = show.follows(arm, other, difference, record["higher_is_better"])
-        else:
-            first = f"{arm} against {other}, {difference['verdict']}"
-        text = f"{first[0].upper()}{first[1:]}: {show.size(difference, digits, measure)}."
-        found.append((text, class_of(difference)))
+        if difference is not None:
+            found.append((sentence(arm, other, difference, record), class_of(difference)))
     return sorted(found, key=lambda pair: pair[1] == "none")
+
+
+def sentence(arm: str, other: str, difference: dict, record: dict, sized: bool = True) -> str:
+    """What follows from a comparison, or why nothing does, and its size."""
+    measure, _, digits = unit(record)
+    if difference["verdict"] in SPEAKS:
+        first = show.follows(arm, other, difference, record["higher_is_better"])
+    else:
+        first = f"{arm} against {other}, {difference['verdict']}"
+    size = f": {show.size(difference, digits, measure)}" if sized else ""
+    return f"{first[0].upper()}{first[1:]}{size}."
 
 
 def against_baseline(record: dict) -> dict[str, dict]:
@@ -261,8 +276,10 @@ def measured(record: dict) -> dict[str, str]:
         "Model": f"{model['name']} ({model['source']}), {model['parameters'] / 1e6:.1f} M parameters",
         "Precision": model["precision"],
         "Training": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in training.items()),
-        "Steps": f"{steps['chosen']:,}, doubled from {steps['start']:,} while that was better",
-        "Learning rates": f"{', '.join(f'{r:g}' for r in record['rates'])}; more where the best was the last",
+        "Steps": f"{steps['chosen']:,}"
+        + f", doubled from {steps['start']:,} while that was better" * bool(steps["settled"]),
+        f"{rate_of(record).capitalize()}s": ", ".join(f"{r:g}" for r in record["rates"])
+        + "; more where the best was the last" * bool(record["rates"]),
         "Tuning seeds": ", ".join(map(str, record["tuning_seeds"])),
         "Seeds": ", ".join(map(str, record["seeds"])),
         "Score of guessing": f"{record['guess']:.3f}",

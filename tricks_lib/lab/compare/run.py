@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tricks_lib.lab import models
+from tricks_lib.lab import models, parallel
 from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
 from tricks_lib.lab.compare.comparison import Comparison
 
 APART = ("lab", "decoding")  # of tricks_lib: all else may train
-LAB = ("fit", "models", "profiles", "tasks")
+LAB = ("fit", "models", "profiles", "registry", "tasks")
 COMPARE = (
     "arms", "calibration", "classifier", "columns", "comparison", "data", "labels",
     "metrics", "protocol", "splits", "tokens", "train",
@@ -29,10 +29,11 @@ def sources() -> list[Path]:
 
 
 @functools.cache
-def code() -> str:
-    """sha256 of :func:`sources`, as they are when the process first asks."""
+def code(more: tuple[str, ...] = ()) -> str:
+    """sha256 of :func:`sources` and of more files of the package, as they are when the process first asks."""
     digest = hashlib.sha256()
-    for file in sources():
+    root = Path(__file__).parents[2]
+    for file in [*sources(), *(file for each in more for file in sorted(root.glob(each)))]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
@@ -65,16 +66,13 @@ class Results:
         others = self.shared.get(arms.key(training), []) if split == "validation" else []
         whole = round(steps * training.get("times", 1))
         own = {k: v for k, v in training.items() if k != "times"}
-        c = self.comparison
-        job = train.Job(c.source, c.model, c.metric, c.training, own, (), rate, whole, seed, split)
+        job = self.comparison.job(own, (), rate, whole, seed, split)
         found = self.done.get(job.key, {}).get(arms.key(reading))
         if found is None:
             wanted = self.missing[job.key].readings if job.key in self.missing else ()
             more = [r for r in [reading, *others] if r not in wanted]
             readings = tuple({arms.key(r): r for r in [*wanted, *more]}.values())
-            self.missing[job.key] = train.Job(
-                c.source, c.model, c.metric, c.training, own, readings, rate, whole, seed, split
-            )
+            self.missing[job.key] = self.comparison.job(own, readings, rate, whole, seed, split)
         return found
 
 
@@ -101,7 +99,12 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.json")
-    state = {"definition": defined(comparison), "code": code(), "seconds": 0.0, "runs": {}}
+    state = {
+        "definition": defined(comparison),
+        "code": code(comparison.performs.more_code),
+        "seconds": 0.0,
+        "runs": {},
+    }
     if partial.exists():
         state = records.read_partial(partial, state)
     before, results = state["seconds"], Results(comparison, state["runs"])
@@ -123,6 +126,7 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
 
 def finished(results: Results, jobs: int, progress: bool):
     """Yield (key, results of the readings and the code's hash) of every missing run, as they finish."""
+    import joblib
     from tqdm.auto import tqdm
 
     c, pending = results.comparison, [*results.missing.values()]
@@ -131,7 +135,7 @@ def finished(results: Results, jobs: int, progress: bool):
     with tqdm(
         total=round(total), initial=round(before), desc=c.name, unit="step", disable=not progress
     ) as bar:
-        for key, result in executed(pending, jobs):
+        for key, result in parallel.finished([joblib.delayed(perform)(job) for job in pending], jobs):
             yield key, result
             bar.update(round(work(key)))
 
@@ -140,21 +144,6 @@ def work(key: str) -> float:
     """Steps of a run by its key, in those of the baseline: what the bar counts."""
     _, settings, steps, *_ = key.split(" | ")
     return int(steps) * arms.passes(json.loads(settings))
-
-
-def executed(pending: list[train.Job], jobs: int):
-    """What :func:`perform` gives for every job, as they finish."""
-    import joblib
-
-    calls = [joblib.delayed(perform)(job) for job in pending]
-    try:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    # Ray's backend gives lists only: as many runs at a time as there are jobs, so that no more can be lost
-    except ValueError:
-        rounds = (calls[i : i + jobs] for i in range(0, len(calls), jobs))
-        yield from (result for some in rounds for result in joblib.Parallel(n_jobs=jobs)(some))
-    else:
-        yield from parallel(calls)
 
 
 def perform(job: train.Job) -> tuple[str, dict]:
@@ -166,8 +155,8 @@ def perform(job: train.Job) -> tuple[str, dict]:
         torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    now = code()
-    found = train.perform(job)
+    now = code(job.more_code)
+    found = job.perform()
     packed = {
         reading: {k: records.pack(v) if isinstance(v, np.ndarray) else v for k, v in result.items()}
         for reading, result in found.items()

@@ -1,5 +1,6 @@
 """Train, validation and test: as given, or drawn; no text stands in two of them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ ALIASES = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation",
     "valid": "validation", "val": "validation", "dev": "validation",
 }  # fmt: skip
+WORDS = re.compile(r"[a-z]+")
 SHARES = {"test": 0.2, "validation": 0.1}  # of the rows, where no splits are given; the rest is train
 BINS = 10  # of numbers, for strata
 
@@ -39,16 +41,23 @@ def by_name(frames: dict, source: str) -> dict[str, pandas.DataFrame]:
 
 
 def of_files(frames: dict[Path, pandas.DataFrame]) -> dict[str, pandas.DataFrame]:
-    """Files as splits by the first word of their names: ``train.csv``, ``test-00000-of-00001.parquet``."""
-    names = {file: file.stem.replace("-", "_").replace(".", "_").split("_")[0] for file in frames}
-    if any(names[file].lower() not in ALIASES for file in frames):
+    """Files as splits by a word of their names: ``test-00000-of-00001.parquet``, ``my_dev.tsv``.
+
+    Raises:
+        ValueError: a name that says no split, or two.
+    """
+    said = {
+        file: {ALIASES[word] for word in WORDS.findall(file.stem.lower()) if word in ALIASES}
+        for file in frames
+    }
+    if unclear := [file.name for file, splits in said.items() if len(splits) != 1]:
         raise ValueError(
-            f"data: the files {', '.join(file.name for file in frames)} given; several files are accepted "
-            f"that are named train, validation and test"
+            f"data: the name of {', '.join(unclear)} does not say which split it is; of several files each "
+            f"must have train, validation (dev) or test in its name"
         )
     parts: dict[str, list] = {}
     for file, frame in frames.items():
-        parts.setdefault(ALIASES[names[file].lower()], []).append(frame)
+        parts.setdefault(*said[file], []).append(frame)
     return by_name({s: pandas.concat(p, ignore_index=True) for s, p in parts.items()}, "the folder")
 
 

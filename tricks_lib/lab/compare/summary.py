@@ -37,7 +37,7 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
     }
 
     def compared(pairs) -> list[dict]:
-        differences = {i: given[a] - given[b] for i, (a, b) in enumerate(pairs)}
+        differences = {i: once(given[a] - given[b]) for i, (a, b) in enumerate(pairs)}
         found = family(differences, metric.higher_is_better) if pairs else {}
         return [
             own | {"verdict": spoken(record, own["verdict"], *pair)}
@@ -61,8 +61,18 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
     })  # fmt: skip
 
 
+def once(differences: np.ndarray) -> np.ndarray:
+    """Of differences (S, N) that are the same for every seed, one row: then only the examples are random."""
+    same = differences.any() and (differences == differences[0]).all()
+    return differences[:1] if same else differences
+
+
 def failures(record: dict, name: str) -> np.ndarray:
-    """Which runs (S,) of an arm have failed: less than a quarter of the way from guessing to its median."""
+    """Which runs (S,) of an arm have failed: less than a quarter of the way from guessing to its median; none
+    where nothing is trained.
+    """
+    if not record["rates"]:
+        return np.zeros(len(scores(record, name)), dtype=bool)
     return failed(scores(record, name), record["guess"], record["higher_is_better"])
 
 

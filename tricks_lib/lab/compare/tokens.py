@@ -70,7 +70,7 @@ class Prepared:
         center, spread: of the numbers of the training split; 0 and 1 where there are none.
         encoder: in evaluation mode, float32, on the CPU; copy it before it is trained.
         parameters: of the encoder before its table was cut.
-        warnings: of the table, and of texts that are cut.
+        warnings: of the table, and of texts that are cut. names: of classes, labels or tags.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Prepared:
     pad_token_id: int
     pad_left: bool
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """A batch: ids, mask and labels, padded to the longest row."""
@@ -147,8 +148,9 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     too_long = data.too_long(table, tokenizer, max_length)
     return Prepared(
         table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder,
-        parameters, tokenizer.pad_token_id, tokenizer.padding_side == "left",
-        (*table.warnings, *([too_long] if too_long else [])),
+        parameters, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        tokenizer.padding_side == "left",
+        (*table.warnings, *([too_long] if too_long else [])), tuple(names),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import arms, calibration, classifier, tokens
-from tricks_lib.lab.compare.metrics import IGNORED, METRICS, average_precision
+from tricks_lib.lab.compare.metrics import IGNORED, METRICS, average_precision, fitting
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 CHECKPOINTS = 8  # of which the best is chosen
@@ -44,12 +45,17 @@ class Job:
     seed: int
     split: str = "validation"
 
+    more_code: ClassVar[tuple[str, ...]] = ()  # paths in the package that its result depends on, too
+
+    def perform(self) -> dict[str, dict]:
+        """What :func:`perform` gives; other kinds of runs have their own."""
+        return perform(self)
+
     @property
     def key(self) -> str:
         """What distinguishes it among the jobs of one comparison."""
-        return (
-            f"{self.split} | {arms.key(self.settings)} | {self.steps} | {self.learning_rate:g} | {self.seed}"
-        )
+        rate = f"{self.learning_rate or 0:g}"
+        return f"{self.split} | {arms.key(self.settings)} | {self.steps} | {rate} | {self.seed}"
 
 
 def arguments(settings: dict, training: dict, learning_rate: float, steps: int) -> dict:
@@ -217,13 +223,7 @@ class Run:
 
     def all_scores(self, predictions, split: str) -> dict:
         """The score, and every other metric that fits, of predictions as they are kept."""
-        labels, C = self.task.labels[split], self.task.num_labels
-        found = {
-            name: round(float(metric.score(predictions[None], labels)[0]), 6)
-            for name, metric in METRICS.items()
-            if self.task.kind in metric.kinds and not (name == "f1" and C != 2)
-        }
-        return {"score": found[self.job.metric], **found}
+        return all_scores(self.task, self.job.metric, predictions, split)
 
     def beside(self, weights: str, logits) -> dict:
         """Of the outputs themselves: average precision of two classes and, if asked for, calibration."""
@@ -240,8 +240,22 @@ class Run:
         """As small as they may be kept."""
         if self.task.kind == "numbers":
             return (predictions * self.task.spread + self.task.center).astype(np.float16)
-        smallest = np.int8 if self.task.num_labels <= 127 and predictions.min() >= -128 else np.int16
-        return predictions.astype(smallest)
+        return smallest(predictions, self.task.num_labels)
+
+
+def all_scores(task: tokens.Prepared, chooses: str, predictions: np.ndarray, split: str) -> dict:
+    """The score by the metric that chooses, and every other metric that fits."""
+    labels = task.labels[split]
+    found = {
+        name: round(float(METRICS[name].score(predictions[None], labels)[0]), 6)
+        for name in fitting(task.kind, task.names)
+    }
+    return {"score": found[chooses], **found}
+
+
+def smallest(classes: np.ndarray, num_labels: int) -> np.ndarray:
+    """Class indices, and perhaps -100, in the smallest type that holds them."""
+    return classes.astype(np.int8 if num_labels <= 127 and classes.min() >= -128 else np.int16)
 
 
 def decided(logits: np.ndarray, kind: str, threshold: float | None = None) -> np.ndarray:

@@ -248,9 +248,7 @@ class GPT2:
                 n_layer=recipe.num_layers,
                 n_head=recipe.num_heads,
                 n_positions=recipe.max_positions,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-                attn_pdrop=0.0,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
                 attn_implementation="eager",
                 bos_token_id=end if tokenizer.cls_token_id is None else tokenizer.cls_token_id,
                 eos_token_id=end,
@@ -284,9 +282,7 @@ class GPT2Chinese(GPT2):
 
         counts = Counter(character for text in texts for character in text if not character.isspace())
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        characters = [
-            character for character, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        characters = sorted(counts, key=lambda character: (-counts[character], character))
         Path(folder).mkdir(parents=True, exist_ok=True)
         vocabulary = Path(folder) / "vocab.txt"
         vocabulary.write_text(

@@ -1,9 +1,9 @@
 """What does a decoding mode write? Its log-probability under the model, its repetitions, its variety, its
 speed.
 
-Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with. All continue
-the same prompts, the beginnings of held-out documents, by the same number of tokens, and what people wrote
-there stands beside them.
+Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with. All modes
+continue the same beginnings of held-out documents by the same number of tokens; the text that people wrote
+there is one more arm.
 Shapes: B texts, P tokens of the prompt, N new tokens.
 """
 
@@ -40,8 +40,7 @@ ARMS = {
     "typical, 0.2": {"mode": "sample", "typical_p": 0.2},
     "plain sampling": {"mode": "sample"},
 }
-PEOPLE, CORPUS = "people", "corpus_en"
-MARKERS = dict(zip([PEOPLE, *ARMS], "ov^<>sDph*XPd"))
+PEOPLE, CORPUS, BLACK = "people", "corpus_en", "#222222"
 
 
 def write(model, input_ids, new: int, seed: int, mode: str, **settings):
@@ -58,7 +57,7 @@ def ngrams(row: list, n: int) -> list[tuple]:
 
 
 def repeated(row: list, n: int) -> float:
-    """Share of a text's n-grams that stand earlier in it."""
+    """Share of a text's n-grams that occur earlier in it."""
     found = ngrams(row, n)
     return 1 - len({*found}) / len(found)
 
@@ -69,74 +68,54 @@ def distinct(rows: list[list], n: int) -> float:
     return len({*found}) / len(found)
 
 
-@torch.no_grad()
-def surprise(model, sequences, prompt_length: int):
-    """-log p of each token after the prompt, in nats: (B, N)."""
-    logits = model(sequences).logits[:, prompt_length - 1 : -1].float()  # (B, N, V)
-    return torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), sequences[:, prompt_length:], reduction="none"
-    )
-
-
 def measures(model, sequences, prompt_length: int) -> dict[str, float]:
-    """Log-probability a token, in nats, and variety of the continuations of ``sequences`` (B, P + N)."""
-    rows, surprises = sequences[:, prompt_length:].tolist(), surprise(model, sequences, prompt_length)
+    """Log-probability per token, in nats, and variety of the continuations of ``sequences`` (B, P + N)."""
+    rows, scored = sequences[:, prompt_length:].tolist(), {"length_penalty": 1.0, "eos_token_id": []}
+    with torch.no_grad():
+        log_p = decoding.sequence_log_prob(model, sequences, prompt_length, **scored)  # (B,)
     return {
-        "log_prob": -surprises.mean().item(),
-        "surprise_sd": surprises.std(dim=1).mean().item(),  # within a text
+        "log_prob": log_p.mean().item(),
         "new_3grams": 1 - float(np.mean([repeated(row, 3) for row in rows])),
         "distinct_1": distinct(rows, 1), "distinct_2": distinct(rows, 2), "distinct_3": distinct(rows, 3),
     }  # fmt: skip
 
 
-def families(arms) -> dict[str, str]:
-    """Arm -> colour: people black, draws orange, searches blue."""
-    return {
-        a: "#222222" if a == PEOPLE else plots.ORANGE if ARMS[a]["mode"] == "sample" else plots.BLUE
-        for a in arms
-    }
-
-
 def picture(rows: dict[str, dict[str, list]]):
-    """Log-probability against repetition (above) and variety (below): a marker an arm, bars of one standard
-    deviation over seeds.
+    """Log-probability, repetition and variety, a line for each arm, dashed where text by people lies: dots
+    are means over seeds, bars one standard deviation; searches blue, sampling orange, people black.
 
     Args:
-        rows: arm -> measure -> one number a seed.
+        rows: arm -> measure -> one number a seed; ``PEOPLE`` is among the arms.
     """
-    fig, panels = plt.subplots(2, 1, figsize=(6.4, 7.4), sharex=True)
-    colours = families(rows)
-    for arm in rows:
-        marker = MARKERS[arm]
-        x = np.array(rows[arm]["log_prob"])
-        for ax, y in zip(
-            panels, (100 * (1 - np.array(rows[arm]["new_3grams"])), 100 * np.array(rows[arm]["distinct_2"]))
-        ):
-            spread = {"xerr": x.std(ddof=1), "yerr": y.std(ddof=1)} if len(x) > 1 else {}
-            ax.errorbar(
-                x.mean(),
-                y.mean(),
-                fmt=marker,
-                color=colours[arm],
-                markersize=9,
-                elinewidth=1,
-                alpha=0.85,
-                label=arm,
-                **spread,
-            )
-    panels[0].set(ylabel="3-grams that are\nrepetitions (%)")
-    panels[1].set(ylabel="distinct 2-grams\nof all texts (%)", xlabel="log-probability a token (nats)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    fig.legend(
-        [h[0] for h in handles],
-        labels,
-        loc="outside lower center",
-        ncols=3,
-        fontsize=11,
-        handletextpad=0.3,
-        columnspacing=1.0,
-    )
+    columns = {
+        "log-probability\nper token (nats)": lambda m: np.array(m["log_prob"]),
+        "repeated\n3-grams (%)": lambda m: 100 * (1 - np.array(m["new_3grams"])),
+        "distinct\n2-grams (%)": lambda m: 100 * np.array(m["distinct_2"]),
+    }
+    arms = sorted(rows, key=lambda arm: np.mean(rows[arm]["log_prob"]))
+    fig, panels = plt.subplots(1, 3, figsize=(6.4, 1.2 + 0.33 * len(arms)), sharey=True)
+    for ax, (label, column) in zip(panels, columns.items()):
+        for y, arm in enumerate(arms):
+            x = column(rows[arm])
+            spread = {"xerr": x.std(ddof=1)} if len(x) > 1 else {}
+            ax.errorbar(x.mean(), y, fmt="o", color=family(arm), markersize=7, elinewidth=1, **spread)
+        ax.axvline(column(rows[PEOPLE]).mean(), color=family(PEOPLE), linestyle="--", linewidth=1)
+        ax.set_xlabel(label)
+        ax.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(arms)), arms)
+    for tick, arm in zip(panels[0].get_yticklabels(), arms):
+        tick.set_color(family(arm))
     return panels
+
+
+def family(arm: str) -> str:
+    """Colour of an arm."""
+    return BLACK if arm == PEOPLE else "#9A6A00" if ARMS[arm]["mode"] == "sample" else plots.BLUE
+
+
+def speeches() -> list[str]:
+    """Text by people: speeches of Shakespeare that the embedded model was not trained on."""
+    return (models.ASSETS / "shakespeare" / "speeches.txt").read_text("utf-8").strip().split("\n\n")
 
 
 def beginnings(tokenizer, texts, length: int) -> torch.Tensor:
@@ -167,9 +146,7 @@ class Bigrams(torch.nn.Module):
         from transformers import DynamicCache
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
-        cache = (
-            past_key_values if past_key_values is not None else DynamicCache()
-        )  # empty: the last token is all there is to know
+        cache = past_key_values if past_key_values is not None else DynamicCache()  # stays empty
         logits = self.embedding(input_ids)  # (B, T, V)
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache, hidden_states=(logits,))
 
@@ -192,9 +169,7 @@ def run(experiment, settings, seed, split):
     model, rows = held_out(experiment.model, experiment.data)
     rows = rows[seed * TEXTS : (seed + 1) * TEXTS]
     if len(rows) < TEXTS:
-        raise ValueError(
-            f"seed: {seed} given, the held-out documents last for fewer seeds of {TEXTS} prompts"
-        )
+        raise ValueError(f"seed: {seed} given, the held-out documents last for fewer seeds of {TEXTS} each")
     if settings["mode"] == PEOPLE:
         return measures(model, rows, PROMPT)
     start = time.process_time()
@@ -291,28 +266,15 @@ def playground(distributions: dict[str, dict]):
     from tricks_lib.lab import interactive
 
     bars = interactive.source("bars", "place", "now", "own", "colour", "words", "end", "reach")
-    ax = interactive.axes(
-        "probability",
-        "",
-        height=520,
-        x_range=DataRange1d(start=0, range_padding=0),
-        y_range=(0.3 - NAMED, 0.7),
-    )
+    right = DataRange1d(start=0, range_padding=0)
+    ax = interactive.axes("probability", "", height=520, x_range=right, y_range=(0.3 - NAMED, 0.7))
     ax.yaxis.visible = ax.ygrid.visible = False
     ax.xaxis.bounds = ax.xgrid.bounds = (0, 1)
     ax.scatter("reach", "place", source=bars, alpha=0)  # leaves room for the words
     ax.hbar("place", right="own", height=0.8, source=bars, color="#d5d5d5", legend_label="temperature alone")
     ax.hbar("place", right="now", height=0.45, source=bars, color="colour", legend_label="after the filters")
-    ax.text(
-        "end",
-        "place",
-        "words",
-        source=bars,
-        color="colour",
-        x_offset=5,
-        text_baseline="middle",
-        text_font_size="13px",
-    )
+    look = {"x_offset": 5, "text_baseline": "middle", "text_font_size": "13px"}
+    ax.text("end", "place", "words", source=bars, color="colour", **look)
     ax.legend.location = "bottom_right"
     controls = {
         "after the words": (list(distributions), next(iter(distributions))),

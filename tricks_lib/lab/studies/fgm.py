@@ -41,14 +41,41 @@ def adversarial(make, passes: int = 1):
     return after_backward
 
 
-def train(encoder, num_labels, rows, collate_fn, *, seed, attack=None, epsilon=1.0, **options):
-    """A classifier on a copy of ``encoder``, trained plainly or with an attack of ``ATTACKS``; options as
-    :func:`fit.fit`.
+def noisy(alpha: float):
+    """Forward hook of an embedding: NEFTune's uniform noise in training mode, at most alpha / sqrt(T H) in
+    each entry (Jain et al., ICLR 2024, algorithm 1).
+    """
+
+    def hook(module, args, output):
+        limit = alpha / (output.shape[-2] * output.shape[-1]) ** 0.5
+        return output + torch.empty_like(output).uniform_(-limit, limit) if module.training else None
+
+    return hook
+
+
+def train(
+    encoder,
+    num_labels,
+    rows,
+    collate_fn,
+    *,
+    seed,
+    attack=None,
+    epsilon=1.0,
+    relative=False,
+    neftune=0.0,
+    **options,
+):
+    """A classifier on a copy of ``encoder``, trained plainly, with an attack of ``ATTACKS`` or with the noise
+    of :func:`noisy`; options as :func:`fit.fit`.
     """
     torch.manual_seed(seed)
     model = MeanPoolingClassifier(copy.deepcopy(encoder), num_labels)
-    after_backward = adversarial(lambda m: ATTACKS[attack](m, epsilon)) if attack else None
+    after_backward = adversarial(lambda m: ATTACKS[attack](m, epsilon, relative=relative)) if attack else None
+    noise = model.get_input_embeddings().register_forward_hook(noisy(neftune)) if neftune else None
     fit.fit(model, rows, collate_fn, seed=seed, after_backward=after_backward, **options)
+    if noise:
+        noise.remove()
     return model
 
 

@@ -93,25 +93,33 @@ def read(states: torch.Tensor, arm: dict, seed: int = 0) -> torch.Tensor:
 
 
 class Head(nn.Module):
-    """A linear layer on the standardised vectors of an arm; ``weighted`` learns its layers' weights with it
-    (their scale stays 1).
+    """A linear layer on the standardised vectors of an arm. ``weighted`` standardises each layer by itself,
+    so that the weights compare layers of one scale, and learns the weights with the head (their scale stays
+    1).
     """
 
     def __init__(self, states: torch.Tensor, num_labels: int, arm: dict, seed: int = 0):
         super().__init__()
-        start = read(states, arm, seed)
         self.arm, self.seed = arm, seed
-        self.centre, self.spread = start.mean(0), start.std(0).clamp(min=1e-9)
         self.layers = WeightedLayerPool(arm["layers"]).double() if arm["read"] == "weighted" else None
-        self.linear = nn.Linear(start.shape[1], num_labels, dtype=torch.float64)
+        parts = self._parts(states)
+        self.centre = [part.mean(0) for part in parts]
+        self.spread = [part.std(0).clamp(min=1e-9) for part in parts]
+        self.linear = nn.Linear(parts[0].shape[1], num_labels, dtype=torch.float64)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def vector(self, states):
-        """What does not change in the fit: the vectors, or the layers that will be weighted."""
+    def _parts(self, states) -> list[torch.Tensor]:
+        """What is standardised together, each (N, D): the arm's vectors, or each layer to be weighted."""
         if self.layers is None:
-            return (read(states, self.arm, self.seed) - self.centre) / self.spread
-        return [(h - self.centre) / self.spread for h in tokens(states)]  # the weights add up to 1
+            return [read(states, self.arm, self.seed)]
+        return list(states.unbind(1)[-self.arm["layers"] :])
+
+    def vector(self, states):
+        """What does not change in the fit: the vectors (N, D), or the layers (N, 1, D) to be weighted."""
+        parts = zip(self._parts(states), self.centre, self.spread)
+        standard = [(part - centre) / spread for part, centre, spread in parts]
+        return standard[0] if self.layers is None else [layer[:, None] for layer in standard]
 
     def forward(self, vector):
         return self.linear(vector if self.layers is None else self.layers(vector)[:, 0])
@@ -153,30 +161,42 @@ def fit_head(
 
 
 @torch.no_grad()
+def right(head: Head, states, labels) -> np.ndarray:
+    """Which texts the head gets right: (N,) bool."""
+    return (head(head.vector(states.double())).argmax(1) == labels).numpy()
+
+
 def accuracy(head: Head, states, labels) -> float:
-    return (head(head.vector(states.double())).argmax(1) == labels).double().mean().item()
+    return float(right(head, states, labels).mean())
 
 
-def compare(
+def answers(
     states, labels, of_arms: dict[str, dict], rows: int, seeds, penalties=PENALTIES, tuning_seed: int = 101
-) -> dict[str, list[float]]:
-    """Accuracy on ``test`` of every arm's head, a number a seed; each arm's penalty is chosen on
+) -> dict[str, np.ndarray]:
+    """Which rows of ``test`` every arm's head gets right, (seeds, N) bool; each arm's penalty is chosen on
     ``validation`` with a seed of its own.
 
     Args:
         states, labels: split -> (N, L + 1, H) and (N,).
     """
-    num_labels, scores = int(labels["train"].max()) + 1, {}
+    num_labels, found = int(labels["train"].max()) + 1, {}
 
     def score(arm, C, seed, split):
         chosen = torch.from_numpy(draw(len(labels["train"]), rows, seed))
         head = fit_head(states["train"][chosen], labels["train"][chosen], num_labels, arm, C, seed)
-        return accuracy(head, states[split], labels[split])
+        return right(head, states[split], labels[split])
 
     for name, arm in of_arms.items():
-        best = max(penalties, key=lambda C: score(arm, C, tuning_seed, "validation"))
-        scores[name] = [score(arm, best, seed, "test") for seed in seeds]
-    return scores
+        best = max(penalties, key=lambda C: score(arm, C, tuning_seed, "validation").mean())
+        found[name] = np.array([score(arm, best, seed, "test") for seed in seeds])
+    return found
+
+
+def compare(*data, **settings) -> dict[str, list[float]]:
+    """Accuracy of every arm, a number a seed: the means of :func:`answers`, which takes the same
+    arguments.
+    """
+    return {name: found.mean(1).tolist() for name, found in answers(*data, **settings).items()}
 
 
 def layer_scores(x, y, x_test, y_test, C: float = 0.01, layers: int = 4) -> list[float]:
@@ -270,6 +290,10 @@ FROZEN = {
     "setting": f"frozen encoder, masked mean of each layer; linear head on {ROWS} training rows drawn by "
     f"the seed",
 }
+FINETUNED = (
+    f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at most "
+    f"{MAX_LENGTH} tokens, mean pooling"
+)
 
 EXPERIMENTS = [
     Experiment(task="en_trec", model="mini_bert", arms=arms(4), **FROZEN),
@@ -286,9 +310,6 @@ EXPERIMENTS = [
         grid={"lr": [5e-4, 1e-3, 2e-3]},
         tuning_seeds=(101, 102),
         seeds=tuple(range(10)),
-        setting=(
-            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
-            f"most {MAX_LENGTH} tokens, mean pooling"
-        ),
+        setting=FINETUNED,
     ),
 ]

@@ -41,10 +41,11 @@ def features(model_name: str, data: str, split: str, column: str = "text"):
     return pooled(model, tokenizer, dataset[column]), np.array(dataset["label"])
 
 
-def probe(
+def right(
     x_train, y_train, x_test, y_test, C: float = 1.0, seed: int | None = None, share: float = 0.8
-) -> float:
-    """Accuracy of a linear probe: standardised features, multinomial logistic regression (scikit-learn).
+) -> np.ndarray:
+    """Which test rows a linear probe gets right: (N_test,) bool. The probe is multinomial logistic regression
+    on standardised features (scikit-learn).
 
     Args:
         x_train, x_test: (N, H). y_train, y_test: (N,). C: inverse strength of the L2 penalty.
@@ -61,14 +62,19 @@ def probe(
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000, tol=1e-6))
     with threadpool_limits(1):  # products this small are slower on several threads, four times on two cores
         classifier.fit(x_train.astype(np.float64), y_train)
-    return float(classifier.score(x_test.astype(np.float64), y_test))
+        return classifier.predict(x_test.astype(np.float64)) == y_test
+
+
+def probe(*sets, **settings) -> float:
+    """Accuracy of the linear probe of :func:`right`, which takes the same arguments."""
+    return float(right(*sets, **settings).mean())
 
 
 def run_probe(experiment, settings, seed, split):
     train, y_train = features(experiment.model, experiment.data, "train")
     test, y_test = features(experiment.model, experiment.data, split)
     pool = settings["pool"]
-    return {"accuracy": probe(train[pool], y_train, test[pool], y_test, settings["C"], seed)}
+    return {"accuracy": probe(train[pool], y_train, test[pool], y_test, C=settings["C"], seed=seed)}
 
 
 def run_cosine(experiment, settings, seed, split):

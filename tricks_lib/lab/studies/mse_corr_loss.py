@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.lab import fit, models, plots, stats, tasks
+from tricks_lib.lab.compare.metrics import METRICS
+from tricks_lib.lab.compare.statistics import contributions, family
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
@@ -158,6 +160,19 @@ def gains(results: dict[str, list[dict]], metric: str, baseline: str = "MSE") ->
         if arm != baseline
     }
     return {arm: plots.points(each) for arm, each in found.items()}
+
+
+def compared(outputs: dict[str, np.ndarray], targets, metric: str, baseline: str = "MSE") -> dict[str, dict]:
+    """Statistics of every other arm against the baseline, over seeds and texts together, after Holm; see
+    :func:`tricks_lib.lab.compare.statistics.family`.
+
+    Args:
+        outputs: arm -> predictions (S, N). targets: (N,). metric: a name in ``METRICS``.
+    """
+    chosen = METRICS[metric]
+    parts = {arm: contributions(chosen, x, targets) for arm, x in outputs.items()}
+    others = {arm: part - parts[baseline] for arm, part in parts.items() if arm != baseline}
+    return family(others, chosen.higher_is_better)
 
 
 def run(experiment, settings, seed, split):

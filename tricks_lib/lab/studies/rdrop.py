@@ -8,12 +8,11 @@ The two strengths are one published number, 0.5, read in two ways: as the weight
 (0.5), and as that of the official README's sum over a batch of 16 (0.5 * 16 = 8).
 """
 
-import copy
-
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab.compare.classifier import with_dropout
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.fit import draw
 from tricks_lib.lab.studies.checkpoints import classifier, rows
@@ -21,6 +20,7 @@ from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.rdrop import rdrop_forward, rdrop_loss, symmetric_kl
 
 ROWS, STEPS, BATCH, MAX_LENGTH, HEAD = 200, 50, 16, 40, "mean"
+DROPOUT = 0.1  # of a classifier of the demonstration, as BERT has it
 
 
 def arms(*alphas: float) -> dict[str, dict]:
@@ -69,7 +69,7 @@ class Head(torch.nn.Module):
     layer.
     """
 
-    def __init__(self, inputs: int, num_labels: int, hidden: int = 256, dropout: float = 0.5):
+    def __init__(self, inputs: int, num_labels: int, hidden: int = 256, dropout: float = DROPOUT):
         super().__init__()
         drop, linear = torch.nn.Dropout, torch.nn.Linear
         self.layers = torch.nn.Sequential(
@@ -91,8 +91,8 @@ def vectors(encoder, tokenizer, dataset) -> list[dict]:
 
 
 def prepare(task: str, frozen: bool, max_length: int = 80):
-    """Rows of the training and test split, how they are stacked, and ``make(seed)``, which gives a fresh
-    classifier.
+    """Rows of the training and test split, how they are stacked, and ``make(seed, dropout=DROPOUT)``, which
+    gives a fresh classifier.
 
     Args:
         frozen: train only a :class:`Head` on vectors that are computed once; else the whole encoder.
@@ -107,20 +107,25 @@ def prepare(task: str, frozen: bool, max_length: int = 80):
         train, test = (fit.tokenize(tokenizer, data[s], max_length) for s in ("train", "test"))
         stack = fit.collate(tokenizer)
 
-    def make(seed: int):
+    def make(seed: int, dropout: float = DROPOUT):
         torch.manual_seed(seed)
         return (
-            Head(encoder.config.hidden_size, num_labels)
+            Head(encoder.config.hidden_size, num_labels, dropout=dropout)
             if frozen
-            else classifier(copy.deepcopy(encoder), num_labels, HEAD)
+            else classifier(with_dropout(encoder, dropout), num_labels, HEAD)
         )
 
     return train, test, stack, make
 
 
-def accuracy(model, rows, collate_fn) -> float:
+def correct(model, rows, collate_fn):
+    """Which rows the model classifies correctly, (N,) bool."""
     logits, labels = fit.predict(model, rows, collate_fn)
-    return float((logits.argmax(1) == labels).mean())
+    return logits.argmax(1) == labels
+
+
+def accuracy(model, rows, collate_fn) -> float:
+    return float(correct(model, rows, collate_fn).mean())
 
 
 def run(experiment, settings, seed, split):

@@ -12,35 +12,6 @@ from torch import Tensor
 from tricks_lib._checks import readable
 
 
-class WithSlope(torch.autograd.Function):
-    """The loss of ``formula(x, labels, *parameters)`` and what its gradient takes, at once.
-
-    ``with_slope`` of the same arguments gives the loss and tensors of slopes, ``gradient`` of the loss's
-    gradient, the labels and these tensors that of x. With ``create_graph=True`` the backward is autograd's of
-    the formula, which can be derived again.
-    """
-
-    @staticmethod
-    def forward(formula, with_slope, gradient, x, labels, *parameters):
-        return with_slope(x, labels, *parameters)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.formula, _, ctx.gradient, x, labels, *ctx.parameters = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, labels, *output[1:])
-
-    @staticmethod
-    def backward(ctx, grad, *_):
-        x, labels, *slopes = ctx.saved_tensors
-        if grad is not None and torch.is_grad_enabled():
-            grad = torch.autograd.grad(ctx.formula(x, labels, *ctx.parameters), x, grad, create_graph=True)[0]
-        elif grad is not None:
-            grad = ctx.gradient(grad, labels, *slopes)
-        return None, None, None, grad, None, *[None for _ in ctx.parameters]
-
-
 def pick(each, t):
     return each.gather(-1, t.unsqueeze(-1)).squeeze(-1)
 

@@ -1,5 +1,5 @@
 """What the losses of :mod:`tricks_lib.dice_loss` are given, checked, as a matrix of examples and classes,
-with what is ignored set apart.
+with what is ignored set apart; and the ratio they have in common.
 """
 
 import torch
@@ -46,3 +46,11 @@ def prepare(logits, labels, activation, ignore_index, soft=True):
             x,
         )
     return x, y, keep
+
+
+def ratio(numerator, denominator, smooth):
+    """Their ratio, and 1 for the 0 / 0 that ``smooth=0`` allows."""
+    if smooth > 0:
+        return numerator / denominator
+    empty = denominator == 0
+    return (numerator / denominator.masked_fill(empty, 1)).masked_fill(empty, 1)

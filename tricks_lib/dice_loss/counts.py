@@ -6,6 +6,25 @@ on the CPU (:func:`tricks_lib._checks.readable`), for speed alone.
 
 import torch
 
+from tricks_lib._checks import readable
+from tricks_lib._labels import one_hot
+
+
+def counts(x, y, keep, activation):
+    """TP, P and Y of equation (1), each (C,)."""
+    fast = keep is None and readable(x) and not y.requires_grad
+    if fast and activation == "softmax" and y.ndim == 1:
+        TP, P, _ = CountsOfClasses.apply(x, y)
+        return TP, P, torch.bincount(y, minlength=x.shape[1]).to(x.dtype)
+    y = one_hot(y, x) if y.ndim == 1 else y
+    if fast and activation == "sigmoid":
+        TP, P, _ = CountsOfSigmoid.apply(x, y)
+        return TP, P, y.sum(dim=0)
+    p = x.softmax(dim=1) if activation == "softmax" else x.sigmoid() if activation == "sigmoid" else x
+    if keep is not None:
+        p, y = p.masked_fill(~keep, 0), y.masked_fill(~keep, 0)
+    return (p * y).sum(dim=0), p.sum(dim=0), y.sum(dim=0)
+
 
 def softmax_of_rows(x):
     """softmax(x) along C of (N, C). torch's does not vectorise short rows: take all as one long row, whose

@@ -1,0 +1,186 @@
+"""What the book's records say: of a trick, for its chapter; of a record, and of all tricks, for the pages.
+
+Everything is read from the records of comparisons in ``chapters/evidence`` (or another folder), so that no
+number on a page is typed. Text is at most :data:`WIDTH` letters wide, as a phone shows.
+"""
+
+import statistics as st
+import textwrap
+from pathlib import Path
+
+from tricks_lib.lab.compare import records, report
+from tricks_lib.lab.compare.figures import figure, labelled
+
+WIDTH = 58
+BESIDE = ("average_precision", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition")
+# Where the trick is the baseline, the arms that do without it.
+WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
+TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overview prefers, in this order
+
+
+def book(where: Path | None = None) -> list[dict]:
+    """The records of comparisons, those of trainings first, else by name."""
+    found = [records.path(name, where) for name in records.names(where)]
+    made = [records.load_file(file)[0] for file in found if records.of_comparison(file)]
+    kinds = {name: i for i, name in enumerate(TRAINED)}
+    return sorted(made, key=lambda r: (kinds.get(r["name"].split("/")[0], len(kinds)), r["name"]))
+
+
+def arms_of(record: dict, trick: str, arms=None) -> list[str]:
+    """Arms of a trick, each followed by its rival; where the trick is the baseline, those without it.
+
+    Args:
+        arms: names to take in their place, where the record has them.
+    """
+    if arms is None:
+        arms = [name for name, arm in record["arms"].items() if arm["trick"] == trick] or WITHOUT.get(
+            trick, ()
+        )
+    with_rivals = [
+        each for name in arms if name in record["arms"] for each in (name, record["arms"][name]["rival"])
+    ]
+    return [name for name in dict.fromkeys(with_rivals) if name not in (None, record["baseline"])]
+
+
+def shown(trick: str, arms=None, where: Path | None = None) -> None:
+    """Print what the records say of a trick, and draw a figure of each: a chapter's section Evidence.
+
+    Args:
+        trick: "rdrop", as the tricks are named. arms: names of arms to show in place of the trick's own.
+        where: the folder of the records; default: the book's.
+    """
+    found = [(record, names) for record in book(where) if (names := arms_of(record, trick, arms))]
+    print(text(trick, arms, where))
+    for record, names in found:
+        figure(record, names)
+
+
+def text(trick: str, arms=None, where: Path | None = None) -> str:
+    """The records' tables and sentences on a trick."""
+    parts = [of_record(record, names) for record in book(where) if (names := arms_of(record, trick, arms))]
+    return "\n\n".join(parts) or (
+        f"There is no record yet that compares {trick.replace('_', ' ')} on a real\n"
+        "pretrained model; python -m tricks_lib.lab list names the\ncomparisons that can be run."
+    )
+
+
+def of_record(record: dict, names: list[str]) -> str:
+    """Some arms of a record: what was measured, a block for each arm, and what follows."""
+    statistics = record["statistics"]
+    lines = [*wrapped(measured(record)), ""]
+    for name in names:
+        lines += [*wrapped(labelled(record, name)), *("  " + line for line in block(record, name))]
+    pairs = [(name, record["baseline"], statistics["arms"][name]["baseline"]) for name in names]
+    pairs += [(d["arm"], d["rival"], d) for d in rivals_of(record, names)]
+    said = [report.sentence(*pair, record, sized=False) for pair in pairs]
+    return "\n".join([*lines, "", *(line for each in said for line in wrapped(f"- {each}", "  "))])
+
+
+def rivals_of(record: dict, names: list[str]) -> list[dict]:
+    """Comparisons of some arms with a rival that is not the baseline."""
+    found = record["statistics"]["rivals"]
+    return [d for d in found if d["arm"] in names and d["rival"] != record["baseline"]]
+
+
+def measured(record: dict) -> str:
+    """Model, data, rows, steps, seeds and the baseline: what stands beside every number."""
+    model, data, own = record["model"], record["data"], record["statistics"]["arms"][record["baseline"]]
+    _, factor, digits = report.unit(record)
+    drawn = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in data["rows"].items())
+    rows = f"{drawn or format(data['sizes']['train'], ',')} of its training rows, " * bool(record["rates"])
+    score = f"{factor * own['mean']:.{digits}f} ± {factor * own['sd']:.{digits}f}"
+    others = beside(record, record["arms"][record["baseline"]]["runs"])
+    told = (
+        f"{record['name']}: {model['name']} ({model['parameters'] / 1e6:.1f} M parameters, "
+        f"{model['precision']}), {rows}{data['sizes']['test']:,} to test, {record['steps']['chosen']:,} "
+        f"{record['training'].get('unit', 'steps')}, {len(record['seeds'])} seeds. "
+        f"{report.metric(record).capitalize()} of {record['baseline']}: {score}{', ' * bool(others)}{others}."
+    )
+    people = data.get("people")
+    return f"{told} People's text: {beside(record, [people])}." if people else told
+
+
+def block(record: dict, name: str) -> list[str]:
+    """The numbers of an arm: against the baseline, against its rival, and what else was measured."""
+    lines = [line_of(record["statistics"]["arms"][name]["baseline"], record)]
+    for d in rivals_of(record, [name]):
+        lines += [f"against {d['rival']}:", "  " + line_of(d, record)]
+    lines += [others] if (others := beside(record, record["arms"][name]["runs"])) else []
+    return [part for line in lines for part in wrapped(line, "  ")]
+
+
+def beside(record: dict, runs: list[dict]) -> str:
+    """Means over seeds of what was measured beside the score."""
+    found = {key: [run[key] for run in runs] for key in BESIDE if key in runs[0]}
+    return ", ".join(f"{k.replace('_', ' ')} {st.fmean(v):.3f}" for k, v in found.items())
+
+
+def line_of(difference: dict, record: dict) -> str:
+    measure, factor, digits = report.unit(record)
+    mean, low, high = report.signed(difference, record)
+    p, least = difference["holm"], difference["smallest"]
+    p = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    could = f", could show {factor * least:.{digits}f}" if least is not None else ""
+    return f"{mean} ({low} to {high}), {p}, won {report.won(difference, record)}{could}"
+
+
+def wrapped(line: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+# ---- All tricks ----
+
+
+def overview(where: Path | None = None, every: bool = False):
+    """A line for each trick: its gain and that of its cheap rival, over the same baseline, and the verdicts.
+
+    The arm is the first of the trick in the record, as the record's author listed them, never the best one;
+    the record is the first that has it, those of trainings before those of frozen models.
+
+    Args:
+        every: a line for each record of a trick.
+
+    Returns:
+        ``pandas.DataFrame``, the trick as index; empty without records.
+    """
+    import pandas
+
+    lines, seen = [], set()
+    for record in book(where):
+        for name, arm in record["arms"].items():
+            key = (arm["trick"], record["name"] if every else None)
+            if arm["trick"] and key not in seen:
+                seen.add(key)
+                lines.append(line(record, name))
+    columns = [
+        "trick",
+        "arm",
+        "gain",
+        "rival",
+        "rival's gain",
+        "verdict",
+        "against the rival",
+        "cost",
+        "record",
+    ]
+    return pandas.DataFrame(lines, columns=columns).sort_values(["trick", "record"]).set_index("trick")
+
+
+def line(record: dict, name: str) -> list[str]:
+    """Of an overview."""
+    arms, statistics, rival = record["arms"], record["statistics"], record["arms"][name]["rival"]
+    against = next((d["verdict"] for d in statistics["rivals"] if d["arm"] == name), "")
+    own = statistics["arms"][name]["baseline"]
+    return [
+        arms[name]["trick"], name, gained(record, name), rival or "", gained(record, rival) if rival else "",
+        own["verdict"], against, f"{arms[name]['passes']:g} x", record["name"],
+    ]  # fmt: skip
+
+
+def gained(record: dict, name: str) -> str:
+    """Difference to the baseline with its interval and unit; the baseline has none."""
+    difference = record["statistics"]["arms"][name]["baseline"]
+    if difference is None:
+        return "baseline"
+    mean, low, high = report.signed(difference, record)
+    return f"{mean} ({low} to {high}) {report.unit(record)[0] or report.metric(record)}"
