@@ -30,7 +30,7 @@ class Status(SphinxDirective):
             f"{name} {machine[name.lower()]}" for name in ("Python", "torch", "transformers")
         )
         text = [
-            f"Measured on {status['date']}: {machine['device']}, {status['threads']} thread; {versions}. "
+            f"Measured on {status['date']}: {machine['device']}, {status['threads'] or 1} thread; {versions}. "
             f"From first to last {wall / 60:.0f} minutes.",
             "",
             *HEAD,

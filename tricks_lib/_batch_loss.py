@@ -21,6 +21,8 @@ from tricks_lib.rdrop.divergence import divergence_of
 class WeightedCrossEntropy(FocalLoss):
     """Cross-entropy with class weights, a focal loss of gamma 0; without a ``weight``, count labels first."""
 
+    weight: Tensor
+
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0):
         super().__init__(0.0, weight, ignore_index, label_smoothing)
 

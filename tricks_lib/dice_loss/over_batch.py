@@ -106,6 +106,8 @@ class DiceLoss(nn.Module):
         tensor(0.2000)
     """
 
+    weight: Tensor | None
+
     def __init__(
         self,
         smooth: float = 1.0,
@@ -134,6 +136,8 @@ class TverskyLoss(nn.Module):
         >>> TverskyLoss(alpha=0.5, beta=0.5)(torch.zeros(2, 2), torch.tensor([0, 1]))  # TP = 0.5, P = Y = 1
         tensor(0.2500)
     """
+
+    weight: Tensor | None
 
     def __init__(
         self,

@@ -80,6 +80,9 @@ class BinaryFocalLoss(nn.Module):
         tensor(0.6931)
     """
 
+    alpha: float | Tensor | None
+    pos_weight: float | Tensor | None
+
     def __init__(
         self,
         gamma: float = 2.0,

@@ -107,6 +107,8 @@ class FocalLoss(nn.Module):
         tensor(0.1733)
     """
 
+    weight: Tensor | None
+
     def __init__(
         self,
         gamma: float = 2.0,
