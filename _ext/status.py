@@ -52,7 +52,13 @@ class Coverage(SphinxDirective):
             f"| {name} | {one['lines']} | {100 * one['run'] / one['lines']:.1f} % |"
             for name, one in {**modules, "all": everything}.items()
         ]
-        text = [f"Measured on {found['date']}.", "", "| module | lines | run |", "|---|--:|--:|", *rows]
+        text = [
+            f"Measured on {found['date']}, by {found['by']}.",
+            "",
+            "| module | lines | run |",
+            "|---|--:|--:|",
+            *rows,
+        ]
         return self.parse_text_to_nodes("\n".join(text))
 
 
