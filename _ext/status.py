@@ -29,8 +29,9 @@ class Status(SphinxDirective):
         versions = ", ".join(
             f"{name} {machine[name.lower()]}" for name in ("Python", "torch", "transformers")
         )
+        threads = status["threads"] or 1  # not set by hand: what conftest.py sets
         text = [
-            f"Measured on {status['date']}: {machine['device']}, {status['threads'] or 1} thread; {versions}. "
+            f"Measured on {status['date']}: {machine['device']}, {threads} thread; {versions}. "
             f"From first to last {wall / 60:.0f} minutes.",
             "",
             *HEAD,

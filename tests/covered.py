@@ -68,7 +68,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.covered", description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=1, help="processes; default: 1")
     parser.add_argument("--report", type=Path, help="a JSON report of coverage.py to take in place of a run")
-    parser.add_argument("--by", default="all of them", help="which of the tests the report is of")
+    parser.add_argument("--by", default="all unit tests", help="which of the tests the report is of")
     given = parser.parse_args(argv)
     report = json.loads(given.report.read_text("utf-8")) if given.report else measure(given.jobs)
     modules = summary(report)
