@@ -27,9 +27,11 @@ NOT_THE_PACKAGE = [
             "notebook_rules",
             "picture",
             "plain_pytest",
+            "plain_sphinx",
             "recipes",
             "status",
             "style",
+            "types",
             "wheel",
             "workflows",
         )
