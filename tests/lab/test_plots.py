@@ -28,6 +28,20 @@ def test_colours_follow_the_rule_of_the_verdicts(low, high, more, expected):
     plt.close(ax.figure)
 
 
+@pytest.mark.parametrize(
+    "verdict, expected",
+    [
+        ("better", plots.BLUE),
+        ("no difference shown", plots.GREY),
+        ("counts only", plots.GREY),
+        ("no verdict: the baseline has not learned", plots.GREY),
+    ],
+)
+def test_where_a_verdict_stands_it_decides(verdict, expected):
+    row = {"low": 0.1, "mean": 0.2, "high": 0.3, "p": 0.001, "n": 10, "verdict": verdict}
+    assert plots.colour(row) == expected
+
+
 def test_no_row_is_refused():
     with pytest.raises(ValueError, match="rows: none given"):
         plots.intervals({}, "gain")

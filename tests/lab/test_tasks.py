@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tricks_lib.lab import tasks
+from tricks_lib.lab import registry, tasks
 from tricks_lib.lab.tasks import ASPECTS, SPLITS, TOPICS, Task
 
 FOLDER = Path(tasks.__file__).parents[1] / "assets" / "guest_notes"
@@ -49,7 +49,7 @@ def digest(file):
 
 
 def test_the_files_are_the_registered_ones():
-    assert tuple(digest(FOLDER / f"{split}.jsonl") for split in SPLITS) == tasks.NOTES_SHA256
+    assert tuple(digest(FOLDER / f"{split}.jsonl") for split in SPLITS) == registry.NOTES_SHA256
 
 
 def test_guest_notes_are_as_many_and_as_long_as_they_should_be():
@@ -369,7 +369,7 @@ def test_describe_names_sizes_and_sha256(local):
         "sizes": {"train": 3, "validation": 1, "test": 2},
         "sha256": {split: digest(folder / f"{split}.parquet") for split in SPLITS},
     }
-    assert tasks.describe("guest_notes/topic")["sha256"] == dict(zip(SPLITS, tasks.NOTES_SHA256))
+    assert tasks.describe("guest_notes/topic")["sha256"] == dict(zip(SPLITS, registry.NOTES_SHA256))
 
 
 def test_describe_knows_guest_book(book, monkeypatch):
@@ -377,7 +377,7 @@ def test_describe_knows_guest_book(book, monkeypatch):
     assert tasks.describe("guest_book") == {
         "name": "guest_book",
         "sizes": {"train": 1500, "validation": 300, "test": 500},
-        "sha256": dict(zip(SPLITS, tasks.NOTES_SHA256)),
+        "sha256": dict(zip(SPLITS, registry.NOTES_SHA256)),
     }
 
 

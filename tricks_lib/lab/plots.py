@@ -100,9 +100,12 @@ def colour(difference: dict) -> str:
     """Blue where a difference is shown to be positive, red where it is shown to be negative, else grey.
 
     Where ``p`` and ``n`` stand beside the interval, the rule is :func:`tricks_lib.lab.stats.direction`'s; an
-    interval alone must exclude zero.
+    interval alone must exclude zero. Where the ``verdict`` of a comparison stands there too, it must be
+    better or worse.
     """
     d = difference
+    if d.get("verdict", "better") not in ("better", "worse"):
+        return GREY
     shown = stats.direction(d) if {"p", "n"} <= d.keys() else int(d["low"] > 0) - int(d["high"] < 0)
     return {1: BLUE, -1: RED, 0: GREY}[shown]
 

@@ -154,7 +154,7 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path, monkeypatch, capsys):
     out = tmp_path / "report"
     assert cli.main(["compare", "--data", "a.csv", "--plan", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "4 arms of 1 trainings" in printed and "warning: x" in printed and not out.exists()
+    assert "4 arms, read from 1 training;" in printed and "note: x" in printed and not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import metrics, page, records, report, run, statistics
+from tricks_lib.lab.compare.summary import NOT_LEARNED
 
 from .conftest import small
 
@@ -200,6 +201,15 @@ def test_what_casts_doubt_is_told(record, doubtful):
     ]
     for sentence in report.warnings(doubtful):
         assert sentence in report.html(doubtful) and f"! {sentence}" in report.table(doubtful)
+
+
+def test_a_baseline_that_has_not_learned_is_told_first_of_all(record):
+    for own in record["statistics"]["arms"].values():
+        if own["baseline"]:
+            own["baseline"]["verdict"] = NOT_LEARNED
+    told = report.warnings(record)[1]
+    assert told.startswith("the baseline has not learned: ") and told in report.html(record)
+    assert report.summary(record).startswith("Better than the baseline: none. Worse: none.")
 
 
 def test_the_summary_names_what_is_better_and_what_is_more_than_its_rival(record):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from joblib._parallel_backends import ThreadingBackend
 
-from tricks_lib.lab.compare import records, run, summary, train, verify
+from tricks_lib.lab.compare import metrics, records, report, run, summary, train, verify
 
 from .conftest import small
 
@@ -309,17 +309,43 @@ def test_verify_refuses_a_record_that_breaks_a_rule(change, made):
         verify.verify(record, predictions, "letters.json")
 
 
-def test_no_verdict_at_the_edge_of_a_grid_or_on_a_baseline_that_has_not_learned(made):
+def test_no_verdict_at_the_edge_of_a_grid(made):
     record, predictions = records.load_file(made)
     record["arms"]["dropout"]["edge"] = "high"
     found = summary.summarize(record, predictions)
     assert found["arms"]["dropout"]["baseline"]["verdict"] == summary.AT_THE_EDGE
     assert found["rivals"][0]["verdict"] == summary.AT_THE_EDGE  # the rival's edge is the trick's too
-    record["guess"] = 0.99
+
+
+@pytest.mark.parametrize("share, learned", [(0.0, False), (0.6, True)])
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_no_verdict_beside_a_baseline_that_has_not_learned(made, share, learned, metric):
+    """It answers as if it knew no text, but for a share of rows on which it is right."""
+    record, predictions = records.load_file(made)
+    record["metric"] = metric
+    labels, rng = predictions["labels"], np.random.default_rng(0)
+    known = rng.random((len(labels), len(record["seeds"]))) < share
+    predictions["predictions"][:, 0] = np.where(known, labels[:, None], 0)
     found = summary.summarize(record, predictions)
-    assert {own["baseline"]["verdict"] for own in found["arms"].values() if own["baseline"]} == {
-        summary.NOT_LEARNED
-    }
+    verdicts = {own["baseline"]["verdict"] for own in found["arms"].values() if own["baseline"]}
+    verdicts |= {own["verdict"] for own in found["rivals"]}
+    assert (verdicts == {summary.NOT_LEARNED}) == (not learned)
+    assert learned or any(
+        "has not learned" in told for told in report.warnings({**record, "statistics": found})
+    )
+
+
+CONSTANT = {
+    "classes": ("classes", [2, 1, 2, 0], [2, 2, 2, 2]),
+    "labels": ("labels", [[1, 0], [1, 0], [1, 1]], [[1, 0]] * 3),
+    "tags": ("tags", [[0, 3, -100], [0, 0, 3]], [[0] * 3] * 2),
+    "numbers": ("numbers", [1.0, 2.0, 6.0], [3.0] * 3),
+}
+
+
+@pytest.mark.parametrize("kind, labels, expected", CONSTANT.values(), ids=CONSTANT)
+def test_the_best_answer_that_knows_no_text(kind, labels, expected):
+    assert metrics.constant(np.array(labels), kind).tolist() == expected
 
 
 def test_missing_or_damaged_predictions_are_named(made, tmp_path):

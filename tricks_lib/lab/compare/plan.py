@@ -84,6 +84,7 @@ class Plan:
         width = max(map(len, c.arms))
         run = c.steps * self.step + self.rows["test"] * self.evaluation
         rates = ", ".join(f"{rate:g}" for rate in c.rates) or "none, nothing is trained"
+        distinct = len(trainings(c))
         lines = [
             f"{c.name}: {c.model} on {c.source.spec}, {c.metric}, {c.training['precision']}",
             f"{'arm':{width}}  passes  rival",
@@ -92,7 +93,7 @@ class Plan:
             dearest = max(arms.passes({**arm.settings, **candidate}) for candidate in arm.candidates)
             lines += [f"{name:{width}}  {dearest:6g}  {arm.rival or ''}".rstrip()]
         lines += [
-            f"{len(c.arms)} arms of {len(trainings(c))} trainings; rates {rates}; "
+            f"{len(c.arms)} arms, read from {distinct} training{'s' * (distinct > 1)}; rates {rates}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
             f"from {c.steps} steps" + (f" of {batch}" if (batch := c.training.get("batch_size")) else ""),
             f"{self.step:.3f} s a step, {run:.0f} s a run; {self.tuning_runs + self.test_runs} runs, "
@@ -103,7 +104,7 @@ class Plan:
             smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
             supposed = "if two arms disagree on a tenth of the test rows"
             lines += [f"smallest difference it could show: {smallest}, {supposed}"]
-        return "\n".join(lines + [f"warning: {each}" for each in self.warnings])
+        return "\n".join(lines + [f"note: {each}" for each in self.warnings])
 
 
 def measured(comparison: Comparison) -> Plan:

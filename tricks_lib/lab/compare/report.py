@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import page
+from tricks_lib.lab.compare.summary import NOT_LEARNED
 
 OWN_UNIT = {"rmse": ("", 1, 3), "log_prob_gap": ("nats", 1, 2)}  # differences that are not in hundredths
 SPEAKS = ("better", "worse", "no difference shown", "counts only")  # verdicts; others say why there is none
@@ -107,6 +108,11 @@ def warnings(record: dict) -> list[str]:
     """What is to be known before a verdict is believed."""
     told = list(record["data"]["warnings"])
     arms = record["statistics"]["arms"]
+    if any(own["baseline"] and own["baseline"]["verdict"] == NOT_LEARNED for own in arms.values()):
+        told.append(
+            "the baseline has not learned: it is not shown to be better than one answer for all rows; more "
+            "steps, rows or a better model are needed"
+        )
     if record["steps"]["still_improving"]:
         told.append("twice the steps were still better: the baseline is not trained to its end")
     for name, own in arms.items():

@@ -5,8 +5,8 @@ import statistics as st
 
 import numpy as np
 
-from tricks_lib.lab.compare.metrics import METRICS
-from tricks_lib.lab.compare.statistics import contributions, failed, family
+from tricks_lib.lab.compare.metrics import METRICS, constant
+from tricks_lib.lab.compare.statistics import contributions, failed, family, interval
 
 AT_THE_EDGE, NOT_LEARNED = "no verdict: at the edge of its grid", "no verdict: the baseline has not learned"
 
@@ -36,11 +36,13 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
         for name in record["arms"]
     }
 
+    learned = has_learned(record, given[record["baseline"]], labels)
+
     def compared(pairs) -> list[dict]:
         differences = {i: once(given[a] - given[b]) for i, (a, b) in enumerate(pairs)}
         found = family(differences, metric.higher_is_better) if pairs else {}
         return [
-            own | {"verdict": spoken(record, own["verdict"], *pair)}
+            own | {"verdict": spoken(record, own["verdict"], *pair) if learned else NOT_LEARNED}
             for own, pair in zip(found.values(), pairs)
         ]
 
@@ -76,10 +78,21 @@ def failures(record: dict, name: str) -> np.ndarray:
     return failed(scores(record, name), record["guess"], record["higher_is_better"])
 
 
+def has_learned(record: dict, baseline: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether the baseline is better than the best answer that knows no text: the interval of the difference,
+    over seeds and examples, excludes zero. What has learned nothing is no better for twice the steps either.
+
+    Args:
+        baseline: its contributions, (S, N) or (S, K). labels: of the test.
+    """
+    metric = METRICS[record["metric"]]
+    known = contributions(metric, constant(labels, record["kind"])[None], labels)  # (1, N) or (1, K)
+    _, low, high = interval(baseline - known)
+    return low > 0 if metric.higher_is_better else high < 0
+
+
 def spoken(record: dict, verdict: str, arm: str, other: str) -> str:
     """The verdict, or why there is none."""
-    if failures(record, record["baseline"]).all():
-        return NOT_LEARNED
     return AT_THE_EDGE if any(record["arms"][name]["edge"] for name in (arm, other)) else verdict
 
 
