@@ -20,8 +20,7 @@ TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overvi
 
 def book(where: Path | None = None) -> list[dict]:
     """The records of comparisons, those of trainings first, else by name."""
-    found = [records.path(name, where) for name in records.names(where)]
-    made = [records.load_file(file)[0] for file in found if records.of_comparison(file)]
+    made = [records.load(name, where)[0] for name in records.names(where, records.SCHEMA)]
     kinds = {name: i for i, name in enumerate(TRAINED)}
     return sorted(made, key=lambda r: (kinds.get(r["name"].split("/")[0], len(kinds)), r["name"]))
 
