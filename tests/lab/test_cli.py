@@ -158,7 +158,7 @@ def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
 
 def test_the_records_of_the_book_are_true(capsys):
     assert call("verify") == 0
-    assert capsys.readouterr().out.splitlines() == [f"ok    {name}" for name in records.names()]
+    assert capsys.readouterr().out.splitlines() == [f"ok    {name}" for name in records.names(schema=None)]
 
 
 def test_verify_passes_over_an_experiment_under_way(place, capsys):
@@ -166,6 +166,15 @@ def test_verify_passes_over_an_experiment_under_way(place, capsys):
     (place.records / "toy__other.partial.json").write_text('{"runs": {')
     assert call("verify", "--folder", place.records) == 0
     assert capsys.readouterr().out == "ok    toy/seeds\n"
+
+
+def test_records_are_listed_by_their_schema_and_a_file_that_cannot_be_read_is_one_of_any(tmp_path):
+    for schema in (1, 2):
+        (tmp_path / f"toy__{schema}.json").write_text(json.dumps({"schema": schema}))
+    (tmp_path / "toy__cut.json").write_text('{"sch')
+    assert records.names(tmp_path) == ["toy/1", "toy/cut"]
+    assert records.names(tmp_path, 2) == ["toy/2", "toy/cut"]
+    assert records.names(tmp_path, None) == ["toy/1", "toy/2", "toy/cut"]
 
 
 def others(monkeypatch, **runs):

@@ -129,8 +129,8 @@ def fetch_all(names) -> int:
 
 def list_all(folder):
     known = runnable()
-    width = max([32, *map(len, [*known, *records.names(folder)])])
-    for name in [*known, *(name for name in records.names(folder) if name not in known)]:
+    width = max([32, *map(len, [*known, *records.names(folder, None)])])
+    for name in [*known, *(name for name in records.names(folder, None) if name not in known)]:
         file = records.path(name, folder)
         state = "recorded" if file.is_file() else "-"
         if file.with_suffix(".partial.json").is_file():
@@ -165,7 +165,7 @@ def show(name, folder):
 
 
 def verify(name, folder):
-    wanted = [name] if name else records.names(folder)
+    wanted = [name] if name else records.names(folder, None)
     if not wanted:
         raise ValueError(f"--folder: no record in {folder}")
     wrong = 0

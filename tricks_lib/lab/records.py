@@ -46,10 +46,18 @@ def folder() -> Path:
     return checkout if checkout.is_dir() else Path(__file__).parents[1] / "evidence"
 
 
-def names(where: Path | None = None) -> list[str]:
-    """All records there are, as ``trick/task``, sorted."""
-    found = (where or folder()).glob("*__*.json")
-    return sorted(p.stem.replace("__", "/") for p in found if not p.stem.endswith(".partial"))
+def names(where: Path | None = None, schema: int | None = SCHEMA) -> list[str]:
+    """Records of a schema (None: of any), as ``trick/task``, sorted; a file that cannot be read is one."""
+    found = (p for p in (where or folder()).glob("*__*.json") if not p.stem.endswith(".partial"))
+    return sorted(p.stem.replace("__", "/") for p in found if schema in (None, schema_of(p) or schema))
+
+
+def schema_of(file: Path) -> int | None:
+    """The schema that a file names, None where it cannot be read."""
+    try:
+        return read(file)["schema"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def path(name: str, where: Path | None = None) -> Path:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from tricks_lib.lab import models
 from tricks_lib.lab.compare import tokens
 from tricks_lib.mean_pooling import MeanPoolingClassifier
 
@@ -121,3 +122,15 @@ def test_a_word_has_the_tag_of_its_first_token():
         row["input_ids"]
     )
     assert row["labels"][0] == row["labels"][-1] == -100  # [CLS] and [SEP]
+
+
+@pytest.mark.parametrize("name, spaces", [("mini_gpt2", True), ("mini_bert", False), ("mini_xlnet", False)])
+def test_words_are_the_tokens_that_they_are_in_running_text(name, spaces):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(models.ASSETS / name)
+    words = ["The", "room", "was", "astonishingly", "clean"]
+    running = tokenizer(" " + " ".join(words), add_special_tokens=False)["input_ids"]
+    row = tokens.tokenize(tokenizer, [{"text": words, "label": [0, 1, 2, 3, 4]}], "tags", 64)[0]
+    special = {*tokenizer.all_special_ids}
+    assert [i for i in row["input_ids"] if i not in special] == [i for i in running if i not in special]
+    assert [label for label in row["labels"] if label >= 0] == [0, 1, 2, 3, 4]
+    assert tokens.spaced(tokenizer) == spaces

@@ -2,7 +2,8 @@
 
 The files stand in the order in which data flow: ``data`` and ``metrics`` → ``tokens``, ``arms`` and
 ``classifier`` → ``comparison``, ``tricks`` and ``plan`` → ``train`` → ``protocol`` and ``run`` →
-``statistics`` and ``summary`` → ``assembly``, ``records`` and ``verify`` → ``report``.
+``statistics`` and ``summary`` → ``assembly``, ``records`` and ``verify`` → ``report``, ``figures`` and
+``evidence``, which the book's chapters print.
 
 The package itself can be called: ``lab.compare(data=..., model=..., tricks=[...])`` is
 :func:`tricks_lib.lab.compare.ask.compare`.

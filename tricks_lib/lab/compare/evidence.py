@@ -20,8 +20,7 @@ TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overvi
 
 def book(where: Path | None = None) -> list[dict]:
     """The records of comparisons, those of trainings first, else by name."""
-    found = [records.path(name, where) for name in records.names(where)]
-    made = [records.load_file(file)[0] for file in found if records.of_comparison(file)]
+    made = [records.load(name, where)[0] for name in records.names(where, records.SCHEMA)]
     kinds = {name: i for i, name in enumerate(TRAINED)}
     return sorted(made, key=lambda r: (kinds.get(r["name"].split("/")[0], len(kinds)), r["name"]))
 
@@ -106,7 +105,7 @@ def block(record: dict, name: str) -> list[str]:
     for d in rivals_of(record, [name]):
         lines += [f"against {d['rival']}:", "  " + line_of(d, record)]
     lines += [others] if (others := beside(record, record["arms"][name]["runs"])) else []
-    return [part for line in lines for part in wrapped(line, "  ")]
+    return [part for line in lines for part in wrapped(line, "  ", WIDTH - 2)]
 
 
 def beside(record: dict, runs: list[dict]) -> str:
@@ -124,8 +123,8 @@ def line_of(difference: dict, record: dict) -> str:
     return f"{mean} ({low} to {high}), {p}, won {report.won(difference, record)}{could}"
 
 
-def wrapped(line: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 # ---- All tricks ----

@@ -35,7 +35,7 @@ def figure(record: dict, names: list[str] | None = None):
             ax.plot([low, high], [y + dy] * 2, color=colour, linewidth=width, solid_capstyle="butt")
             ax.plot(mean, y + dy, "o", color=colour, markerfacecolor=face, markersize=size)
         ax.annotate(
-            label(record, name), (0, y - 0.22), xycoords=("axes fraction", "data"), va="center", fontsize=11,
+            label(record, name), (0, y - 0.22), xycoords=("axes fraction", "data"), va="center",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )  # fmt: skip
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -52,7 +52,7 @@ def figure(record: dict, names: list[str] | None = None):
 
 def label(record: dict, name: str) -> str:
     rival = record["arms"][name]["rival"]
-    beside = f"; thin: against {rival}" if rival not in (None, record["baseline"]) else ""
+    beside = f"; thin: vs {rival}" if rival not in (None, record["baseline"]) else ""
     return labelled(record, name) + beside
 
 

@@ -119,7 +119,7 @@ def load(name: str, where: Path | None = None) -> tuple[dict, dict[str, np.ndarr
     """
     file = path(name, where)
     if not file.is_file():
-        there = ", ".join(names(where)) or "none"
+        there = ", ".join(names(where, None)) or "none"
         raise FileNotFoundError(f"name: no record {name!r} in {file.parent}; there are {there}")
     return load_file(file)
 

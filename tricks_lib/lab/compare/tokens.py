@@ -160,6 +160,8 @@ def tokenize(tokenizer, rows: list[dict], kind: str, max_length: int) -> list[di
     texts = [[row["text"] for row in rows]] + (
         [[row["text_b"] for row in rows]] if "text_b" in rows[0] else []
     )
+    if words and spaced(tokenizer):
+        texts = [[[f" {word}" for word in text] for text in texts[0]]]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, is_split_into_words=words)
     out = []
     for i, row in enumerate(rows):
@@ -176,6 +178,12 @@ def tokenize(tokenizer, rows: list[dict], kind: str, max_length: int) -> list[di
             {k: encoded[k][i] for k in ("input_ids", "token_type_ids") if k in encoded} | {"labels": label}
         )
     return out
+
+
+def spaced(tokenizer) -> bool:
+    """Whether a word after a space is another token than the same letters without one, as GPT-2 has it."""
+    alone, after = tokenizer.tokenize("a"), tokenizer.tokenize(" a")
+    return alone != after and len(after) == 1
 
 
 def labels_of(rows: list[dict], kind: str) -> np.ndarray:

@@ -83,7 +83,7 @@ class Probe(nn.Module):
             x = self.layers([layer.unsqueeze(1) for layer in given.x.unbind(1)])[:, 0]
         elif self.read == "attention":
             score = self.attention(given.x).squeeze(-1).masked_fill(~given.real, float("-inf"))  # (N, K)
-            x = torch.einsum("nk,nkd->nd", score.softmax(dim=1), given.x)
+            x = torch.einsum("bk,bkh->bh", score.softmax(dim=1), given.x)
         else:
             x = given.x.flatten(1)
         return self.head(x)

@@ -1,0 +1,158 @@
+"""What is said of a trick: from records of invented trainings, and of none."""
+
+import matplotlib
+import matplotlib.pyplot
+import pytest
+from matplotlib.colors import to_hex
+
+from tricks_lib.lab import plots
+from tricks_lib.lab.compare import evidence, figures, records, report, run
+
+from .conftest import patched, small
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tournament, the same arms under another name, and a file of another kind."""
+    folder = tmp_path_factory.mktemp("records")
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch)
+        for name in ("tournament/letters", "frozen/letters"):
+            run.run(small(name=name), records.path(name, folder), progress=False)
+    (folder / "bench_cpu.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def record(folder):
+    return records.load("tournament/letters", folder)[0]
+
+
+def changed(record, name, **own):
+    """The record with another comparison of an arm with the baseline."""
+    arm = record["statistics"]["arms"][name]
+    return arm["baseline"].update(own) or record
+
+
+def test_the_book_is_read_with_trainings_first(folder):
+    assert [each["name"] for each in evidence.book(folder)] == ["tournament/letters", "frozen/letters"]
+
+
+def test_a_trick_stands_beside_its_rival(record):
+    assert evidence.arms_of(record, "rdrop") == ["rdrop", "dropout"]
+    assert evidence.arms_of(record, "ema") == ["ema"], "without a rival"
+    assert evidence.arms_of(record, "fgm") == []
+    assert evidence.arms_of(record, "fgm", ["2x steps", "no such arm"]) == ["2x steps"]
+    record["arms"]["first token"] = record["arms"]["2x steps"]
+    assert evidence.arms_of(record, "mean_pooling") == ["first token"], "where the trick is the baseline"
+
+
+def test_every_number_of_the_text_is_the_records(record):
+    text = evidence.of_record(record, ["rdrop", "dropout"])
+    flat = " ".join(text.split())
+    own, rival = record["statistics"]["arms"]["rdrop"]["baseline"], record["statistics"]["rivals"][0]
+    for d in (own, rival):
+        mean, low, high = report.signed(d, record)
+        assert f"{mean} ({low} to {high}), p" in flat and f"won {report.won(d, record)}" in flat
+        assert f"could show {100 * d['smallest']:.1f}" in flat
+    assert "mini_bert (0.0 M parameters, fp32), 100 of its training rows, 40 to test, 200 steps" in flat
+    assert f"{100 * record['statistics']['arms']['baseline']['mean']:.1f} ±" in flat
+    assert "rdrop [2 x compute]" in flat and "against dropout:" in flat
+
+
+def test_text_fits_a_phone_and_is_the_same_every_time(folder):
+    text = evidence.text("rdrop", where=folder)
+    assert text == evidence.text("rdrop", where=folder)
+    assert max(map(len, text.splitlines())) <= evidence.WIDTH
+    assert text.index("tournament/letters") < text.index("frozen/letters")
+
+
+@pytest.mark.parametrize(
+    "verdict, said",
+    [
+        ("better", "Rdrop is better than baseline."),
+        ("no difference shown", "No difference between rdrop and baseline is shown."),
+        (
+            "no verdict: at the edge of its grid",
+            "Rdrop against baseline, no verdict: at the edge of its grid.",
+        ),
+    ],
+)
+def test_a_sentence_says_what_the_rule_says(record, verdict, said):
+    low, p = (0.01, 0.001) if verdict == "better" else (-0.01, 0.5)
+    changed(record, "rdrop", verdict=verdict, low=low, high=0.03, holm=p)
+    assert f"- {said}" in evidence.of_record(record, ["rdrop"]).replace("\n  ", " ")
+
+
+def test_failures_and_edges_stand_beside_the_arm(record):
+    record["statistics"]["arms"]["rdrop"]["failed"] = 2
+    record["arms"]["rdrop"]["edge"] = "high"
+    assert figures.labelled(record, "rdrop") == "rdrop [2 x compute, 2 of 10 failed, at the edge of its grid]"
+    assert figures.labelled(record, "ema") == "ema"
+
+
+def test_a_trick_without_a_record_is_said_to_have_none(folder, tmp_path, capsys):
+    for where in (folder, tmp_path):
+        assert "no record yet that compares fgm on a real" in evidence.text("fgm", where=where)
+    evidence.shown("fgm", where=tmp_path)
+    assert "no record yet" in capsys.readouterr().out and not matplotlib.pyplot.get_fignums()
+    assert evidence.overview(tmp_path).empty
+
+
+def test_shown_prints_the_text_and_draws_a_figure_of_each_record(folder, capsys):
+    matplotlib.pyplot.close("all")
+    evidence.shown("rdrop", where=folder)
+    assert capsys.readouterr().out.strip() == evidence.text("rdrop", where=folder)
+    assert len(matplotlib.pyplot.get_fignums()) == 2
+    matplotlib.pyplot.close("all")
+
+
+def test_a_figure_has_the_best_first_and_a_rival_below_its_trick(record):
+    for name, mean in {
+        "dropout": -0.5,
+        "rdrop": 0.02,
+        "ema": 0.03,
+        "2x steps": -0.1,
+        "together": 0.01,
+    }.items():
+        changed(record, name, mean=mean)
+    assert figures.ordered(record) == ["ema", "rdrop", "dropout", "together", "2x steps"]
+    record["higher_is_better"] = False
+    assert figures.ordered(record) == ["2x steps", "together", "rdrop", "dropout", "ema"]
+    assert figures.ordered(record, ["rdrop"]) == ["rdrop"]
+
+
+@pytest.mark.parametrize(
+    "verdict, colour", [("better", plots.BLUE), ("worse", plots.RED), ("no difference shown", None)]
+)
+def test_a_figure_is_coloured_by_the_verdict(record, verdict, colour):
+    changed(record, "2x steps", verdict=verdict, low=-0.02, mean=0.01, high=0.04)
+    ax = figures.figure(record, ["2x steps"])
+    line, dot = ax.lines[-2:]
+    assert line.get_xdata() == pytest.approx([-2, 4]) and dot.get_xdata() == pytest.approx([1])
+    assert to_hex(line.get_color()) == (colour or plots.GREY).lower()
+    assert to_hex(dot.get_markerfacecolor()) == (colour or "#ffffff").lower()
+    assert "gain against baseline (points)" in ax.get_xlabel()
+    matplotlib.pyplot.close("all")
+
+
+def test_the_overview_has_a_line_for_each_trick_by_the_arm_listed_first(folder, record):
+    table = evidence.overview(folder)
+    assert [*table.index] == ["ema", "rdrop"] and {*table["record"]} == {"tournament/letters"}
+    row, arms = table.loc["rdrop"], record["statistics"]["arms"]
+    for column, name in (("gain", "rdrop"), ("rival's gain", "dropout")):
+        mean, low, high = report.signed(arms[name]["baseline"], record)
+        assert row[column] == f"{mean} ({low} to {high}) points"
+    assert row["cost"] == "2 x" and row["verdict"] == arms["rdrop"]["baseline"]["verdict"]
+    assert row["against the rival"] == record["statistics"]["rivals"][0]["verdict"]
+    assert table.loc["ema", "rival"] == "" == table.loc["ema", "rival's gain"]
+    both = evidence.overview(folder, every=True)
+    assert [*both.loc["rdrop", "record"]] == ["frozen/letters", "tournament/letters"]
+
+
+def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record):
+    for i, each in enumerate(record["arms"]["rdrop"]["runs"]):
+        each["ece"] = 0.1 * (i % 2)
+    assert "ece 0.050" in evidence.of_record(record, ["rdrop"])
