@@ -1,9 +1,8 @@
 """Focal loss on unbalanced classes: what does it do to the scores, and what to the confidence?
 
-Few rows, read several times, as that is where cross-entropy learns them by heart and becomes surer than it is
-right. Two controls
-take what is said of focal loss apart: class weights, for the rare classes, and label smoothing, for the
-confidence. And a temperature, fitted after the training, corrects the confidence of every arm at no cost.
+Few rows, read several times, as that is where cross-entropy overfits and becomes overconfident. Two controls
+separate what is said of focal loss: class weights, for the rare classes, and label smoothing, for the
+confidence. And a temperature, fitted after training, corrects the confidence of every arm at no cost.
 """
 
 import functools
@@ -93,8 +92,8 @@ def train(model, rows, collate_fn, loss, **options):
 
 
 class Head(nn.Module):
-    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to learn a few
-    hundred rows by heart.
+    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to overfit a few
+    hundred rows.
     """
 
     def __init__(self, hidden_size: int, num_labels: int, seed: int, width: int = 256):
