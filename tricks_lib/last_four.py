@@ -111,7 +111,8 @@ class WeightedLayerPool(nn.Module):
         states = (h.to(wide) for h in layers)
         if self.layer_norm:
             states = (F.layer_norm(h, h.shape[-1:]) for h in states)
-        return sum(s * h for s, h in zip(share, states)).to(layers[0].dtype)  # (B, T, H), equation (2)
+        mean = sum(s * h for s, h in zip(share, states))  # equation (2)
+        return mean.to(layers[0].dtype)  # (B, T, H)
 
 
 class LastFourClassifier(EncoderClassifier):
@@ -181,7 +182,7 @@ class LastFourClassifier(EncoderClassifier):
         read = {**inputs, "token_type_ids": token_type_ids, "output_hidden_states": True}
         mask, out = self.encode(input_ids, attention_mask, **read)
         self._check_depth(len(out.hidden_states) - 1)  # the first is the embedding's output
-        # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors of a text, not k of each token
+        # pool([a; b]) = [pool(a); pool(b)]: pooling first copies k vectors per text, not k per token
         pooled = torch.cat(
             [POOLS[self.pool](h, mask) for h in _last(out.hidden_states, self.num_layers)], dim=-1
         )  # (B, k*H)

@@ -143,8 +143,8 @@ def weighted_sum(hidden_states: Tensor, weights: Tensor) -> Tensor:
         and hidden_states.device.type == "cpu"
         and not torch.compiler.is_compiling()
     ):
-        # One read of the states, no copy of them: w (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so a sum
-        # that is not finite is done again below, where padding cannot meet the sum.
+        # One read of the states, no copy of them: w (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so
+        # a sum that is not finite is done again below, where padding cannot meet the sum.
         total = torch.bmm(weights.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
         if truth(torch.isfinite(total).all()):
             return total
