@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from transformers import BertModel
@@ -49,9 +51,26 @@ def test_every_arm_trains_to_other_weights_and_leaves_the_encoder_alone():
         study.train(encoder, 2, ROWS, STACK, seed=0, attack=attack, epsilon=0.5, **SIZE)
         for attack in (None, *study.ATTACKS)
     ]
+    options = {"seed": 0, "attack": "FGM", "epsilon": 0.5, "relative": True}
+    arms += [
+        study.train(encoder, 2, ROWS, STACK, **more, **SIZE)
+        for more in (options, {"seed": 0, "neftune": 5.0})
+    ]
     assert all(map(torch.equal, weights(encoder), before))
     tables = [arm.encoder.get_input_embeddings().weight for arm in arms]
-    assert not any(torch.equal(tables[i], tables[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert not any(torch.equal(*pair) for pair in itertools.combinations(tables, 2))
+    assert not arms[-1].get_input_embeddings()._forward_hooks  # the noise ends with the training
+
+
+def test_noise_is_uniform_of_neftunes_size_and_of_training_only():
+    torch.manual_seed(0)
+    table, input_ids = torch.nn.Embedding(9, 40), torch.arange(9).repeat(50, 1)
+    table.register_forward_hook(study.noisy(6.0))
+    noise = (table.train()(input_ids) - table.weight[input_ids]).detach()
+    limit = 6.0 / (9 * 40) ** 0.5  # alpha / sqrt(T H)
+    assert 0.99 * limit < noise.abs().max() <= limit * (1 + 1e-5)
+    assert noise.square().mean().item() == pytest.approx(limit**2 / 3, rel=0.05)
+    assert torch.equal(table.eval()(input_ids), table.weight[input_ids])
 
 
 def test_gradient_of_a_step_is_clean_plus_adversarial():

@@ -93,3 +93,20 @@ def test_draw_is_without_replacement_and_by_seed():
         study.draw(rows, 20, 1) == study.draw(rows, 20, 1) != study.draw(rows, 20, 2)
         and len({*study.draw(rows, 20, 1)}) == 20
     )
+
+
+def test_correct_rows_are_those_that_accuracy_counts(rows, model):
+    right = study.correct(model, rows, STACK)
+    with torch.no_grad():
+        expected = [model.eval()(**STACK([row])).logits.argmax().item() == row["labels"] for row in rows]
+    assert right.tolist() == expected and study.accuracy(model, rows, STACK) == right.mean()
+
+
+def test_dropout_of_an_arm_reaches_every_layer():
+    _, _, _, make = study.prepare("guest_notes/topic", frozen=False)
+
+    def rates(model):
+        return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert rates(make(0)) == {0.1} and rates(make(0, dropout=0.3)) == {0.3}
+    assert rates(study.Head(4, 2)) == {0.1} and rates(study.Head(4, 2, dropout=0.3)) == {0.3}
