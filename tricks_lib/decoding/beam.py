@@ -2,16 +2,16 @@
 
 The search looks for the sequence y of n new tokens with the largest
 
-    score(y) = sum_i log p(y_i | x, y_<i) / n^length_penalty                                   (1)
+    score(y) = sum_i log p(y_i | x, y_<i) / n^length_penalty                                   (4)
 
 A beam that meets an end token leaves the search as a finished sequence; the search of a prompt closes when it
 has K of them and (``early_stopping=True``) at once, or else when no living beam can beat the worst of them.
 Diverse beam search runs G groups of K/G beams, one after the other in each step. A group's log-probabilities
 are lowered for what the groups before it have just chosen:
 
-    log p(v) - diversity_penalty * (how many beams of earlier groups chose v in this step)      (2)
+    log p(v) - diversity_penalty * (how many beams of earlier groups chose v in this step)      (5)
 
-Sources: equation (1) and closing as in transformers 5 (`_beam_search`); (2) Vijayakumar et al., "Diverse Beam
+Sources: equation (4) and closing as in transformers 5 (`_beam_search`); (5) Vijayakumar et al., "Diverse Beam
 Search", AAAI 2018, algorithm 1 with Hamming diversity, closing as in transformers 4.55 (`BeamSearchScorer`).
 Shapes: B prompts, K beams, G groups of k = K/G, N returned, T tokens of the prompt, V vocabulary.
 """
@@ -38,7 +38,7 @@ def beam_search(
     num_return_sequences: int | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
-    """The best sequences by equation (1) that K beams find; token for token what
+    """The best sequences by equation (4) that K beams find; token for token what
     ``model.generate(num_beams=K, do_sample=False)`` returns in float32. In half precision two beams may be
     nearer to each other than the rounding, and another one may win.
 
@@ -85,7 +85,7 @@ def diverse_beam_search(
     num_return_sequences: int | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
-    """Beam search in groups that avoid each other's tokens, equation (2), as ``generate`` did until
+    """Beam search in groups that avoid each other's tokens, equation (5), as ``generate`` did until
     transformers 4.55.
 
     Args:
@@ -138,7 +138,7 @@ def _search(run: Run, by: Settings) -> Tensor:
                 counts = torch.zeros(B, V, device=device).scatter_add_(
                     1, chosen, torch.ones_like(chosen, dtype=torch.float32)
                 )
-                lowered = lowered - by.diversity_penalty * counts[:, None]  # equation (2)
+                lowered = lowered - by.diversity_penalty * counts[:, None]  # equation (5)
             total = (lowered + scores[:, own, None]).flatten(1)  # (B, k*V)
             # Even if each of the k beams proposes every end token, k candidates are left to go on with.
             top, flat = total.topk(min(max(2, 1 + len(run.eos)) * k, total.shape[1]), dim=1)

@@ -1,6 +1,6 @@
 """Contrastive search: the most probable of k candidates, less how much its state resembles an earlier one.
 
-    x_t = argmax over v in the k most probable of  (1 - a) p(v | x_<t) - a max_{j<t} cos(h_v, h_j)   (1)
+    x_t = argmax over v in the k most probable of  (1 - a) p(v | x_<t) - a max_{j<t} cos(h_v, h_j)   (13)
 
 h_j is the last layer's state of token j and h_v the candidate's, so each step runs the model on all k
 candidates. The second term punishes text that falls back on itself; a = 0 or k = 1 is greedy search.
@@ -31,7 +31,7 @@ def contrastive_search(
     top_k: int = 4,
     **options: Unpack[Options],
 ) -> Tensor:
-    """Equation (1) at each step, as ``model.generate(penalty_alpha=..., top_k=...)`` did until transformers
+    """Equation (13) at each step, as ``model.generate(penalty_alpha=..., top_k=...)`` did until transformers
     4.55.
 
     Args:
@@ -64,15 +64,16 @@ def contrastive_search(
         logits, states = logits[::k], states[::k]  # (B, V), (B, T, H)
         B, V = logits.shape
         prompts, n = torch.arange(B, device=logits.device) * k, min(k, V)
-        wide = torch.promote_types(states.dtype, torch.float32)  # cosines near 1 are alike in half precision
+        wide = torch.promote_types(states.dtype, torch.float32)  # for cosines near 1
         past = states.new_zeros(
             B, run.ids.shape[1], states.shape[-1], dtype=wide
         )  # (B, T + new, H), directions
         past[:, : run.length] = F.normalize(states.to(wide), dim=-1)
-        padding = None if run.feed.mask is None else run.feed.mask[::k, None, : run.length] == 0  # (B, 1, T)
+        mask = run.feed.mask
+        padding = None if mask is None else mask[::k, None, : run.length] == 0  # (B, 1, T)
         for _ in range(run.max_new_tokens):
             p, candidates = run.process(logits).softmax(dim=-1).topk(n, dim=-1)  # (B, n)
-            candidates = F.pad(candidates, (0, k - n))  # (B, k), where the vocabulary has fewer tokens
+            candidates = F.pad(candidates, (0, k - n))  # (B, k), also for a vocabulary of fewer
             t = run.length
             run.append(candidates.flatten())
             logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, 1, H)
@@ -80,7 +81,7 @@ def contrastive_search(
             likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
             if padding is not None:
                 likeness[..., : padding.shape[-1]].masked_fill_(padding, -2.0)  # below any cosine
-            score = (1 - a) * p - a * likeness.amax(dim=-1)[:, :n]  # (B, n), equation (1)
+            score = (1 - a) * p - a * likeness.amax(dim=-1)[:, :n]  # (B, n), equation (13)
             best = score.masked_fill(p == 0, -torch.inf).argmax(
                 dim=-1
             )  # (B,); a blocked token may be among them
@@ -88,7 +89,7 @@ def contrastive_search(
             logits, past[:, t] = logits[rows], directions.flatten(0, 1)[rows]
             chosen = run.ids[rows, t]  # (B,)
             run.select(rows.repeat_interleave(k), candidates=True)
-            run.length = t  # the column of the candidates becomes that of the chosen ones; the cache has it
+            run.length = t  # the candidates' column becomes that of the chosen; the cache has it
             if run.take(chosen):
                 break
         return run.ids[::k, : run.length].clone()

@@ -2,20 +2,20 @@
 
 With p = softmax(logits) over the V tokens, its largest value p_max and its entropy H:
 
-    top-k      the k most probable tokens                                                      (1)
-    top-p      the smallest set of most probable tokens with sum(p) >= top_p                   (2)
-    min-p      p >= min_p * p_max                                                              (3)
-    typical    the smallest set with sum(p) >= mass, tokens with the smallest |-log p - H| first (4)
-    eta        p >= min(eta, sqrt(eta) * exp(-H))                                              (5)
-    top-h      most probable tokens first while their sum of -p log p stays <= top_h * H       (6)
+    top-k      the k most probable tokens                                                      (6)
+    top-p      the smallest set of most probable tokens with sum(p) >= top_p                   (7)
+    min-p      p >= min_p * p_max                                                              (8)
+    typical    the smallest set with sum(p) >= mass, tokens with the smallest |-log p - H| first (9)
+    eta        p >= min(eta, sqrt(eta) * exp(-H))                                              (10)
+    top-h      most probable tokens first while their sum of -p log p stays <= top_h * H       (11)
 
-The most probable token always stays (typical: the most typical one). A tie never makes a set (1), (2) or (4)
+The most probable token always stays (typical: the most typical one). A tie never makes a set (6), (7) or (9)
 larger: among equal tokens those with the lower ids stay. Logits of -inf stay -inf; each row needs a token
 that is not blocked.
 
-Sources: (1) Fan et al., ACL 2018; (2) Holtzman et al., ICLR 2020, section 3.1; (3) Nguyen et al., 2024,
-section 3; (4) Meister et al., "Locally Typical Sampling", TACL 2023; (5) Hewitt et al., EMNLP Findings 2022,
-eta-sampling; (6) "Top-H decoding", NeurIPS 2025, as transformers has it: over the 100 most probable tokens.
+Sources: (6) Fan et al., ACL 2018; (7) Holtzman et al., ICLR 2020, section 3.1; (8) Nguyen et al., 2024,
+section 3; (9) Meister et al., "Locally Typical Sampling", TACL 2023; (10) Hewitt et al., EMNLP Findings 2022,
+eta-sampling; (11) "Top-H decoding", NeurIPS 2025, as transformers has it: over the 100 most probable tokens.
 Shapes: ... any leading dimensions, V vocabulary.
 """
 
@@ -34,7 +34,7 @@ ABOVE_0, BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)
 
 
 def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
-    """Exactly the k most probable tokens, equation (1).
+    """Exactly the k most probable tokens, equation (6).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -62,7 +62,7 @@ def top_k_filter(logits: Tensor, top_k: int) -> Tensor:
 
 def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
     """The nucleus: the smallest set of most probable tokens that holds ``top_p`` of the probability, equation
-    (2).
+    (7).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -97,7 +97,7 @@ def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
 
 
 def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
-    """Tokens at least ``min_p`` times as probable as the most probable one, equation (3), read off the
+    """Tokens at least ``min_p`` times as probable as the most probable one, equation (8), read off the
     logits.
 
     Args:
@@ -126,7 +126,7 @@ def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
 
 def typical_filter(logits: Tensor, typical_p: float) -> Tensor:
     """Tokens whose surprise is close to the expected one, until they hold ``typical_p`` of the probability,
-    equation (4).
+    equation (9).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -156,7 +156,7 @@ def typical_filter(logits: Tensor, typical_p: float) -> Tensor:
 
 
 def eta_filter(logits: Tensor, eta_cutoff: float) -> Tensor:
-    """Tokens above a cutoff that falls as the entropy rises, and the most probable one, equation (5).
+    """Tokens above a cutoff that falls as the entropy rises, and the most probable one, equation (10).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
@@ -183,7 +183,7 @@ def eta_filter(logits: Tensor, eta_cutoff: float) -> Tensor:
 
 
 def top_h_filter(logits: Tensor, top_h: float) -> Tensor:
-    """Most probable tokens first, until they hold ``top_h`` of the entropy, equation (6).
+    """Most probable tokens first, until they hold ``top_h`` of the entropy, equation (11).
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.

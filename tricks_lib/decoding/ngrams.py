@@ -2,7 +2,7 @@
 
 With n-grams of the row x_1 ... x_t, prompt included, the token v is blocked if
 
-    (x_(t-n+2), ..., x_t, v) = (x_i, ..., x_(i+n-1))   for some i                               (1)
+    (x_(t-n+2), ..., x_t, v) = (x_i, ..., x_(i+n-1))   for some i                               (14)
 
 Source: Paulus, Xiong & Socher, "A Deep Reinforced Model for Abstractive Summarization", ICLR 2018, section
 2.5, with n = 3.
@@ -18,7 +18,7 @@ __all__ = ["block_repeated_ngrams"]
 
 
 def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) -> Tensor:
-    """-inf for each token that would complete an n-gram which the row already holds, equation (1).
+    """-inf for each token that would complete an n-gram which the row already holds, equation (14).
 
     Args:
         logits: (B, V), floating point, of the token to come.

@@ -1,7 +1,7 @@
 """Greedy search and sampling: one token a step, chosen from the next token's distribution alone.
 
-    greedy   x_t = argmax_v p(v | x_<t)                                                        (1)
-    sample   x_t ~ p'(v | x_<t), p' the softmax of logits / temperature after the filters       (2)
+    greedy   x_t = argmax_v p(v | x_<t)                                                        (2)
+    sample   x_t ~ p'(v | x_<t), p' the softmax of logits / temperature after the filters       (3)
 
 Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020, sections 3 and 4.
 Shapes: B batch, T tokens of the prompt, V vocabulary.
@@ -24,7 +24,7 @@ __all__ = ["greedy_search", "sample"]
 def greedy_search(
     model, input_ids: Tensor, max_new_tokens: int | None = None, **options: Unpack[Options]
 ) -> Tensor:
-    """The most probable token at each step, equation (1); token for token what
+    """The most probable token at each step, equation (2); token for token what
     ``model.generate(do_sample=False)`` returns.
 
     Args:
@@ -71,7 +71,7 @@ def sample(
     generator: torch.Generator | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
-    """A token drawn at each step, equation (2). Without a filter every token can come: no top-k of 50 is
+    """A token drawn at each step, equation (3). Without a filter every token can come: no top-k of 50 is
     added.
 
     Filters apply in the order top-n-sigma, top-h, top-k, top-p, min-p, typical, eta, each to what the one

@@ -148,8 +148,8 @@ class Run:
         out = self.feed.forward(self.ids[:, : self.length], **wanted)
         if not isinstance(getattr(out, "logits", None), Tensor):
             raise TypeError(
-                f"model: one that returns {type(out).__name__} without logits given, a causal language model "
-                f"is accepted"
+                f"model: one that returns {type(out).__name__} without logits given, a causal language "
+                f"model is accepted"
             )
         logits = out.logits[:, -1].float()  # (R, V)
         highest = logits.amax()  # NaN if any is

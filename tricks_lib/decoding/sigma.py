@@ -1,9 +1,9 @@
 """Top-n-sigma: tokens whose logit lies within n standard deviations of the largest.
 
-    l_v >= max(l) - n * sigma(l),  sigma the standard deviation of the V logits                 (1)
+    l_v >= max(l) - n * sigma(l),  sigma the standard deviation of the V logits                 (12)
 
 Most logits are noise around their mean; what stands out above it is what the model means. Dividing all logits
-by a temperature divides both sides of (1), so that the set does not depend on it.
+by a temperature divides both sides of (12), so that the set does not depend on it.
 
 Source: Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024, algorithm 1; sigma with divisor V - 1,
 as in the authors' code.
@@ -20,7 +20,7 @@ __all__ = ["top_n_sigma_filter"]
 
 
 def top_n_sigma_filter(logits: Tensor, top_n_sigma: float) -> Tensor:
-    """Tokens that satisfy equation (1), over the tokens that are not blocked already.
+    """Tokens that satisfy equation (12), over the tokens that are not blocked already.
 
     Args:
         logits: (..., V), floating point, the largest of each row finite.
