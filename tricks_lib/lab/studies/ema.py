@@ -174,7 +174,7 @@ def vectors(encoder, tokenizer, dataset, max_length: int) -> dict[str, list[dict
     out = {}
     for split in dataset:
         states = fit.hidden_states(encoder, tokenizer, list(dataset[split]["text"]), max_length=max_length)
-        means = torch.cat([mean_pool(*each) for each in states])
+        means = torch.cat([mean_pool(*each).cpu() for each in states])
         out[split] = [
             {"vectors": v, "labels": torch.tensor(y)} for v, y in zip(means, dataset[split]["label"])
         ]

@@ -99,8 +99,8 @@ def one_run(
     steps: int = STEPS,
     batch_size: int = BATCH,
 ) -> dict:
-    """Fine-tune one classifier; accuracy on ``split``, which texts are right (N,), movement of each part and mean
-    of the last losses.
+    """Fine-tune one classifier; accuracy on ``split``, which texts are right, movement of each part and mean of
+    the last losses.
     """
     data, collate_fn, make = prepared
     model = make(seed)
@@ -121,7 +121,7 @@ def one_run(
     right = logits.argmax(1) == labels
     return {
         "accuracy": float(right.mean()),
-        "right": right,
+        "right": right.tolist(),
         "movement": movement(model, start),
         "last_loss": sum(tail) / len(tail),
     }
