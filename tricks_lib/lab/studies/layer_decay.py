@@ -99,8 +99,8 @@ def one_run(
     steps: int = STEPS,
     batch_size: int = BATCH,
 ) -> dict:
-    """Fine-tune one classifier; accuracy on ``split``, which texts are right, movement of each part and mean of
-    the last losses.
+    """Fine-tune one classifier; accuracy on ``split``, which texts are right, movement of each part and mean
+    of the last losses.
     """
     data, collate_fn, make = prepared
     model = make(seed)
