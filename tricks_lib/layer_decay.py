@@ -91,9 +91,8 @@ def layer_decay_groups(
     """
     number("lr", lr, 0.0)
     number("decay", decay, sys.float_info.min, 1.0, accepted="a number in (0, 1]")
-    number(
-        "head_lr", lr if head_lr is None else head_lr, 0.0, accepted="a finite number of at least 0, or None,"
-    )
+    head = lr if head_lr is None else head_lr
+    number("head_lr", head, 0.0, accepted="a finite number of at least 0, or None,")
     number("weight_decay", weight_decay, 0.0)
     number("min_lr", min_lr, 0.0, lr, accepted=f"a number from 0 to lr {lr}")
     placed = [place for place in places(model, layer_of) if place.parameter.requires_grad]
@@ -107,12 +106,12 @@ def layer_decay_groups(
     }
     groups: dict[tuple, dict] = {}
     for name, p, part, above, layer in placed:
-        head = lr if head_lr is None else head_lr
-        rate = head if part == "head" else max(min_lr, lr * decay**above)
+        rate = head if part == "head" else max(min_lr, lr * decay**above)  # (4), else (1) to (3)
         plain = p.ndim <= 1 or name.endswith("bias") or id(p) in norms
+        own_decay = 0.0 if plain else weight_decay
         label = part if layer is None else f"layer {layer}"
-        group = {"params": [], "lr": rate, "weight_decay": 0.0 if plain else weight_decay, "name": label}
-        groups.setdefault((label, rate, group["weight_decay"]), group)["params"].append(p)
+        group = {"params": [], "lr": rate, "weight_decay": own_decay, "name": label}
+        groups.setdefault((label, rate, own_decay), group)["params"].append(p)
     return list(groups.values())
 
 

@@ -90,6 +90,13 @@ def test_labels_are_chosen_and_numbered_anew(monkeypatch):
     assert len(prepared(monkeypatch)[0]["test"]) == 24
 
 
+def test_the_head_has_a_rate_of_its_own_where_the_arm_says_so(monkeypatch):
+    model = prepared(monkeypatch)[2](0)
+    rates = {g["name"]: g["lr"] for g in study.groups(model, {"decay": 0.5, "head_lr": 3.0}, 1.0)}
+    assert rates["head"] == 3.0 and rates["layer 0"] == 0.5
+    assert {g["lr"] for g in study.groups(model, {"decay": 1.0}, 1.0)} == {1.0}
+
+
 def test_a_run_repeats_itself_and_the_snippet_leaves_the_embeddings_where_they_were(monkeypatch):
     ready = prepared(monkeypatch)
     first, again = (study.one_run(ready, study.ARMS["0.8"], 1e-2, 3, steps=4, rows=20) for _ in range(2))
@@ -98,6 +105,7 @@ def test_a_run_repeats_itself_and_the_snippet_leaves_the_embeddings_where_they_w
         and set(first["movement"]) == {"embeddings", "layer 0", "layer 1"}
         and first["movement"]["embeddings"] > 0
     )
+    assert len(first["right"]) == 24 and np.mean(first["right"]) == first["accuracy"]
     snippet = study.one_run(ready, study.SNIPPET["snippet 0.95"], 1e-2, 3, steps=4, rows=20)
     assert snippet["movement"]["embeddings"] == 0 and snippet["movement"]["layer 1"] > 0
 

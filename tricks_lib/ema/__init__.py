@@ -12,9 +12,10 @@ follows
     s_n = d s_(n-1) + (1 - d) w_n = s_(n-1) + (1 - d) (w_n - s_(n-1))                            (1)
     s_n = d^n s_0 + (1 - d) sum_(i=1..n) d^(n-i) w_i                                             (2)
 
-About 1 / (1 - d) steps are averaged. The right side of (1), a linear interpolation, is what is computed:
-where the weights rest, it leaves the average at rest, while the left side drifts away by rounding. With
-warm-up, step n uses
+About 1 / (1 - d) steps are averaged: for a run of N steps, d = N / (N + 10) looks back over its last tenth
+and keeps a share of about e^-10 of the start, (10) in the chapter. The right side of (1), a linear
+interpolation, is what is computed: where the weights rest, it leaves the average at rest, while the left side
+drifts away by rounding. With warm-up, step n uses
 
     d_n = min(d, (1 + n) / (10 + n))                                                             (3)
 

@@ -121,9 +121,9 @@ class EMA:
                 shadows.append(shadow)
                 beside.append(weight)
             else:
-                shadow.lerp_(weight.to(shadow.dtype), 1 - decay)  # one at a time: no second copy of the model
+                shadow.lerp_(weight.to(shadow.dtype), 1 - decay)  # one at a time: no second model
         if shadows:
-            torch._foreach_lerp_(shadows, beside, weight=1 - decay)  # one pass: read both, write the average
+            torch._foreach_lerp_(shadows, beside, weight=1 - decay)  # one pass: read two, write one
         self._follow_buffers(decay)
 
     def _follow_buffers(self, decay: float) -> None:

@@ -14,11 +14,12 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.ema import EMA
 from tricks_lib.lab import fit, models, stats, tasks
 from tricks_lib.lab.experiment import Experiment
-from tricks_lib.mean_pooling import MeanPoolingClassifier
+from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
 
 STEPS, BATCH, MAX_LENGTH = 200, 8, 40
 AVERAGES = {  # name: arguments of EMA, or None for the weights of the last step
@@ -111,25 +112,34 @@ def train(model, rows, stack, *, schedule, averages=AVERAGES, watch=None, **opti
     return followed
 
 
-def evaluate(model, followed: dict[str, EMA], rows, stack) -> dict[str, dict]:
-    """Scores of the model's own weights (``last``) and of each average."""
-    out = {"last": score(*fit.predict(model, rows, stack))}
+def predictions(model, followed: dict[str, EMA], rows, stack) -> dict[str, tuple]:
+    """Logits (N, C) and labels (N,) by the model's own weights (``last``) and by each average."""
+    out = {"last": fit.predict(model, rows, stack)}
     for name, average in followed.items():
         with average.average_parameters():
-            out[name] = score(*fit.predict(model, rows, stack))
+            out[name] = fit.predict(model, rows, stack)
     return out
+
+
+def evaluate(model, followed: dict[str, EMA], rows, stack) -> dict[str, dict]:
+    """Scores of the model's own weights (``last``) and of each average."""
+    return {name: score(*found) for name, found in predictions(model, followed, rows, stack).items()}
+
+
+def losses(logits, labels) -> np.ndarray:
+    """Cross-entropy of each text, (N,)."""
+    wide = torch.from_numpy(logits).double()
+    return torch.nn.functional.cross_entropy(wide, torch.from_numpy(labels), reduction="none").numpy()
 
 
 def score(logits, labels) -> dict:
     """Macro-F1, accuracy and mean cross-entropy of logits (N, C) and labels (N,)."""
     predicted, classes = logits.argmax(1), range(logits.shape[1])
     f1 = [stats.f1(predicted == c, labels == c) for c in classes]  # 0 for a class never seen
-    wide = torch.from_numpy(logits).double()
-    loss = torch.nn.functional.cross_entropy(wide, torch.from_numpy(labels)).item()
     return {
         "macro_f1": float(np.mean(f1)),
         "accuracy": float((predicted == labels).mean()),
-        "loss": round(loss, 4),
+        "loss": round(float(losses(logits, labels).mean()), 4),
     }
 
 
@@ -137,6 +147,38 @@ def classifier(encoder, num_labels: int, seed: int):
     """A copy of the encoder under a new head, mean pooling between them."""
     torch.manual_seed(seed)
     return MeanPoolingClassifier(copy.deepcopy(encoder), num_labels)
+
+
+class Head(torch.nn.Module):
+    """A classifier on vectors (B, H) of a frozen encoder: a network small enough to train often."""
+
+    def __init__(self, inputs: int, num_labels: int, seed: int, hidden: int = 128, dropout: float = 0.1):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = torch.nn.Sequential(
+            torch.nn.LayerNorm(inputs),
+            torch.nn.Linear(inputs, hidden),
+            torch.nn.GELU(),
+            torch.nn.Dropout(dropout),
+            torch.nn.Linear(hidden, num_labels),
+        )
+
+    def forward(self, vectors, labels=None):
+        logits = self.layers(vectors)  # (B, C)
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def vectors(encoder, tokenizer, dataset, max_length: int) -> dict[str, list[dict]]:
+    """Rows of each split for :class:`Head`: the masked mean of the frozen encoder's last layer."""
+    out = {}
+    for split in dataset:
+        states = fit.hidden_states(encoder, tokenizer, list(dataset[split]["text"]), max_length=max_length)
+        means = torch.cat([mean_pool(*each).cpu() for each in states])
+        out[split] = [
+            {"vectors": v, "labels": torch.tensor(y)} for v, y in zip(means, dataset[split]["label"])
+        ]
+    return out
 
 
 def tokens(tokenizer, dataset, max_length: int) -> dict[str, list[dict]]:
@@ -208,7 +250,7 @@ const {decay, "learning rate": rate} = at, start = 3;
 let weight = start, plain = start, warm = start;
 const path = {step: [0], weight: [weight], plain: [plain], warm: [warm]};
 data.forEach((noise, i) => {
-  const n = i + 1, grown = Math.min(decay, (1 + n) / (10 + n));  // (8)
+  const n = i + 1, grown = Math.min(decay, (1 + n) / (10 + n));  // (3)
   weight -= rate * (weight + 3 * noise);
   plain += (1 - decay) * (weight - plain);                       // (1)
   warm += (1 - grown) * (weight - warm);

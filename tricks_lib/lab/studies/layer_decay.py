@@ -41,10 +41,10 @@ def snippet_groups(model, lr: float, multiplier: float, head_lr: float) -> list[
 
 
 def groups(model, arm: dict, lr: float) -> list[dict]:
-    """Parameter groups of an arm; the head always at ``lr``."""
+    """Parameter groups of an arm; the head at ``lr``, or at the arm's own ``head_lr``."""
     if arm.get("snippet"):
         return snippet_groups(model, lr, arm["decay"], head_lr=lr)
-    return layer_decay_groups(model, lr, arm["decay"], weight_decay=0.01)
+    return layer_decay_groups(model, lr, arm["decay"], head_lr=arm.get("head_lr"), weight_decay=0.01)
 
 
 @functools.cache
@@ -99,7 +99,9 @@ def one_run(
     steps: int = STEPS,
     batch_size: int = BATCH,
 ) -> dict:
-    """Fine-tune one classifier; accuracy on ``split``, movement of each part and mean of the last losses."""
+    """Fine-tune one classifier; accuracy on ``split``, which texts are right, movement of each part and mean
+    of the last losses.
+    """
     data, collate_fn, make = prepared
     model = make(seed)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -116,8 +118,10 @@ def one_run(
     )
     logits, labels = fit.predict(model, data[split], collate_fn)
     tail = losses[-max(1, steps // 5) :]
+    right = logits.argmax(1) == labels
     return {
-        "accuracy": float((logits.argmax(1) == labels).mean()),
+        "accuracy": float(right.mean()),
+        "right": right.tolist(),
         "movement": movement(model, start),
         "last_loss": sum(tail) / len(tail),
     }
@@ -127,6 +131,7 @@ def run(experiment, settings, seed, split):
     result = one_run(
         prepare(experiment.data, MAX_LENGTH, experiment.model), settings, settings["lr"], seed, split
     )
+    result.pop("right")
     rounded = {part: round(value, 5) for part, value in result["movement"].items()}
     return {**result, "movement": rounded, "last_loss": round(result["last_loss"], 4)}
 
