@@ -1,8 +1,8 @@
 """The hub's repositories as folders: where their files lie, and :func:`make`, which writes them all.
 
 A repository is a folder ``<models or datasets>/<owner>/<name>/<revision>``; a slash in the revision is
-written ``%2F``. What a model's main branch lacks on the hub it lacks here: XLNet and the Chinese GPT-2 have
-their safetensors in the conversion bot's pull request only.
+written ``%2F``. What a model's main branch lacks on the hub it lacks here: XLNet, the Chinese GPT-2 and
+DeBERTa have their safetensors in the conversion bot's pull request only.
 """
 
 import json
@@ -10,7 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 PULL_REQUEST = "refs/pr/1"
-BIN_ONLY = ("xlnet/xlnet-base-cased", "uer/gpt2-chinese-cluecorpussmall")  # on their main branch
+BIN_ONLY = (  # on their main branch
+    "xlnet/xlnet-base-cased",
+    "uer/gpt2-chinese-cluecorpussmall",
+    "microsoft/deberta-v3-base",
+)
 
 
 def make(root: Path) -> None:

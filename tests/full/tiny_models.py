@@ -19,7 +19,7 @@ WIDTH, HEADS, INNER, LAYERS = 16, 1, 32, 12
 
 def make(root: Path) -> None:
     torch.manual_seed(0)
-    for model in (bert, xlnet, gpt2, chinese_gpt2):
+    for model in (bert, modernbert, deberta, xlnet, gpt2, chinese_gpt2, smollm2):
         model(root)
 
 
@@ -73,6 +73,42 @@ def vocabulary(pieces, size: int) -> list[str]:
     pieces = [piece for piece in pieces if piece not in {"[PAD]", *special}]
     unused = [f"[unused{i}]" for i in range(size - len(pieces) - len(special) - 1)]
     return ["[PAD]", *unused[:99], *special, *unused[99:], *pieces]
+
+
+def modernbert(root: Path) -> None:
+    config = transformers.ModernBertConfig(
+        vocab_size=50368, hidden_size=WIDTH, num_attention_heads=HEADS, intermediate_size=INNER,
+        num_hidden_layers=22, architectures=["ModernBertForMaskedLM"], pad_token_id=0,
+    )  # fmt: skip
+    state = transformers.ModernBertForMaskedLM(config).state_dict()
+    main = save(root, "answerdotai/ModernBERT-base", config.to_dict(), state)
+    wordpieces(main, 8192)
+
+
+def deberta(root: Path) -> None:
+    """No safetensors on its main branch. A vocabulary in place of its SentencePiece file."""
+    config = transformers.DebertaV2Config(
+        vocab_size=128100, hidden_size=WIDTH, num_attention_heads=HEADS, intermediate_size=INNER,
+        num_hidden_layers=LAYERS, relative_attention=True, position_buckets=256, share_att_key=True,
+        pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False,
+        type_vocab_size=0,
+        max_relative_positions=-1, layer_norm_eps=1e-7,
+    )  # fmt: skip
+    state = transformers.DebertaV2ForMaskedLM(config).state_dict()
+    main = save(root, "microsoft/deberta-v3-base", config.to_dict(), state)
+    wordpieces(main, 8192)
+    share(root, "microsoft/deberta-v3-base")
+
+
+def wordpieces(main: Path, size: int) -> None:
+    """A tokenizer of mini_bert's pieces, as a file of the library tokenizers."""
+    pieces = json.loads((ASSETS / "mini_bert/tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    words = vocabulary(pieces, max(size, len(pieces) + 200))
+    BertWordPieceTokenizer({word: i for i, word in enumerate(words)}).save(str(main / "tokenizer.json"))
+    special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("unk", "sep", "pad", "cls", "mask")}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **special}
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    write(main / "tokenizer_config.json", config)
 
 
 def xlnet(root: Path) -> None:
@@ -146,3 +182,35 @@ def chinese_gpt2(root: Path) -> None:
     write(main / "special_tokens_map.json", names)
     write(main / "tokenizer_config.json", {"do_lower_case": False, "model_max_length": 1024})
     share(root, name)
+
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def smollm2(root: Path) -> None:
+    """A Llama with a chat template, whose end of a turn is its end token."""
+    tokenizer = json.loads((ASSETS / "mini_gpt2/tokenizer.json").read_text("utf-8"))
+    first = max(tokenizer["model"]["vocab"].values()) + 1
+    own = [
+        {"id": first + i, "content": text, "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for i, text in enumerate(("<|im_start|>", "<|im_end|>"))
+    ]
+    tokenizer["added_tokens"] += own
+    ids = {"bos_token_id": own[0]["id"], "eos_token_id": own[1]["id"], "pad_token_id": own[1]["id"]}
+    config = transformers.LlamaConfig(
+        vocab_size=49152, hidden_size=WIDTH, num_attention_heads=HEADS, num_key_value_heads=HEADS,
+        intermediate_size=INNER, num_hidden_layers=30, max_position_embeddings=8192, tie_word_embeddings=True,
+        architectures=["LlamaForCausalLM"], **ids,
+    )  # fmt: skip
+    state = transformers.LlamaForCausalLM(config).state_dict()
+    del state["lm_head.weight"]
+    main = save(root, "HuggingFaceTB/SmolLM2-135M-Instruct", config.to_dict(), state)
+    write(main / "generation_config.json", {"_from_model_config": True, **ids})
+    write(main / "tokenizer.json", tokenizer)
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **special}
+    write(main / "tokenizer_config.json", config | {"chat_template": CHAT})
