@@ -10,12 +10,12 @@ from sphinxext import opengraph
 
 
 def name_solutions(app, doctree):
-    """Cells that are folded whole are the solutions of exercises: on the page, and in print where they are
-    open.
-    """
-    for cell in doctree.findall(nodes.container):
-        if cell.get("hide_mode") == "all":
-            cell["prompt_show"] = cell["prompt_hide"] = "Solution"
+    """Exercises' cells that are folded whole are solutions: on the page, and in print where they are open."""
+    for section in doctree.findall(nodes.section):
+        if "exercises" in section["ids"]:
+            for cell in section.findall(nodes.container):
+                if cell.get("hide_mode") == "all":
+                    cell["prompt_show"] = cell["prompt_hide"] = "Solution"
 
 
 def mend_roles(app, pagename, templatename, context, doctree):

@@ -38,7 +38,7 @@ STYLE = """
   .title-page { padding-top: 5cm; }
   .title-page p { font-family: var(--book-sans); }
   .bd-article figure img { max-height: 20cm; max-width: 85%; }
-  .above-input > summary, .above-output > summary { display: none; }  /* nothing folds on paper */
+  .above-input > summary, .above-output > summary { display: none !important; }  /* nothing folds on paper */
   .contents ol { list-style: none; padding-left: 0; }
 """
 # Boxes that stick out of the text at the right, or hide a part of themselves.

@@ -25,6 +25,7 @@ NOT_THE_PACKAGE = [
             "links",
             "make",
             "notebook_rules",
+            "page_html",
             "picture",
             "plain_pytest",
             "plain_sphinx",

@@ -361,6 +361,13 @@ def test_a_twin_of_a_notebook_has_its_code_output_and_alt_texts(site):
     assert "```python\n" in twin and "```text\n" in twin and re.search(r"!\[[^\]]{20,}\]\(\)", twin)
 
 
+def test_only_what_is_folded_in_the_exercises_is_called_a_solution(soup):
+    called = [
+        fold for fold in soup.select("details.hide") if fold.summary.get_text(" ").split()[0] == "Solution"
+    ]
+    assert all(fold.find_parent("section", id="exercises") for fold in called)
+
+
 def test_chapters_and_the_start_page_say_how_to_cite_them(site, soup, page_name):
     entries = [entry.get_text() for entry in soup.select("details.cite pre")]
     if not re.fullmatch(r"index\.html|chapters/\d\d_\w+\.html", page_name):
