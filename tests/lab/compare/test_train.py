@@ -181,8 +181,8 @@ def test_two_workers_of_dask_give_the_record_of_one(table, model, tmp_path):
         with joblib.parallel_config(backend="dask"):
             ask.compare(str(table), model, out=tmp_path / "two", jobs=2, **given)
     one, two = (without_times(tmp_path / out / "record.json") for out in ("one", "two"))
-    commands = one.pop("command"), two.pop("command")
-    assert one == two and [command.rpartition("/")[2] for command in commands] == ["one", "two --jobs 2"]
+    assert one.pop("command") != two.pop("command")  # another folder, and two jobs
+    assert one == two
 
 
 def test_how_a_training_is_read_does_not_change_it(table, model):
