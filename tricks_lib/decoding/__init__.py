@@ -16,7 +16,9 @@
     contrastive  contrastive search
     score        the log-probability of a sequence, the table of next tokens
 
-The files' equations share one numbering, (1) to (14), which is the chapter's. Every mode is a function ``mode(model, input_ids, max_new_tokens, ...) -> (B, T + new)`` for decoder-only
+The files share one numbering of equations, (1) to (14), which is the chapter's.
+
+Every mode is a function ``mode(model, input_ids, max_new_tokens, ...) -> (B, T + new)`` for decoder-only
 models of transformers, prompts padded on the left, and runs under ``generate`` as well:
 
     model.generate(**prompt, max_new_tokens=40, custom_generate=lambda model, input_ids, **given:
