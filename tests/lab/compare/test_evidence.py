@@ -49,41 +49,24 @@ def test_a_trick_stands_beside_its_rival(record):
     assert evidence.arms_of(record, "mean_pooling") == ["first token"], "where the trick is the baseline"
 
 
-def test_every_number_of_the_text_is_the_records(record):
-    text = evidence.of_record(record, ["rdrop", "dropout"])
-    flat = " ".join(text.split())
+def test_every_number_of_the_table_is_the_records(record):
+    table = evidence.table(record, ["rdrop", "dropout"])
     own, rival = record["statistics"]["arms"]["rdrop"]["baseline"], record["statistics"]["rivals"][0]
-    for d in (own, rival):
+    assert [*table.index] == ["rdrop [2 x compute]", "rdrop / dropout", "dropout"]
+    for row, d in zip(table.itertuples(index=False), (own, rival)):
         mean, low, high = report.signed(d, record)
-        assert f"{mean} ({low} to {high}), p" in flat and f"won {report.won(d, record)}" in flat
-        assert f"could show {100 * d['smallest']:.1f}" in flat
-    assert "mini_bert (0.0 M parameters, fp32), 100 of its training rows, 40 to test, 200 steps" in flat
-    assert f"{100 * record['statistics']['arms']['baseline']['mean']:.1f} ±" in flat
-    assert "rdrop [2 x compute]" in flat and "against dropout:" in flat
+        p = f"{d['holm']:.3f}" if d["holm"] >= 0.001 else "<0.001"
+        expected = (mean, f"{low} to {high}", p, report.won(d, record), f"{100 * d['smallest']:.1f}")
+        assert tuple(row) == (*expected, d["verdict"])
+    columns = ["gain", "95 % interval", "p (Holm)", "won", "could show", "verdict"]
+    assert [*table.columns] == columns
+    assert len(evidence.table(record)) == len(record["arms"]) - 1 + len(record["statistics"]["rivals"])
 
 
-def test_text_fits_a_phone_and_is_the_same_every_time(folder):
-    text = evidence.text("rdrop", where=folder)
-    assert text == evidence.text("rdrop", where=folder)
-    assert max(map(len, text.splitlines())) <= evidence.WIDTH
-    assert text.index("tournament/letters") < text.index("frozen/letters")
-
-
-@pytest.mark.parametrize(
-    "verdict, said",
-    [
-        ("better", "Rdrop is better than baseline."),
-        ("no difference shown", "No difference between rdrop and baseline is shown."),
-        (
-            "no verdict: at the edge of its grid",
-            "Rdrop against baseline, no verdict: at the edge of its grid.",
-        ),
-    ],
-)
-def test_a_sentence_says_what_the_rule_says(record, verdict, said):
-    low, p = (0.01, 0.001) if verdict == "better" else (-0.01, 0.5)
-    changed(record, "rdrop", verdict=verdict, low=low, high=0.03, holm=p)
-    assert f"- {said}" in evidence.of_record(record, ["rdrop"]).replace("\n  ", " ")
+def test_what_was_measured_stands_beside_the_numbers(record):
+    text = evidence.measured(record)
+    assert "mini_bert (0.0 M parameters, fp32), 100 of its training rows, 40 to test, 200 steps" in text
+    assert f"{100 * record['statistics']['arms']['baseline']['mean']:.1f} ±" in text
 
 
 def test_failures_and_edges_stand_beside_the_arm(record):
@@ -94,18 +77,24 @@ def test_failures_and_edges_stand_beside_the_arm(record):
 
 
 def test_a_trick_without_a_record_is_said_to_have_none(folder, tmp_path, capsys):
+    matplotlib.pyplot.close("all")
     for where in (folder, tmp_path):
-        assert "no record yet that compares fgm on a real" in evidence.text("fgm", where=where)
-    evidence.shown("fgm", where=tmp_path)
-    assert "no record yet" in capsys.readouterr().out and not matplotlib.pyplot.get_fignums()
-    assert evidence.overview(tmp_path).empty
+        evidence.shown("fgm", where=where)
+        assert "no record yet that compares fgm on a real" in capsys.readouterr().out
+    evidence.shown("rdrop", only="regression/", where=folder)
+    assert "no record yet" in capsys.readouterr().out
+    assert not matplotlib.pyplot.get_fignums() and evidence.overview(tmp_path).empty
 
 
-def test_shown_prints_the_text_and_draws_a_figure_of_each_record(folder, capsys):
+def test_shown_gives_text_table_and_figure_of_each_record(folder, capsys):
     matplotlib.pyplot.close("all")
     evidence.shown("rdrop", where=folder)
-    assert capsys.readouterr().out.strip() == evidence.text("rdrop", where=folder)
+    out = capsys.readouterr().out
+    assert out.index("tournament/letters: ") < out.index("rdrop / dropout") < out.index("frozen/letters: ")
+    assert max(map(len, evidence.wrapped(out))) <= evidence.WIDTH
     assert len(matplotlib.pyplot.get_fignums()) == 2
+    evidence.shown("rdrop", only="frozen/", where=folder)
+    assert "tournament" not in capsys.readouterr().out and len(matplotlib.pyplot.get_fignums()) == 3
     matplotlib.pyplot.close("all")
 
 
@@ -153,6 +142,7 @@ def test_the_overview_has_a_line_for_each_trick_by_the_arm_listed_first(folder, 
 
 
 def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record):
-    for i, each in enumerate(record["arms"]["rdrop"]["runs"]):
-        each["ece"] = 0.1 * (i % 2)
-    assert "ece 0.050" in evidence.of_record(record, ["rdrop"])
+    for arm in record["arms"].values():
+        for i, each in enumerate(arm["runs"]):
+            each["ece"] = 0.1 * (i % 2)
+    assert evidence.table(record, ["ema"])["ece"].tolist() == ["0.050"]

@@ -1,7 +1,7 @@
 """What the book's records say: of a trick, for its chapter; of a record, and of all tricks, for the pages.
 
 Everything is read from the records of comparisons in ``chapters/evidence`` (or another folder), so that no
-number on a page is typed. Text is at most :data:`WIDTH` letters wide, as a phone shows.
+number on a page is typed.
 """
 
 import statistics as st
@@ -11,7 +11,7 @@ from pathlib import Path
 from tricks_lib.lab.compare import records, report
 from tricks_lib.lab.compare.figures import figure, labelled
 
-WIDTH = 58
+WIDTH = 80
 BESIDE = ("average_precision", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition")
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
@@ -41,38 +41,63 @@ def arms_of(record: dict, trick: str, arms=None) -> list[str]:
     return [name for name in dict.fromkeys(with_rivals) if name not in (None, record["baseline"])]
 
 
-def shown(trick: str, arms=None, where: Path | None = None) -> None:
-    """Print what the records say of a trick, and draw a figure of each: a chapter's section Evidence.
+def shown(trick: str, arms=None, only: str = "", where: Path | None = None) -> None:
+    """What the records say of a trick: what was measured, a table and a figure of each. For a chapter.
 
     Args:
         trick: "rdrop", as the tricks are named. arms: names of arms to show in place of the trick's own.
-        where: the folder of the records; default: the book's.
+        only: the records whose name begins so. where: the folder of the records; default: the book's.
     """
-    found = [(record, names) for record in book(where) if (names := arms_of(record, trick, arms))]
-    print(text(trick, arms, where))
+    from IPython.display import display
+
+    made = [r for r in book(where) if r["name"].startswith(only)]
+    found = [(record, names) for record in made if (names := arms_of(record, trick, arms))]
+    if not found:
+        print(
+            f"There is no record yet that compares {trick.replace('_', ' ')} on a real pretrained\n"
+            "model; python -m tricks_lib.lab list names the comparisons that can be run."
+        )
     for record, names in found:
+        print("\n".join(wrapped(measured(record))))
+        display(table(record, names))
         figure(record, names)
 
 
-def text(trick: str, arms=None, where: Path | None = None) -> str:
-    """The records' tables and sentences on a trick."""
-    parts = [of_record(record, names) for record in book(where) if (names := arms_of(record, trick, arms))]
-    return "\n\n".join(parts) or (
-        f"There is no record yet that compares {trick.replace('_', ' ')} on a real\n"
-        "pretrained model; python -m tricks_lib.lab list names the\ncomparisons that can be run."
-    )
+def table(record: dict, names: list[str] | None = None):
+    """Arms against the baseline, and below each the same arm against its rival.
+
+    Args:
+        names: of arms; default: all.
+
+    Returns:
+        ``pandas.DataFrame``; "could show" is the smallest difference that would have been shown.
+    """
+    import pandas
+
+    against = report.against_baseline(record)
+    others = [key for key in BESIDE if all(key in arm["runs"][0] for arm in record["arms"].values())]
+    rows = {}
+    for name in against if names is None else names:
+        rows[labelled(record, name)] = [*of_difference(against[name], record), *means(record, name, others)]
+        for d in rivals_of(record, [name]):
+            rows[f"{name} / {d['rival']}"] = [*of_difference(d, record), *[""] * len(others)]
+    _, gain, *rest = report.columns(record)[1:]
+    columns = [gain, *rest[:-1], "could show", rest[-1], *(key.replace("_", " ") for key in others)]
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def of_record(record: dict, names: list[str]) -> str:
-    """Some arms of a record: what was measured, a block for each arm, and what follows."""
-    statistics = record["statistics"]
-    lines = [*wrapped(measured(record)), ""]
-    for name in names:
-        lines += [*wrapped(labelled(record, name)), *("  " + line for line in block(record, name))]
-    pairs = [(name, record["baseline"], statistics["arms"][name]["baseline"]) for name in names]
-    pairs += [(d["arm"], d["rival"], d) for d in rivals_of(record, names)]
-    said = [report.sentence(*pair, record, sized=False) for pair in pairs]
-    return "\n".join([*lines, "", *(line for each in said for line in wrapped(f"- {each}", "  "))])
+def of_difference(difference: dict, record: dict) -> list[str]:
+    _, factor, digits = report.unit(record)
+    least = difference["smallest"]
+    could = "" if least is None else f"{factor * least:.{digits}f}"
+    *numbers, verdict = report.of_comparison(difference, record)
+    return [*numbers, could, verdict]
+
+
+def means(record: dict, name: str, keys: list[str]) -> list[str]:
+    """Over seeds, of what was measured beside the score."""
+    runs = record["arms"][name]["runs"]
+    return [f"{st.fmean(run[key] for run in runs):.3f}" for key in keys]
 
 
 def rivals_of(record: dict, names: list[str]) -> list[dict]:
@@ -99,28 +124,10 @@ def measured(record: dict) -> str:
     return f"{told} People's text: {beside(record, [people])}." if people else told
 
 
-def block(record: dict, name: str) -> list[str]:
-    """The numbers of an arm: against the baseline, against its rival, and what else was measured."""
-    lines = [line_of(record["statistics"]["arms"][name]["baseline"], record)]
-    for d in rivals_of(record, [name]):
-        lines += [f"against {d['rival']}:", "  " + line_of(d, record)]
-    lines += [others] if (others := beside(record, record["arms"][name]["runs"])) else []
-    return [part for line in lines for part in wrapped(line, "  ", WIDTH - 2)]
-
-
 def beside(record: dict, runs: list[dict]) -> str:
     """Means over seeds of what was measured beside the score."""
     found = {key: [run[key] for run in runs] for key in BESIDE if key in runs[0]}
     return ", ".join(f"{k.replace('_', ' ')} {st.fmean(v):.3f}" for k, v in found.items())
-
-
-def line_of(difference: dict, record: dict) -> str:
-    measure, factor, digits = report.unit(record)
-    mean, low, high = report.signed(difference, record)
-    p, least = difference["holm"], difference["smallest"]
-    p = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    could = f", could show {factor * least:.{digits}f}" if least is not None else ""
-    return f"{mean} ({low} to {high}), {p}, won {report.won(difference, record)}{could}"
 
 
 def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:
