@@ -11,6 +11,7 @@ OF_MINI = re.compile(r"\bmini_\w+|\bguest notes?\b", re.IGNORECASE)
 OTHER_TEXTS = re.compile(r'"en_\w+"')  # a data set of the hub, in place of the guest notes
 NAMES_A_PROFILE = re.compile(r"\bprofile\b|`full`")
 SAME_IN_BOTH = ("Evidence", "References")  # records and papers
+OF_RECORDS = "> | Measured on |"  # in the table at a chapter's top
 
 
 def unqualified(notebook) -> list[str]:
@@ -24,7 +25,9 @@ def unqualified(notebook) -> list[str]:
             if heading := re.match(r"## (.*)", paragraph):
                 section = heading[1]
             if section not in SAME_IN_BOTH and OF_MINI.search(paragraph):
-                found += [] if NAMES_A_PROFILE.search(paragraph) else [paragraph]
+                lines = [line for line in paragraph.splitlines() if not line.startswith(OF_RECORDS)]
+                named = NAMES_A_PROFILE.search(paragraph) or not OF_MINI.search("\n".join(lines))
+                found += [] if named else [paragraph]
     return found
 
 
@@ -44,6 +47,8 @@ LOADS = 'name = {"mini": "guest_notes/topic", "full": "en_mrpc"}[lab.profile()]'
         (LOADS, "Guest notes by topic (in `full`: MRPC):", False),
         (LOADS, "In profile `mini` it is mini_bert.", False),
         (LOADS, "## Evidence\n\n`mini_bert`, fine-tuned whole", False),
+        (LOADS, "> | Measured on | `mini_bert`, 40 steps |", False),
+        (LOADS, "> | Buys | what `mini_bert` has |\n> | Measured on | `mini_bert` |", True),
         ('tasks.load_task("guest_notes/topic")', "Guest notes by topic:", False),
     ],
 )

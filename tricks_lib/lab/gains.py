@@ -40,14 +40,7 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
         "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token",
         "https://sbert.net/docs/pretrained-models/sts-models.html",
     ),
-    Trick(
-        "rdrop",
-        "R-Drop",
-        "R-Drop, alpha 0.5",
-        ("twice the steps",),
-        "Transformer, WMT14: 30.91 BLEU English to German, 43.95 English to French",
-        "https://arxiv.org/abs/2106.14448",
-    ),
+    Trick("rdrop", "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",)),
     Trick("last_four", "Last four layers", "concat", ("widened", "sum")),
     Trick("layer_decay", "Layer-wise rates", "0.95", ("snippet 0.95",)),
     Trick(
@@ -55,8 +48,6 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
         "XLNet with memory",
         "XLNet, memory",
         ("XLNet, segments", "BERT, windows"),
-        "XLNet-Large, IMDB: 3.79 % error",
-        "https://github.com/zihangdai/xlnet",
     ),
     Trick(
         "ema",
@@ -72,7 +63,7 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
         "Focal loss",
         "focal",
         ("class weights", "label smoothing"),
-        "RetinaNet, COCO test-dev: 39.1 AP",
+        "RetinaNet, COCO: 34.0 AP in place of 31.1 for balanced cross-entropy",
         "https://arxiv.org/abs/1708.02002",
     ),
     Trick(

@@ -85,6 +85,8 @@ def has_learned(record: dict, baseline: np.ndarray, labels: np.ndarray) -> bool:
     Args:
         baseline: its contributions, (S, N) or (S, K). labels: of the test.
     """
+    if not record["rates"]:  # nothing is trained
+        return True
     metric = METRICS[record["metric"]]
     known = contributions(metric, constant(labels, record["kind"])[None], labels)  # (1, N) or (1, K)
     _, low, high = interval(baseline - known)
