@@ -80,20 +80,24 @@ def test_a_trick_without_a_record_is_said_to_have_none(folder, tmp_path, capsys)
     matplotlib.pyplot.close("all")
     for where in (folder, tmp_path):
         evidence.shown("fgm", where=where)
+        evidence.drawn("fgm", where=where)
         assert "no record yet that compares fgm on a real" in capsys.readouterr().out
     evidence.shown("rdrop", only="regression/", where=folder)
     assert "no record yet" in capsys.readouterr().out
     assert not matplotlib.pyplot.get_fignums() and evidence.overview(tmp_path).empty
 
 
-def test_shown_gives_text_table_and_figure_of_each_record(folder, capsys):
+def test_text_table_and_figure_of_each_record(folder, capsys):
     matplotlib.pyplot.close("all")
     evidence.shown("rdrop", where=folder)
+    assert not matplotlib.pyplot.get_fignums(), "tables and figures are two cells"
+    evidence.drawn("rdrop", where=folder)
     out = capsys.readouterr().out
     assert out.index("tournament/letters: ") < out.index("rdrop / dropout") < out.index("frozen/letters: ")
     assert max(map(len, evidence.wrapped(out))) <= evidence.WIDTH
     assert len(matplotlib.pyplot.get_fignums()) == 2
     evidence.shown("rdrop", only="frozen/", where=folder)
+    evidence.drawn("rdrop", only="frozen/", where=folder)
     assert "tournament" not in capsys.readouterr().out and len(matplotlib.pyplot.get_fignums()) == 3
     matplotlib.pyplot.close("all")
 

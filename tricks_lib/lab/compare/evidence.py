@@ -42,7 +42,7 @@ def arms_of(record: dict, trick: str, arms=None) -> list[str]:
 
 
 def shown(trick: str, arms=None, only: str = "", where: Path | None = None) -> None:
-    """What the records say of a trick: what was measured, a table and a figure of each. For a chapter.
+    """What the records say of a trick: what was measured, and a table of each. For a chapter.
 
     Args:
         trick: "rdrop", as the tricks are named. arms: names of arms to show in place of the trick's own.
@@ -50,8 +50,7 @@ def shown(trick: str, arms=None, only: str = "", where: Path | None = None) -> N
     """
     from IPython.display import display
 
-    made = [r for r in book(where) if r["name"].startswith(only)]
-    found = [(record, names) for record in made if (names := arms_of(record, trick, arms))]
+    found = of_trick(trick, arms, only, where)
     if not found:
         print(
             f"There is no record yet that compares {trick.replace('_', ' ')} on a real pretrained\n"
@@ -60,7 +59,18 @@ def shown(trick: str, arms=None, only: str = "", where: Path | None = None) -> N
     for record, names in found:
         print("\n".join(wrapped(measured(record))))
         display(table(record, names))
+
+
+def drawn(trick: str, arms=None, only: str = "", where: Path | None = None) -> None:
+    """The same as figures, one for each record; in a cell of their own, where only figures have a caption."""
+    for record, names in of_trick(trick, arms, only, where):
         figure(record, names)
+
+
+def of_trick(trick: str, arms=None, only: str = "", where: Path | None = None) -> list:
+    """Records, each with the arms of it that belong to the trick."""
+    made = [record for record in book(where) if record["name"].startswith(only)]
+    return [(record, names) for record in made if (names := arms_of(record, trick, arms))]
 
 
 def table(record: dict, names: list[str] | None = None):
