@@ -23,9 +23,6 @@ def write(record: dict, folder: Path) -> Path:
     return file
 
 
-# ---- Terminal ----
-
-
 def table(record: dict) -> str:
     """Every arm against the baseline, every trick against its rival, and what to know before believing it."""
     arms, rivals = cells(record)

@@ -201,7 +201,8 @@ class Run:
             threshold = self.threshold(self.of_weights(weights, "validation"), slice(None)) if tuned else None
             logits = self.of_weights(weights, "test")
             predictions = self.kept(decided(logits, kind, threshold))
-            scores = self.all_scores(predictions, "test") | self.beside(weights, logits)
+            found = all_scores(self.task, self.job.metric, predictions, "test")
+            scores = found | self.beside(weights, logits)
             return {**scores, "predictions": predictions}
         stack = self.checkpoints if weights == "best checkpoint" else [self.of_weights(weights, "validation")]
         predictions = np.empty_like(decided(stack[0], kind))
@@ -220,10 +221,6 @@ class Run:
         labels = self.task.labels["validation"][rows]
         scores = METRICS[self.job.metric].score((p >= cuts[:, None]).astype(int), labels)
         return float(cuts[int(np.argmax(scores))])
-
-    def all_scores(self, predictions, split: str) -> dict:
-        """The score, and every other metric that fits, of predictions as they are kept."""
-        return all_scores(self.task, self.job.metric, predictions, split)
 
     def beside(self, weights: str, logits) -> dict:
         """Of the outputs themselves: average precision of two classes and, if asked for, calibration."""
@@ -289,9 +286,8 @@ def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndar
         batch = {k: v.to(where) for k, v in task.collate([rows[i] for i in some]).items() if k != "labels"}
         with half:
             logits = model(**batch).logits
-        for i, row in zip(
-            some, logits.float().nan_to_num(0.0).cpu().numpy()
-        ):  # a run that diverged has guessed
+        logits = logits.float().nan_to_num(0.0).cpu().numpy()  # a run that diverged has guessed
+        for i, row in zip(some, logits):
             out[i] = row
         start += len(some)
     if task.kind != "tags":
