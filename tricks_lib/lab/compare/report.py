@@ -145,15 +145,14 @@ def sentences(record: dict) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: pair[1] == "none")
 
 
-def sentence(arm: str, other: str, difference: dict, record: dict, sized: bool = True) -> str:
+def sentence(arm: str, other: str, difference: dict, record: dict) -> str:
     """What follows from a comparison, or why nothing does, and its size."""
     measure, _, digits = unit(record)
     if difference["verdict"] in SPEAKS:
         first = show.follows(arm, other, difference, record["higher_is_better"])
     else:
         first = f"{arm} against {other}, {difference['verdict']}"
-    size = f": {show.size(difference, digits, measure)}" if sized else ""
-    return f"{first[0].upper()}{first[1:]}{size}."
+    return f"{first[0].upper()}{first[1:]}: {show.size(difference, digits, measure)}."
 
 
 def against_baseline(record: dict) -> dict[str, dict]:
