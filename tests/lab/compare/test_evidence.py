@@ -135,12 +135,13 @@ def test_the_overview_has_a_line_for_each_trick_by_the_arm_listed_first(folder, 
     table = evidence.overview(folder)
     assert [*table.index] == ["ema", "rdrop"] and {*table["record"]} == {"tournament/letters"}
     row, arms = table.loc["rdrop"], record["statistics"]["arms"]
-    for column, name in (("gain", "rdrop"), ("rival's gain", "dropout")):
-        mean, low, high = report.signed(arms[name]["baseline"], record)
-        assert row[column] == f"{mean} ({low} to {high}) points"
-    assert row["cost"] == "2 x" and row["verdict"] == arms["rdrop"]["baseline"]["verdict"]
-    assert row["against the rival"] == record["statistics"]["rivals"][0]["verdict"]
-    assert table.loc["ema", "rival"] == "" == table.loc["ema", "rival's gain"]
+    mean, low, high = report.signed(arms["rdrop"]["baseline"], record)
+    assert row["gain"] == f"{mean} ({low} to {high}) points"
+    mean, low, high = report.signed(arms["dropout"]["baseline"], record)
+    assert row["cheap rival"] == f"dropout: {mean} ({low} to {high}) points"
+    assert row["arm"] == "rdrop [2 x compute]" and row["verdict"] == arms["rdrop"]["baseline"]["verdict"]
+    assert row["against it"] == record["statistics"]["rivals"][0]["verdict"]
+    assert table.loc["ema", "cheap rival"] == "" == table.loc["ema", "against it"]
     both = evidence.overview(folder, every=True)
     assert [*both.loc["rdrop", "record"]] == ["frozen/letters", "tournament/letters"]
 

@@ -168,28 +168,17 @@ def overview(where: Path | None = None, every: bool = False):
             if arm["trick"] and key not in seen:
                 seen.add(key)
                 lines.append(line(record, name))
-    columns = [
-        "trick",
-        "arm",
-        "gain",
-        "rival",
-        "rival's gain",
-        "verdict",
-        "against the rival",
-        "cost",
-        "record",
-    ]
+    columns = ["trick", "arm", "gain", "verdict", "cheap rival", "against it", "record"]
     return pandas.DataFrame(lines, columns=columns).sort_values(["trick", "record"]).set_index("trick")
 
 
 def line(record: dict, name: str) -> list[str]:
     """Of an overview."""
-    arms, statistics, rival = record["arms"], record["statistics"], record["arms"][name]["rival"]
-    against = next((d["verdict"] for d in statistics["rivals"] if d["arm"] == name), "")
-    own = statistics["arms"][name]["baseline"]
+    rival, own = record["arms"][name]["rival"], record["statistics"]["arms"][name]["baseline"]
+    against = next((d["verdict"] for d in record["statistics"]["rivals"] if d["arm"] == name), "")
     return [
-        arms[name]["trick"], name, gained(record, name), rival or "", gained(record, rival) if rival else "",
-        own["verdict"], against, f"{arms[name]['passes']:g} x", record["name"],
+        record["arms"][name]["trick"], labelled(record, name), gained(record, name), own["verdict"],
+        f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against, record["name"],
     ]  # fmt: skip
 
 
