@@ -61,10 +61,7 @@ def check(end: str, constraints: list[str]) -> int:
             "--disable-pip-version-check",
             "--constraint",
             folder / "constraints.txt",
-            f"{ROOT}[lab]",
-            "pytest",
-            "pytest-timeout",
-            "hypothesis",
+            f"{ROOT}[lab,test]",
         ],
         check=True,
     )

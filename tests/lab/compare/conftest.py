@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tricks_lib.lab import models
-from tricks_lib.lab.compare import comparison, tokens, train
+from tricks_lib.lab.compare import calibration, comparison, tokens, train
 from tricks_lib.lab.compare.arms import Arm, key
+from tricks_lib.lab.compare.metrics import METRICS
 
 from ..conftest import tiny_config
 
@@ -44,7 +45,11 @@ def invented(job: train.Job) -> dict[str, dict]:
         score = round(float((predicted == LABELS).mean()), 6)
         out[key(reading)] = {"score": score, "accuracy": score, "seconds": 0.1}
         if job.split == "test":
-            out[key(reading)]["predictions"] = predicted
+            macro_f1 = float(METRICS["macro_f1"].score(predicted[None], LABELS)[0])
+            out[key(reading)] |= {"macro_f1": round(macro_f1, 6), "predictions": predicted}
+        if job.split == "test" and job.training.get("calibration"):
+            logits = 3 * np.eye(4)[predicted] + rng.random((len(LABELS), 4))
+            out[key(reading)] |= calibration.measured(logits, LABELS, logits, LABELS)
     return out
 
 

@@ -146,8 +146,9 @@ def test_the_overview_has_a_line_for_each_trick_by_the_arm_listed_first(folder, 
     assert [*both.loc["rdrop", "record"]] == ["frozen/letters", "tournament/letters"]
 
 
-def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record):
+@pytest.mark.parametrize("key", ["ece", "spearman"])
+def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key):
     for arm in record["arms"].values():
         for i, each in enumerate(arm["runs"]):
-            each["ece"] = 0.1 * (i % 2)
-    assert evidence.table(record, ["ema"])["ece"].tolist() == ["0.050"]
+            each[key] = 0.1 * (i % 2)
+    assert evidence.table(record, ["ema"])[key].tolist() == ["0.050"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from joblib._parallel_backends import ThreadingBackend
 
-from tricks_lib.lab.compare import metrics, records, report, run, summary, train, verify
+from tricks_lib.lab.compare import comparison, metrics, records, report, run, summary, train, verify
 
 from .conftest import small
 
@@ -258,6 +258,14 @@ def another_prediction(record, predictions):
     predictions["predictions"][0] = (predictions["predictions"][0] + 1) % 4
 
 
+def another_metric(record, predictions):
+    record["arms"]["ema"]["runs"][2]["macro_f1"] += 0.01
+
+
+def another_calibration_error(record, predictions):
+    record["arms"]["ema"]["runs"][2]["ece_scaled"] += 0.01
+
+
 def mixed_code(record, predictions):
     record["arms"]["rdrop"]["runs"][3]["code"] = "0" * 12
 
@@ -282,7 +290,9 @@ MESSAGES = {
     a_seed_left_out: "arm 'ema' has not one run for each seed",
     a_failure_hidden: "arm 'ema': its failed runs",
     predictions_missing: "predictions: predictions missing",
-    another_prediction: "scores do not follow from its predictions",
+    another_prediction: "arm 'baseline': its .* does not follow from its predictions",
+    another_metric: "arm 'ema': its macro_f1 does not follow",
+    another_calibration_error: "arm 'ema': its ece_scaled does not follow",
     mixed_code: "code: runs made by",
     another_statistic: "statistics do not follow",
     another_guess: "guess: 0.1 given",
@@ -297,7 +307,8 @@ def made(tmp_path_factory):
         from .conftest import patched
 
         patched(patch)
-        run.run(small(), file, progress=False)
+        calibrated = comparison.TRAINING | {"precision": "fp32", "calibration": True}
+        run.run(small(training=calibrated), file, progress=False)
     return file
 
 

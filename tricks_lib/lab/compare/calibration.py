@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 from tricks_lib.lab.compare.metrics import ece
 
 LOG_TEMPERATURES = (-3.0, 3.0)
+ERRORS = ("ece", "ece_scaled")  # as they are, and after the temperature
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -26,11 +27,26 @@ def measured(known: np.ndarray, known_labels, logits: np.ndarray, labels) -> dic
     """Calibration error of logits (N, C) as they are and after the temperature of ``known``, of validation.
 
     Returns:
-        ``{"temperature", "ece", "ece_scaled", "confidence"}``, the last (N, 2) float16, before and after.
+        ``{"temperature", "ece", "ece_scaled", "confidence"}``, the last (N, 2) float16, before and after; the
+        errors are those of the confidence as it is kept.
     """
     t = temperature(known.astype(np.float64), known_labels)
     predicted = logits.argmax(axis=1)
     sure = [np.exp(log_softmax(logits.astype(np.float64) / by, axis=1)).max(axis=1) for by in (1.0, t)]
-    before, after = (float(ece(np.stack([predicted, p], axis=-1), labels)) for p in sure)
-    found = {"temperature": round(t, 4), "ece": round(before, 6), "ece_scaled": round(after, 6)}
-    return {**found, "confidence": np.stack(sure, axis=-1).astype(np.float16)}
+    confidence = np.stack(sure, axis=-1).astype(np.float16)
+    errors = {
+        name: round(float(e), 6) for name, e in zip(ERRORS, of_confidence(predicted, confidence, labels))
+    }
+    return {"temperature": round(t, 4), **errors, "confidence": confidence}
+
+
+def of_confidence(predicted: np.ndarray, confidence: np.ndarray, labels) -> list[np.ndarray]:
+    """Calibration error before and after the temperature.
+
+    Args:
+        predicted: (..., N) classes. confidence: (..., N, 2) as it is kept. labels: (N,).
+    """
+    pairs = (
+        np.stack([predicted, confidence[..., i].astype(np.float64)], axis=-1) for i in range(len(ERRORS))
+    )
+    return [ece(pair, labels) for pair in pairs]

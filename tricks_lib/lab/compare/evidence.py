@@ -12,7 +12,9 @@ from tricks_lib.lab.compare import records, report
 from tricks_lib.lab.compare.figures import figure, labelled
 
 WIDTH = 80
-BESIDE = ("average_precision", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition")
+BESIDE = (  # shown beside the score, where a record has them
+    "average_precision", "spearman", "rmse", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition",
+)  # fmt: skip
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
 TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overview prefers, in this order

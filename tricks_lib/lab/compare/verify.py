@@ -4,7 +4,7 @@ raw numbers.
 
 import numpy as np
 
-from tricks_lib.lab.compare import protocol, summary
+from tricks_lib.lab.compare import calibration, protocol, summary
 from tricks_lib.lab.compare.comparison import LEAST_RATES, LEAST_TUNING_SEEDS
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.records import check_fields
@@ -118,22 +118,25 @@ def runs(record, predictions) -> None:
 
 
 def kept(record, predictions) -> None:
-    """Rule 6: each test example's prediction, and scores that follow from them."""
+    """Rule 6: each test example's prediction, and all that is measured follows from them."""
     if missing := {"labels", "predictions"} - {*predictions}:
         raise ValueError(f"predictions: {', '.join(sorted(missing))} missing")
     labels, given = predictions["labels"], predictions["predictions"]
     shape = (*labels.shape, len(record["arms"]), len(record["seeds"]))
     if given.shape != shape or len(labels) != record["data"]["sizes"]["test"]:
         raise ValueError(f"predictions: shape {given.shape} given, {shape} is accepted")
-    metric = METRICS[record["metric"]]
-    if abs(metric.guess(labels) - record["guess"]) > 1e-6:
-        raise ValueError(
-            f"guess: {record['guess']} given, {metric.guess(labels):.6f} follows from the labels"
-        )
-    for name in record["arms"]:
-        scores = metric.score(summary.of_arm(record, given, name), labels)
-        if not np.allclose(scores, summary.scores(record, name), rtol=0, atol=1e-6):
-            raise ValueError(f"arm {name!r}: its scores do not follow from its predictions")
+    guess = METRICS[record["metric"]].guess(labels)
+    if abs(guess - record["guess"]) > 1e-6:
+        raise ValueError(f"guess: {record['guess']} given, {guess:.6f} follows from the labels")
+    for name, arm in record["arms"].items():
+        own = summary.of_arm(record, given, name)
+        found = {key: METRICS[key].score(own, labels) for key in {*METRICS} & {*arm["runs"][0]}}
+        if "confidence" in predictions:
+            by_seed = np.moveaxis(predictions["confidence"][:, list(record["arms"]).index(name)], 1, 0)
+            found |= dict(zip(calibration.ERRORS, calibration.of_confidence(own, by_seed, labels)))
+        for key, values in {**found, "score": found[record["metric"]]}.items():
+            if not np.allclose(values, [run[key] for run in arm["runs"]], rtol=0, atol=1e-6):
+                raise ValueError(f"arm {name!r}: its {key} does not follow from its predictions")
 
 
 def one_code(record, predictions) -> None:

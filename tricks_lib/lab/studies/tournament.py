@@ -123,7 +123,14 @@ COMPARISONS = {
         "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 250, 64, {"rows": 2000}, rare="hate_speech"
     ),
     "tail/en_banking77": row(
-        "tail/en_banking77", "en_banking77", TAIL, "macro_f1", 300, 64, {"tail": [100, 5]}
+        "tail/en_banking77",
+        "en_banking77",
+        TAIL,
+        "macro_f1",
+        300,
+        64,
+        {"tail": [100, 5]},
+        calibration=True,
     ),
     "regression/en_stsb": row("regression/en_stsb", "en_stsb", NUMBERS, "pearson", 250, 96, {"rows": 2000}),
 }
