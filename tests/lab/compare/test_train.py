@@ -14,7 +14,7 @@ import sklearn.metrics
 import torch
 from transformers import BertModel
 
-from tricks_lib.lab.compare import arms, ask, comparison, records, tokens, train, verify
+from tricks_lib.lab.compare import arms, ask, comparison, records, run, tokens, train, verify
 
 from ..conftest import WORDS, tiny_config, tiny_tokenizer
 from .test_metrics import entities
@@ -59,6 +59,17 @@ def test_a_file_becomes_a_record_that_verify_accepts(table, model, tmp_path):
     record = ask.compare(str(table), model, ["ema"], steps=4, max_length=16, out=out, progress=False)
     verify.verify(*records.load_file(out / "record.json"), "record.json")
     assert record["data"]["sizes"].keys() == {"train", "validation", "test"} and record["kind"] == "classes"
+
+
+def test_calibration_is_measured_where_it_is_asked_for(table, model, tmp_path):
+    made = ask.comparison(tokens.Source(str(table)), model, ["ema"], steps=4, max_length=16)
+    asked = dataclasses.replace(made, training=made.training | {"calibration": True})
+    run.run(asked, tmp_path / "tail.json", progress=False)
+    record, predictions = records.load_file(tmp_path / "tail.json")
+    verify.verify(record, predictions, "tail.json")
+    assert predictions["confidence"].shape == (*predictions["predictions"].shape, 2)
+    one = record["arms"][record["baseline"]]["runs"][0]
+    assert one["temperature"] > 0 and one["ece"] != one["ece_scaled"]
 
 
 def tags_of(text: str) -> list[str]:
