@@ -252,11 +252,21 @@ def a_recipe_can_be_copied(notebook):
         yield "no cell is tagged `recipe`"
 
 
+def equations_are_computed(notebook):
+    """Each numbered equation is named again where something is computed: in code, or directly above it."""
+    above = [a for a, b in zip(notebook.cells, notebook.cells[1:]) if b.cell_type == "code"]
+    where = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code" or cell in above)
+    for number in re.findall(r"\\tag\{(\d+)\}", "\n".join(prose(notebook))):
+        if f"({number})" not in where:
+            yield f"no cell computes equation ({number})"
+
+
 OF_CHAPTERS = [  # other pages have headings and lengths of their own
     headings_are_the_same_in_every_chapter,
     visible_text_is_short,
     the_scale_is_said_at_once,
     a_recipe_can_be_copied,
+    equations_are_computed,
 ]
 RULES = [
     cells_are_executed_in_order,
@@ -445,6 +455,7 @@ BAD = {
     "no scale": (the_scale_is_said_at_once, edited(lambda n: n.cells[0].update(source="# A trick"))),
     "no recipe": (a_recipe_can_be_copied, edited(lambda n: n.cells[-2].metadata.pop("tags"))),
     "no checkpoint": (a_recipe_can_be_copied, edited(lambda n: n.cells[-3].update(source="Text."))),
+    "equation": (equations_are_computed, with_text("$$\na = b . \\tag{7}\n$$")),
     "two titles": (
         headings_are_the_same_in_every_chapter,
         edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("# Again"))),
