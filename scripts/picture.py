@@ -9,32 +9,22 @@ import hashlib
 import json
 from pathlib import Path
 
-from tricks_lib.lab import gains, plots
+from tricks_lib.lab import plots
+from tricks_lib.lab.compare import evidence
 
 FILE = Path(__file__).resolve().parent.parent / "_static" / "readme.png"
 
 
-def rows(found: list[gains.Gain]) -> dict[str, list]:
-    """Everything that is drawn: label -> gain of the trick and of its first control in points, each with its
-    interval; largest first.
-    """
-    keys = ("mean", "low", "high")
-    shown = {g.label: {"gain": g.over_baseline, **dict(list(g.controls.items())[:1])} for g in found}
-    return {
-        label: [[name, *(round(100 * d[k], 2) for k in keys)] for name, d in both.items()]
-        for label, both in shown.items()
-    }
-
-
-def fingerprint(found: list[gains.Gain]) -> str:
-    return hashlib.sha256(json.dumps(rows(found)).encode()).hexdigest()
+def fingerprint(rows: list[tuple]) -> str:
+    """Of everything that is drawn: labels, and gains in points with their intervals and verdicts."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def main() -> None:
     plots.use_style()
-    found = gains.gains()
-    ax = gains.plot(found)
-    ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint(found)})
+    rows = evidence.at_a_glance()
+    ax = plots.pairs(rows, "gain over the baseline (points)")
+    ax.figure.savefig(FILE, dpi=160, metadata={"Description": fingerprint(rows)})
     print(f"wrote {FILE.name}")
 
 

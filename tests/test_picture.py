@@ -3,11 +3,11 @@
 from PIL import Image
 
 from tests import load_script
-from tricks_lib.lab import gains
+from tricks_lib.lab.compare import evidence
 
 
 def test_picture_shows_the_current_records():
-    picture, found = load_script("picture"), gains.gains()
-    assert picture.rows(found), "no record to draw"
+    picture, rows = load_script("picture"), evidence.at_a_glance()
+    assert rows, "no record to draw"
     with Image.open(picture.FILE) as image:
-        assert image.info["Description"] == picture.fingerprint(found), "run: python scripts/picture.py"
+        assert image.info["Description"] == picture.fingerprint(rows), "run: python scripts/picture.py"

@@ -6,9 +6,6 @@ snippet, whatever it gained; the best arm of a record would be a choice made aft
 
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
-import numpy as np
-
 from tricks_lib.lab import plots, records, show
 
 
@@ -211,49 +208,17 @@ def table(found: list[Gain]):
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def plot(found: list[Gain], ax=None):
-    """Gain of every trick with its 95 % interval, and beneath it, hollow, the gain of its first control; the
-    axis is compressed away from zero.
+def plot(found: list[Gain]):
+    """Gain of every trick with its 95 % interval, and beneath it, hollow, the gain of its first control.
 
     Raises:
         ValueError: nothing is given.
     """
     if not found:
         raise ValueError("found: no record given, at least one is accepted")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.54 * len(found)))
-    ax.set_xscale("function", functions=(_compress, _expand))
-    ax.axvline(0, color="#444444", linewidth=1)
-    for y, g in enumerate(found):
-        d = {k: 100 * g.over_baseline[k] for k in ("low", "mean", "high")}
-        colour = plots.colour(g.over_baseline)
-        ax.plot([d["low"], d["high"]], [y - 0.16] * 2, color=colour, linewidth=3.5, solid_capstyle="butt")
-        ax.plot(d["mean"], y - 0.16, "o", color=colour, markersize=8)
-        for control, own in list(g.controls.items())[:1]:
-            ax.plot([100 * own["low"], 100 * own["high"]], [y + 0.2] * 2, color="#777777", linewidth=1.2)
-            ax.plot(
-                100 * own["mean"],
-                y + 0.2,
-                "o",
-                markerfacecolor="white",
-                markeredgecolor="#777777",
-                markersize=6,
-            )
-    ax.set_yticks([])
-    for y, g in enumerate(found):
-        label = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "clip_on": False}
-        ax.text(-0.02, y - 0.16, g.label, **label)
-        for control in list(g.controls)[:1]:
-            ax.text(-0.02, y + 0.2, f"control: {control}", color="#777777", fontsize=10, **label)
-    ax.set_xticks([-30, -10, -2, 0, 2, 10, 30], ["−30", "−10", "−2", "0", "+2", "+10", "+30"])
-    ax.set_ylim(len(found) - 0.4, -0.6)
-    ax.set_xlabel("gain over the baseline (points)")
-    return ax
-
-
-def _compress(x):
-    return np.sign(x) * np.sqrt(np.abs(x))
-
-
-def _expand(x):
-    return np.sign(x) * np.square(x)
+    rows = []
+    for g in found:
+        first = next(iter(g.controls.items()), None)
+        control = first and (f"control: {first[0]}", plots.points(first[1]))
+        rows.append((g.label, plots.points(g.over_baseline), control))
+    return plots.pairs(rows, "gain over the baseline (points)")

@@ -2,6 +2,7 @@
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 
 from tricks_lib.lab import stats
 
@@ -68,6 +69,50 @@ def intervals(rows: dict[str, dict], xlabel: str, ax=None):
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(xlabel)
     return ax
+
+
+def pairs(rows: list, xlabel: str):
+    """What each gained with its 95 % interval and, beneath it, hollow, what its control gained; the axis is
+    compressed away from zero.
+
+    Args:
+        rows: (label, difference, control) each, drawn from top to bottom; differences are in points, see
+            :func:`colour`; a control is (label, difference), or None.
+        xlabel: what is drawn, with its unit.
+
+    Raises:
+        ValueError: ``rows`` is empty.
+    """
+    if not rows:
+        raise ValueError("rows: none given, at least one is accepted")
+    _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.54 * len(rows)))
+    ax.set_xscale("function", functions=(compressed, expanded))
+    ax.axvline(0, color="#444444", linewidth=1)
+    beside = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "clip_on": False}
+    for y, (label, d, control) in enumerate(rows):
+        ax.plot([d["low"], d["high"]], [y - 0.16] * 2, color=colour(d), linewidth=3.5, solid_capstyle="butt")
+        ax.plot(d["mean"], y - 0.16, "o", color=colour(d), markersize=8)
+        ax.text(-0.02, y - 0.16, label, **beside)
+        if control:
+            name, own = control
+            ax.plot([own["low"], own["high"]], [y + 0.2] * 2, color="#777777", linewidth=1.2)
+            ax.plot(
+                own["mean"], y + 0.2, "o", markerfacecolor="white", markeredgecolor="#777777", markersize=6
+            )
+            ax.text(-0.02, y + 0.2, name, color="#777777", fontsize=10, **beside)
+    ax.set_yticks([])
+    ax.set_xticks([-30, -10, -2, 0, 2, 10, 30], ["−30", "−10", "−2", "0", "+2", "+10", "+30"])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel(xlabel)
+    return ax
+
+
+def compressed(x):
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def expanded(x):
+    return np.sign(x) * np.square(x)
 
 
 def label_lines(ax, gap: float = 0.08) -> None:

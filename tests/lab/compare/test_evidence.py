@@ -146,6 +146,20 @@ def test_the_overview_has_a_line_for_each_trick_by_the_arm_listed_first(folder, 
     assert [*both.loc["rdrop", "record"]] == ["frozen/letters", "tournament/letters"]
 
 
+def test_the_picture_has_each_trick_above_its_rival_and_no_other_unit(folder, record):
+    rows = evidence.at_a_glance(folder)
+    assert [row[1]["mean"] for row in rows] == sorted((row[1]["mean"] for row in rows), reverse=True)
+    arms = record["statistics"]["arms"]
+    (label, gain, control), *_ = [row for row in rows if row[0].startswith("rdrop")]
+    assert label == "rdrop, letters (mini_bert)" and control[0] == "rival: dropout"
+    assert gain == plots.points(arms["rdrop"]["baseline"])
+    assert control[1]["mean"] == 100 * arms["dropout"]["baseline"]["mean"]
+    assert [row[2] for row in rows if row[0].startswith("ema")] == [None, None]
+    ax = plots.pairs(rows, "gain")
+    assert len([line for line in ax.lines if line.get_linewidth() == 3.5]) == len(rows)
+    matplotlib.pyplot.close("all")
+
+
 @pytest.mark.parametrize("key", ["ece", "spearman"])
 def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key):
     for arm in record["arms"].values():

@@ -8,8 +8,10 @@ import statistics as st
 import textwrap
 from pathlib import Path
 
+from tricks_lib.lab import plots
 from tricks_lib.lab.compare import records, report
 from tricks_lib.lab.compare.figures import figure, labelled
+from tricks_lib.lab.gains import DATA
 
 WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
@@ -149,29 +151,57 @@ def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:
 # ---- All tricks ----
 
 
-def overview(where: Path | None = None, every: bool = False):
-    """A line for each trick: its gain and that of its cheap rival, over the same baseline, and the verdicts.
-
-    The arm is the first of the trick in the record, as the record's author listed them, never the best one;
+def firsts(where: Path | None = None, every: bool = False) -> list[tuple[dict, str]]:
+    """A record and an arm for each trick: the arm that the record's author listed first, never the best one;
     the record is the first that has it, those of trainings before those of frozen models.
 
     Args:
-        every: a line for each record of a trick.
+        every: one for each record of a trick.
+    """
+    found = {}
+    for record in book(where):
+        for name, arm in record["arms"].items():
+            if arm["trick"]:
+                found.setdefault((arm["trick"], record["name"] if every else None), (record, name))
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+
+
+def overview(where: Path | None = None, every: bool = False):
+    """A line for each trick of :func:`firsts`: its gain and that of its cheap rival, over the same baseline,
+    and the verdicts.
 
     Returns:
         ``pandas.DataFrame``, the trick as index; empty without records.
     """
     import pandas
 
-    lines, seen = [], set()
-    for record in book(where):
-        for name, arm in record["arms"].items():
-            key = (arm["trick"], record["name"] if every else None)
-            if arm["trick"] and key not in seen:
-                seen.add(key)
-                lines.append(line(record, name))
+    lines = [line(record, name) for record, name in firsts(where, every)]
     columns = ["trick", "arm", "gain", "verdict", "cheap rival", "against it", "record"]
-    return pandas.DataFrame(lines, columns=columns).sort_values(["trick", "record"]).set_index("trick")
+    return pandas.DataFrame(lines, columns=columns).set_index("trick")
+
+
+def at_a_glance(where: Path | None = None) -> list[tuple]:
+    """What :func:`tricks_lib.lab.plots.pairs` draws of every record of a trick whose score is in points, the
+    largest gain first. The model is named where it is not the encoder of most records.
+    """
+    rows = []
+    for record, name in firsts(where, every=True):
+        if report.unit(record)[0] == "points":
+            rival, model, data = (
+                record["arms"][name]["rival"],
+                record["model"]["name"],
+                record["data"]["name"],
+            )
+            of = f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else ""
+            control = rival and (f"rival: {rival}", in_points(record, rival))
+            rows.append((f"{name}, {DATA.get(data, data)}{of}", in_points(record, name), control))
+    return sorted(rows, key=lambda row: -row[1]["mean"])
+
+
+def in_points(record: dict, name: str) -> dict:
+    """Of an arm over the baseline; the baseline itself has no difference."""
+    found = record["statistics"]["arms"][name]["baseline"]
+    return plots.points(found or dict.fromkeys(("mean", "low", "high"), 0.0))
 
 
 def line(record: dict, name: str) -> list[str]:
