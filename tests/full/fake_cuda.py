@@ -3,7 +3,7 @@
 ``pretend()``, once in a process and for good, makes ``torch.cuda`` say that there is a Tesla T4. A tensor
 that is made there or moved there lies in the CPU's memory, but its storage is marked; what is computed from
 it is marked as well. An operation on marked and unmarked tensors raises as CUDA would, and so does
-``numpy()``. What only a real GPU knows (memory, streams, its own random numbers) is not there.
+``numpy()``. What only a real GPU knows (memory, streams) is not there; its generators draw the CPU's numbers.
 
 A false alarm is possible: a backward formula that makes its gradient anew (XLNet's relative shift has one)
 leaves it unmarked, and an optimizer then sees two devices.
@@ -187,6 +187,13 @@ OF_CUDA = {
 }
 
 
+class Generator(torch.Generator):
+    """The GPU's draws the CPU's random numbers."""
+
+    def __new__(cls, device="cpu"):
+        return super().__new__(cls, CPU if torch.device(device).type == "cuda" else device)
+
+
 def pretend() -> None:
     from torch._dynamo.trace_rules import get_torch_obj_rule_map
     from torch.utils._device import _device_constructors
@@ -199,4 +206,5 @@ def pretend() -> None:
         setattr(torch, name, then_moved(getattr(torch, name)))
     for name, function in OF_CUDA.items():
         setattr(torch.cuda, name, function)
+    torch.Generator = Generator
     Devices().__enter__()

@@ -27,7 +27,7 @@ there = [
     cpu.cuda(), torch.tensor([1], device="cuda"), torch.as_tensor([1], device="cuda"), x.to(torch.float16),
     torch.arange(3, device=x.device), linear.weight, linear.weight.grad, chosen.grad, torch.stack([x, x]),
     x.clone(), optimizer.state[linear.weight]["exp_avg"], copy.deepcopy(x),
-    *copy.deepcopy(linear).parameters(),
+    *copy.deepcopy(linear).parameters(), x.multinomial(1, generator=torch.Generator("cuda").manual_seed(0)),
 ]
 here = [cpu, cpu.clone(), x.cpu(), x.to("cpu"), torch.zeros_like(x, device="cpu"), cpu + 1, cpu.to(cpu)]
 assert [t.device.type for t in there] == ["cuda"] * len(there), there
