@@ -2,6 +2,8 @@
 which takes the mean of the model's own loss; formulas written out on the labels that this loss compares.
 """
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,7 +72,7 @@ class Ahead(GPT2LMHeadModel):
     def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
         output = super().forward(input_ids=input_ids, attention_mask=attention_mask)
         if labels is not None:
-            output.loss = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten())
+            output["loss"] = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten())
         return output
 
 
@@ -191,6 +193,9 @@ def trained(folder, model, kind, size, some, micro=1, **arguments):
     return trainer
 
 
+EXACT = "_loss_shifts_labels" in inspect.getsource(Trainer)  # late versions count as the loss does
+
+
 class Means(Trainer):
     """Takes the model's own loss, a mean. Trainer itself counts the first label of each row, where it cannot
     tell the loss by the name of the class (GPT2LMHeadModel), and divides the sum of the losses by too much.
@@ -252,7 +257,7 @@ def test_classifier_of_tokens_is_not_asked():
 @pytest.mark.parametrize("name", MODELS)
 def test_one_batch_and_four_micro_batches_equal_plain_trainer_on_one_batch(tmp_path, name, left):
     some, start = rows(left=left), weights(model_of(name))
-    plain = Trainer if name == "Llama" else Means
+    plain = Trainer if name == "Llama" and EXACT else Means
     whole = weights(trained(tmp_path, model_of(name), plain, 8, some).model)
     one = weights(trained(tmp_path, model_of(name), TricksTrainer, 8, some).model)
     four = weights(trained(tmp_path, model_of(name), TricksTrainer, 8, some, micro=4).model)

