@@ -100,8 +100,8 @@ class LookUps:
         if self.r is not None:
             if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
                 raise ValueError(
-                    f"input_ids: another batch, {tuple(ids.shape)}, given after attack(), or a second one in "
-                    f"the same pass; with per_example the attacked batch is accepted, looked up once in a pass"
+                    f"input_ids: another batch, {tuple(ids.shape)}, given after attack(), or two in one pass; "
+                    f"with per_example the attacked one is accepted, looked up once in a pass"
                 )
             output = output + self.r.to(output.dtype)
         if torch.is_grad_enabled():
