@@ -100,7 +100,7 @@ class LookUps:
         if self.r is not None:
             if ids.shape != self.ids.shape or not torch.equal(ids, self.ids):
                 raise ValueError(
-                    f"input_ids: another batch, {tuple(ids.shape)}, given after attack(), or two in one pass; "
+                    f"input_ids: another batch, {tuple(ids.shape)}, given after attack(), or two in a pass; "
                     f"with per_example the attacked one is accepted, looked up once in a pass"
                 )
             output = output + self.r.to(output.dtype)
