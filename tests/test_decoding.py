@@ -2,6 +2,7 @@
 (tests/fixtures), all sequences of a tiny vocabulary, plain float64 loops without batch or cache, and NumPy
 for the filters."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -1680,6 +1681,30 @@ class EncoderDecoder(Encoder):
 
 class Elsewhere(torch.Generator):
     device = torch.device("meta")
+
+
+class Renamed(Bigrams):
+    """A cache by the name that transformers has from 5.24 on."""
+
+    def forward(self, input_ids, attention_mask=None, cache=None, use_cache=True, output_hidden_states=False):
+        out = super().forward(input_ids)
+        return SimpleNamespace(logits=out.logits, cache=out.past_key_values, hidden_states=out.hidden_states)
+
+
+def test_a_plain_module_may_call_its_cache_by_either_name():
+    renamed, model = Renamed(bigrams().table), bigrams()
+    for mode in (greedy_search, functools.partial(beam_search, num_beams=3)):
+        assert torch.equal(mode(renamed, IDS, 6), mode(model, IDS, 6))
+    assert renamed.columns_seen == model.columns_seen and renamed.columns_seen[1] == 1
+
+
+@pytest.mark.parametrize(
+    "mode", [functools.partial(beam_search, num_beams=2), functools.partial(contrastive_search, top_k=2)]
+)
+def test_a_cache_of_an_unknown_name_is_refused_and_never_left_in_the_wrong_order(mode, monkeypatch):
+    monkeypatch.setattr("tricks_lib.decoding.feed.CACHES", ("unheard_of",))
+    with pytest.raises(TypeError, match="^model: GPT2LMHeadModel given, whose cache is none of its inputs"):
+        mode(tiny_gpt2(0), prompts(0, 2, padded=False)[0], 6)
 
 
 FULL_CACHE = SimpleNamespace(get_seq_length=lambda: 3)

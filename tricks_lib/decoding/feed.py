@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tricks_lib.decoding.prompt import positions_of
 
-CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")  # names that models use
+# Names that models use; "cache" is that of transformers from 5.24 on.
+CACHES = ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 
 
 class Feed:
@@ -33,6 +34,7 @@ class Feed:
         first = {"next_sequence_length": None, "is_first_iteration": True}
         self.model, self.inputs = model, inputs
         self.now: dict[str, Any] = {name: value for name, value in first.items() if name in takes}
+        self.unordered = False  # rows were to change places, and there was no cache to do it in
         self.later = {"next_sequence_length": 1} if "next_sequence_length" in takes else {}
         if hasattr(model, "_get_initial_cache_position"):  # transformers that still counts cached columns
             self.inputs = model._get_initial_cache_position(ids.shape[1], ids.device, inputs)
@@ -44,6 +46,11 @@ class Feed:
     def forward(self, ids: Tensor, **options):
         """The model's output for the columns of ids (R, t) that it has not seen."""
         inputs = self.model.prepare_inputs_for_generation(ids, **self.now, **self.inputs)
+        if self.unordered and inputs["input_ids"].shape[1] < ids.shape[1]:
+            raise TypeError(
+                f"model: {type(self.model).__name__} given, whose cache is none of its inputs "
+                f"{', '.join(self.inputs)}; for beams and candidates one of {', '.join(CACHES)} is accepted"
+            )
         out = self.model(**{**inputs, "return_dict": True, **options})
         self.inputs = self.model._update_model_kwargs_for_generation(out, self.inputs)
         self.now = self.later
@@ -61,7 +68,8 @@ class Feed:
         generate's beam search, candidates as in its contrastive search, which some caches do better.
         """
         name = next((name for name in CACHES if self.inputs.get(name) is not None), None)
-        if name is None:  # every step computes the whole prefix
+        if name is None:  # right where every step computes the whole prefix
+            self.unordered = True
             return
         kind = vars(type(self.inputs[name]))
         if candidates and "batch_select_indices" in kind and "reorder_cache" not in kind:
@@ -88,17 +96,19 @@ class PlainFeed:
     def __init__(self, model, takes, mask: Tensor | None):
         self.model, self.takes, self.mask, self.seen = model, takes, mask, 0
         self.cache: Any = None
+        self.name = "cache" if "cache" in takes and "past_key_values" not in takes else "past_key_values"
 
     def forward(self, ids: Tensor, **options):
         columns = slice(self.seen, ids.shape[1])
-        inputs = {"input_ids": ids[:, columns], "past_key_values": self.cache, "use_cache": True}
+        inputs = {"input_ids": ids[:, columns], self.name: self.cache, "use_cache": True}
         if self.mask is not None:
             new = self.mask.new_ones(len(ids), ids.shape[1] - self.mask.shape[1])
             inputs["attention_mask"] = self.mask = torch.cat([self.mask, new], dim=1)
             if "position_ids" in self.takes:
                 inputs["position_ids"] = positions_of(self.mask)[:, columns]
         out = self.model(**inputs, **options)
-        self.cache, self.seen = getattr(out, "past_key_values", None), ids.shape[1]
+        found = (getattr(out, name, None) for name in ("cache", "past_key_values"))
+        self.cache, self.seen = next((each for each in found if each is not None), None), ids.shape[1]
         if self.cache is None:
             raise TypeError(
                 f"model: one that returns {type(out).__name__} without past_key_values given, a causal "

@@ -19,6 +19,7 @@ from tricks_lib.decoding.prompt import as_list
 
 # Beside the options, `generate` hands these on. The model sees them; any other is refused.
 INPUTS = {
+    "cache",
     "past_key_values",
     "cache_params",
     "position_ids",

@@ -214,10 +214,11 @@ def _check_handed(handed: dict) -> None:
             f"{name}: given, but accepted are the mode's own arguments and "
             f"{', '.join(Options.__annotations__)}"
         )
-    if (cache := handed.get("past_key_values")) is not None and cache.get_seq_length():
-        raise ValueError(
-            f"past_key_values: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted"
-        )
+    for name in ("cache", "past_key_values"):
+        if (cache := handed.get(name)) is not None and cache.get_seq_length():
+            raise ValueError(
+                f"{name}: a cache of {cache.get_seq_length()} tokens given, an empty one is accepted"
+            )
     if handed.get("synced_gpus"):
         raise ValueError("synced_gpus: True given, False is accepted")
 
