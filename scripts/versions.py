@@ -22,6 +22,7 @@ NOT_THE_PACKAGE = [
         f"tests/test_{name}.py"
         for name in (
             "colab",
+            "commands",
             "links",
             "make",
             "notebook_rules",
