@@ -51,7 +51,7 @@ def test_words_in():
 def test_explained_is_the_variance_that_scikit_learns_ridge_regression_predicts(penalty):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 5)) * [1, 10, 0.1, 3, 1] + 2
-    y = x[:, :2] @ rng.normal(size=(2, 3)) + rng.normal(size=(400, 3))
+    y = x[:, :2] @ rng.normal(size=(2, 3)) + 5 * rng.normal(size=(400, 3))
     centre, spread = x[:300].mean(0), x[:300].std(0, ddof=1)
     ridge = Ridge(alpha=penalty).fit((x[:300] - centre) / spread, y[:300])
     missed = ((y[300:] - ridge.predict((x[300:] - centre) / spread)) ** 2).sum()
