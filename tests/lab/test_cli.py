@@ -1,7 +1,6 @@
 """``python -m tricks_lib.lab``: exit codes, and one clear line on stderr for every bad input."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -10,26 +9,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from tricks_lib.lab import __main__ as cli
-from tricks_lib.lab import experiment, records, stats, tasks
+from tricks_lib.lab import experiment, fit, models, records, tasks
 from tricks_lib.lab.compare import run as compared
-from tricks_lib.lab.studies import mean_pooling
 
 from .conftest import WORDS
 from .test_records import RECORDS
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = "all-MiniLM-L6-v2"  # of the registered experiments
+MODEL, NAME = "all-MiniLM-L6-v2", "probe/en_trec"  # of the experiment that is run here
 
 
-def rows(n, pair):
+def probe(experiment, settings, seed, split):
+    """Accuracy of scikit-learn on a token's last state; the seed draws 30 of the training rows."""
+    from sklearn.linear_model import LogisticRegression
+
+    encoder, tokenizer = models.load_encoder(experiment.model)
+    data, x = tasks.load_task(experiment.data), {}
+    for part in ("train", split):
+        states = fit.hidden_states(encoder, tokenizer, list(data[part]["text"]))
+        x[part] = np.concatenate([h[:, settings["token"]].cpu().numpy() for h, _ in states])
+    rows = np.random.default_rng(seed).permutation(len(x["train"]))[:30]
+    fitted = LogisticRegression(C=settings["C"]).fit(x["train"][rows], np.array(data["train"]["label"])[rows])
+    return {"accuracy": float(fitted.score(x[split], data[split]["label"]))}
+
+
+PROBE = experiment.Experiment(
+    trick="probe", task="en_trec", setting="frozen encoder, linear probe", model=MODEL, data="en_trec",
+    arms={"first token": {"token": 0}, "second token": {"token": 1}}, baseline="first token",
+    metric="accuracy", run=probe, grid={"C": [0.1, 1.0]}, tuning_seeds=(101,), seeds=(0, 1),
+)  # fmt: skip
+
+
+def rows(n):
     texts = [" ".join(WORDS[(i * k + 3 * k) % 14] for k in range(1, 3 + i % 5)) for i in range(n)]
-    if pair:
-        return [{"text": text, "text_b": texts[i - 1], "label": float(i % 5)} for i, text in enumerate(texts)]
     return [{"text": text, "label": "AB"[i % 2]} for i, text in enumerate(texts)]
 
 
@@ -40,14 +58,13 @@ class Place:
         self.records, self.models, self.data = folder / "records", folder / "models", folder / "data"
         self.records.mkdir()
         shutil.copytree(checkpoint, self.models / MODEL)
-        for name in ("en_trec", "en_stsb"):
-            (self.data / name).mkdir(parents=True)
-            for split in tasks.SPLITS:
-                pyarrow.parquet.write_table(
-                    pyarrow.Table.from_pylist(rows(40, name == "en_stsb")),
-                    self.data / name / f"{split}.parquet",
-                )
-            self.register(monkeypatch, name)
+        (self.data / "en_trec").mkdir(parents=True)
+        for split in tasks.SPLITS:
+            pyarrow.parquet.write_table(
+                pyarrow.Table.from_pylist(rows(40)), self.data / "en_trec" / f"{split}.parquet"
+            )
+        self.register(monkeypatch, "en_trec")
+        monkeypatch.setattr(experiment, "registry", lambda: {NAME: PROBE})
         monkeypatch.setenv("TRICKS_MODELS", str(self.models))
         monkeypatch.setenv("TRICKS_DATA", str(self.data))
 
@@ -63,9 +80,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, checkpoint, monkeypatch):
-    mean_pooling.features.cache_clear()
-    yield Place(tmp_path, checkpoint, monkeypatch)
-    mean_pooling.features.cache_clear()
+    return Place(tmp_path, checkpoint, monkeypatch)
 
 
 def call(*arguments) -> int:
@@ -89,14 +104,11 @@ def contents(folder):
 # --- what works
 
 
-def test_run_show_list_verify(place, capsys, monkeypatch):
-    monkeypatch.setattr(
-        stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50)
-    )
+def test_run_show_list_verify(place, capsys):
     folder = ["--folder", place.records]
-    assert call("run", "mean_pooling/en_stsb", *folder, "--quiet") == 0
+    assert call("run", NAME, *folder, "--quiet") == 0
     printed = capsys.readouterr()
-    file = place.records / "mean_pooling__en_stsb.json"
+    file = place.records / "probe__en_trec.json"
     assert (
         printed.out.splitlines()[-1] == f"wrote {file}"
         and printed.out.startswith(f"{MODEL}: ")
@@ -105,45 +117,39 @@ def test_run_show_list_verify(place, capsys, monkeypatch):
     assert [f.name for f in place.records.iterdir()] == [file.name]
 
     assert call("verify", *folder) == 0
-    assert capsys.readouterr().out == "ok    mean_pooling/en_stsb\n"
-    assert call("verify", "mean_pooling/en_stsb", *folder) == 0
+    assert capsys.readouterr().out == f"ok    {NAME}\n"
+    assert call("verify", NAME, *folder) == 0
     capsys.readouterr()
 
-    assert call("show", "mean_pooling/en_stsb", *folder) == 0
+    assert call("show", NAME, *folder) == 0
     shown = capsys.readouterr().out
     record = json.loads(file.read_text())
     assert shown.startswith(
-        f"mean_pooling/en_stsb: {record['setting']}\n{MODEL} on en_stsb "
-        f"{{'train': 40, 'validation': 40, 'test': 40}}, examples\n"
+        f"{NAME}: {record['setting']}\n{MODEL} on en_trec "
+        f"{{'train': 40, 'validation': 40, 'test': 40}}, seeds\n"
     )
     for arm, own in record["statistics"].items():
         assert f"{100 * own['mean']:.1f}" in next(
             line for line in shown.splitlines() if line.startswith(f"{arm} ")
         )
-    assert shown.splitlines()[-1].endswith("python -m tricks_lib.lab run mean_pooling/en_stsb")
+    assert shown.splitlines()[-1].endswith(f"python -m tricks_lib.lab run {NAME}")
 
     assert call("list", *folder) == 0
     listed = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert (
-        listed["mean_pooling/en_stsb"] == "recorded"
-        and listed["mean_pooling/en_trec"] == "-"
+        listed[NAME] == "recorded"
+        and listed["pooling/en_trec"] == "-"
         and set(listed) == {*experiment.registry(), *cli.comparisons()}
     )
 
 
-def test_a_probe_is_run_with_two_seeds(place, capsys, monkeypatch):
-    """The registered experiment, with fewer seeds: features, scikit-learn and the grid are the real ones."""
-    small = dataclasses.replace(
-        experiment.registry()["mean_pooling/en_trec"], seeds=(0, 1), tuning_seeds=(101,)
-    )
-    monkeypatch.setattr(experiment, "registry", lambda: {"mean_pooling/en_trec": small})
-    assert call("run", "mean_pooling/en_trec", "--folder", place.records) == 0
-    assert "mean_pooling/en_trec test: 100%" in capsys.readouterr().err
-    record = records.load("mean_pooling/en_trec", place.records)
-    assert set(record["arms"]) == {"first token", "mean", "max", "mean over padding"}
+def test_a_run_shows_its_progress_and_records_what_was_tuned(place, capsys):
+    assert call("run", NAME, "--folder", place.records) == 0
+    assert f"{NAME} test: 100%" in capsys.readouterr().err
+    record = records.load(NAME, place.records)
+    assert set(record["arms"]) == {"first token", "second token"}
     for content in record["arms"].values():
-        assert [row["point"]["C"] for row in content["tuning"]] == [0.001, 0.01, 0.1, 1.0]
-        assert all(0 <= run["accuracy"] <= 1 for run in content["runs"])
+        assert [row["point"]["C"] for row in content["tuning"]] == [0.1, 1.0]
 
 
 def test_the_default_folder_is_the_books(monkeypatch, tmp_path, capsys):
@@ -324,26 +330,26 @@ ARGUMENTS = {
     ),
     "show without a name": (["show"], "required: name"),
     "run a name and all": (
-        ["run", "mean_pooling/en_stsb", "--all"],
-        "name: 'mean_pooling/en_stsb' and --all given, the name of an experiment or --all is accepted",
+        ["run", "pooling/en_trec", "--all"],
+        "name: 'pooling/en_trec' and --all given, the name of an experiment or --all is accepted",
     ),
     "unknown option": (["list", "--frob"], "unrecognized arguments: --frob"),
     "two names": (["show", "a", "b"], "unrecognized arguments: b"),
     "no jobs": (
-        ["run", "mean_pooling/en_stsb", "--jobs", "0"],
+        ["run", "pooling/en_trec", "--jobs", "0"],
         "--jobs: 0 given, a positive number is accepted",
     ),
     "negative jobs": (
-        ["run", "mean_pooling/en_stsb", "--jobs", "-2"],
+        ["run", "pooling/en_trec", "--jobs", "-2"],
         "--jobs: -2 given, a positive number is accepted",
     ),
-    "jobs a word": (["run", "mean_pooling/en_stsb", "--jobs", "two"], "--jobs: invalid int value: 'two'"),
-    "jobs a fraction": (["run", "mean_pooling/en_stsb", "--jobs", "1.5"], "--jobs: invalid int value: '1.5'"),
-    "jobs without a value": (["run", "mean_pooling/en_stsb", "--jobs"], "--jobs: expected one argument"),
+    "jobs a word": (["run", "pooling/en_trec", "--jobs", "two"], "--jobs: invalid int value: 'two'"),
+    "jobs a fraction": (["run", "pooling/en_trec", "--jobs", "1.5"], "--jobs: invalid int value: '1.5'"),
+    "jobs without a value": (["run", "pooling/en_trec", "--jobs"], "--jobs: expected one argument"),
     "unknown experiment": (["run", "nope"], "name: 'nope' given; accepted are "),
     "no experiment": (["run", ""], "name: '' given; accepted are "),
     "a path": (["run", "../../x"], "name: '../../x' given; accepted are "),
-    "half a name": (["run", "mean_pooling"], "name: 'mean_pooling' given; accepted are "),
+    "half a name": (["run", "pooling"], "name: 'pooling' given; accepted are "),
     "show unknown": (["show", "nope/x"], "name: no record 'nope/x' in "),
     "show nothing": (["show", ""], "name: no record '' in "),
     "show a path": (["show", "../../../etc/passwd"], "name: no record '../../../etc/passwd' in "),
@@ -379,7 +385,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path, capsys, command, kind):
 def test_run_makes_its_folder_but_not_over_a_file(place, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert call("run", "mean_pooling/en_stsb", "--folder", where, "--quiet") == 2
+        assert call("run", NAME, "--folder", where, "--quiet") == 2
         assert str(tmp_path / "file") in one_line(capsys.readouterr().err)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -397,11 +403,11 @@ def no_folder(variable):
 
 def corrupt_data(place, patch):
     """A parquet file that is cut in half."""
-    cut(place.data / "en_stsb" / "test.parquet")
+    cut(place.data / "en_trec" / "test.parquet")
 
 
 def other_rows(place, patch):
-    file = place.data / "en_stsb" / "test.parquet"
+    file = place.data / "en_trec" / "test.parquet"
     pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).slice(1), file)
 
 
@@ -414,11 +420,11 @@ def no_safetensors(place, patch):
 
 
 def damaged_partial(place, patch):
-    (place.records / "mean_pooling__en_stsb.partial.json").write_text('{"definition": {')
+    (place.records / "probe__en_trec.partial.json").write_text('{"definition": {')
 
 
 def partial_of_another(place, patch):
-    (place.records / "mean_pooling__en_stsb.partial.json").write_text(
+    (place.records / "probe__en_trec.partial.json").write_text(
         '{"definition": {}, "results": {}, "seconds": 0}'
     )
 
@@ -433,16 +439,16 @@ INPUT = {
         "TRICKS_DATA: .*nowhere' given, an existing folder is accepted",
     ),
     "data not in the folder": (
-        lambda p, _: shutil.rmtree(p.data / "en_stsb"),
-        "python -m tricks_lib.lab fetch en_stsb, or put it into a folder",
+        lambda p, _: shutil.rmtree(p.data / "en_trec"),
+        "name: 'en_trec' is not here; python -m tricks_lib.lab fetch en_trec",
     ),
     "data nowhere": (
         lambda p, patch: patch.delenv("TRICKS_DATA"),
-        "python -m tricks_lib.lab fetch en_stsb, or put it into a folder",
+        "name: 'en_trec' is not here; python -m tricks_lib.lab fetch en_trec",
     ),
     "a split missing": (
-        lambda p, _: (p.data / "en_stsb" / "test.parquet").unlink(),
-        "'en_stsb' has no file .*test.parquet",
+        lambda p, _: (p.data / "en_trec" / "test.parquet").unlink(),
+        "'en_trec' has no file .*test.parquet",
     ),
     "another sha256": (
         other_rows,
@@ -471,7 +477,7 @@ INPUT = {
     ),
     "damaged partial": (
         damaged_partial,
-        r"mean_pooling__en_stsb.partial.json: not a readable interrupted run \(.*\); move it away to start "
+        r"probe__en_trec.partial.json: not a readable interrupted run \(.*\); move it away to start "
         r"anew",
     ),
     "partial of another definition": (
@@ -487,17 +493,17 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_overwritten(
     place, monkeypatch, capsys, prepare, message
 ):
     prepare(place, monkeypatch)
-    record = place.records / "mean_pooling__en_stsb.json"
+    record = place.records / "probe__en_trec.json"
     record.write_text("an older record")
     before = contents(place.records)
-    assert call("run", "mean_pooling/en_stsb", "--folder", place.records, "--quiet") == 2
+    assert call("run", NAME, "--folder", place.records, "--quiet") == 2
     assert re.search(message, one_line(capsys.readouterr().err))
     assert contents(place.records) == before
 
 
 def test_without_scikit_learn_the_missing_module_is_named(place, monkeypatch, capsys):
     no_scikit_learn(place, monkeypatch)
-    assert call("run", "mean_pooling/en_trec", "--folder", place.records, "--quiet") == 2
+    assert call("run", NAME, "--folder", place.records, "--quiet") == 2
     assert "sklearn.linear_model" in one_line(capsys.readouterr().err)
 
 
@@ -505,9 +511,9 @@ def test_a_run_that_diverges_is_one_line(place, monkeypatch, capsys):
     def diverge(*arguments):
         raise FloatingPointError("loss is nan at step 3; lr is 9")
 
-    bad = dataclasses.replace(experiment.registry()["mean_pooling/en_stsb"], run=diverge)
-    monkeypatch.setattr(experiment, "registry", lambda: {"mean_pooling/en_stsb": bad})
-    assert call("run", "mean_pooling/en_stsb", "--folder", place.records, "--quiet") == 2
+    bad = dataclasses.replace(PROBE, run=diverge)
+    monkeypatch.setattr(experiment, "registry", lambda: {NAME: bad})
+    assert call("run", NAME, "--folder", place.records, "--quiet") == 2
     assert one_line(capsys.readouterr().err) == "loss is nan at step 3; lr is 9"
 
 
@@ -595,10 +601,9 @@ def test_the_program_ends_with_one_line_and_exit_code_2_when_the_hub_is_out_of_r
     """Real data of the book are not here, so the program runs on guest_notes, through a study of its own."""
     code = (
         "import dataclasses, sys; from tricks_lib.lab import experiment as e, __main__ as m; own = "
-        "e.registry()['mean_pooling/en_trec'];"
-        "e.registry = lambda: {'mean_pooling/own': dataclasses.replace(own, task='own', "
-        "data='guest_notes/topic')};"
-        f"sys.exit(m.main(['run', 'mean_pooling/own', '--folder', {str(place.records)!r}]))"
+        "e.registry()['mini_bert/guest_notes_topic'];"
+        f"e.registry = lambda: {{'mini_bert/own': dataclasses.replace(own, task='own', model={MODEL!r})}};"
+        f"sys.exit(m.main(['run', 'mini_bert/own', '--folder', {str(place.records)!r}]))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TRICKS_")} | {
         "HF_HUB_OFFLINE": "1",

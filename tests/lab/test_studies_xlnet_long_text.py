@@ -151,3 +151,19 @@ def test_run_gives_an_accuracy(arm, monkeypatch):
     study.tokenized.cache_clear(), study.features.cache_clear()
     assert study.run(experiment, {**experiment.arms[arm], "C": 0.1}, 0, "test") == {"accuracy": 1.0}
     study.tokenized.cache_clear(), study.features.cache_clear()
+
+
+def test_the_probe_learns_from_the_rows_that_the_seed_draws():
+    """Oracle: scikit-learn on features that NumPy standardised."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 5, size=(120, 4))
+    y, y_test = (x[:80, 0] > 3).astype(int), (x[80:, 0] + rng.normal(0, 3, 40) > 3).astype(int)
+    rows = np.random.default_rng(3).permutation(80)[:40]
+    centre, spread = x[rows].mean(0), x[rows].std(0)
+    reference = LogisticRegression(C=0.1, max_iter=10_000, tol=1e-8).fit((x[rows] - centre) / spread, y[rows])
+    expected = (reference.predict((x[80:] - centre) / spread) == y_test).mean()
+    assert 0.5 < expected < 1 and study.probe(x[:80], y, x[80:], y_test, 0.1, 3, share=0.5) == expected
+    others = {study.probe(x[:80], y, x[80:], y_test, C, 0) for C in (1e-6, 1.0)}
+    assert len(others) == 2, "the penalty counts"

@@ -29,16 +29,7 @@ class Trick:
 
 
 TRICKS = [  # in the order of the chapters; of a record, the first whose arm it has
-    Trick(
-        "mean_pooling",
-        "Mean pooling",
-        "mean",
-        ("max", "mean over padding"),
-        "BERT-base, untuned, STS-B: Spearman 46.35 for the mean, 16.50 for the first token",
-        "https://sbert.net/docs/pretrained-models/sts-models.html",
-    ),
     Trick("rdrop", "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",)),
-    Trick("last_four", "Last four layers", "concat", ("widened", "sum")),
     Trick("layer_decay", "Layer-wise rates", "0.95", ("snippet 0.95",)),
     Trick(
         "xlnet_long_text",
@@ -83,7 +74,6 @@ METRICS = {
     "mcc": "Matthews",
     "new_3grams": "new trigrams",
     "pearson": "Pearson",
-    "spearman": "Spearman",
 }
 DATA = {
     "corpus_en": "new trigrams",
@@ -96,7 +86,6 @@ DATA = {
     "en_mrpc": "MRPC",
     "en_rte": "RTE",
     "en_sst2": "SST-2",
-    "en_stsb": "STS-B",
     "en_trec": "TREC",
     "en_wnut17": "WNUT-17",
 }
@@ -120,14 +109,8 @@ class Gain:
 
     @property
     def where(self) -> str:
-        """The data, and how: ``TREC (MiniLM)``."""
-        data, task = self.record["data"]["name"], self.record["task"]
-        how = [
-            {"minilm": "MiniLM", "finetuned": "tuned"}.get(word, word)
-            for word in task.removeprefix(data).split("_")
-            if word
-        ]
-        return DATA.get(data, data) + (f" ({', '.join(how)})" if how else "")
+        data = self.record["data"]["name"]
+        return DATA.get(data, data)
 
     @property
     def label(self) -> str:

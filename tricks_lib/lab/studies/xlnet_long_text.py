@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import device, fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
-from tricks_lib.lab.studies.mean_pooling import probe
 from tricks_lib.xlnet_long_text import (
     SlidingWindowClassifier,
     XLNetLongClassifier,
@@ -221,6 +220,24 @@ def features(data: str, split: str, model: str, keep: str, length: int, memory: 
     encoder, collate_fn, rows = tokenized(model, data, split)
     read = reader(encoder, 2, length=length, memory=memory, stride=stride).to(device())
     return vectors(read, cut(rows, keep, length), collate_fn), np.array([row["labels"] for row in rows])
+
+
+def probe(x_train, y_train, x_test, y_test, C: float, seed: int, share: float = 0.8) -> float:
+    """Test accuracy of multinomial logistic regression (scikit-learn) on standardised features (N, H).
+
+    Args:
+        C: inverse strength of the L2 penalty. seed: draws the ``share`` of the training rows that is used.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    rows = np.random.default_rng(seed).permutation(len(y_train))[: round(share * len(y_train))]
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000, tol=1e-6))
+    with threadpool_limits(1):  # products this small are slower on several threads
+        classifier.fit(x_train[rows].astype(np.float64), y_train[rows])
+        return float((classifier.predict(x_test.astype(np.float64)) == y_test).mean())
 
 
 def run(experiment, settings, seed, split):
