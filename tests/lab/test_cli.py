@@ -126,7 +126,7 @@ def test_run_show_list_verify(place, capsys):
     record = json.loads(file.read_text())
     assert shown.startswith(
         f"{NAME}: {record['setting']}\n{MODEL} on en_trec "
-        f"{{'train': 40, 'validation': 40, 'test': 40}}, seeds\n"
+        f"{{'train': 40, 'validation': 40, 'test': 40}}, 2 seeds\n"
     )
     for arm, own in record["statistics"].items():
         assert f"{100 * own['mean']:.1f}" in next(
@@ -559,14 +559,14 @@ DAMAGED_RECORDS = {
 @pytest.mark.parametrize("text, message", DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
 def test_show_and_verify_refuse_a_damaged_record(place, capsys, text, message):
     (place.records / "toy__seeds.json").write_text(text)
-    (place.records / "toy__examples.json").write_text(json.dumps(RECORDS["examples"]))
+    (place.records / "toy__untuned.json").write_text(json.dumps(RECORDS["untuned"]))
     assert call("show", "toy/seeds", "--folder", place.records) == 2
     assert re.search(message, one_line(capsys.readouterr().err))
     assert call("verify", "--folder", place.records) == 2
     printed = capsys.readouterr()
-    assert printed.out == "ok    toy/examples\n", "the others are verified all the same"
+    assert printed.out == "ok    toy/untuned\n", "the others are verified all the same"
     assert re.fullmatch(f"WRONG .*{message}.*\n", printed.err)
-    assert call("verify", "toy/examples", "--folder", place.records) == 0
+    assert call("verify", "toy/untuned", "--folder", place.records) == 0
     assert call("verify", "toy/nope", "--folder", place.records) == 2
 
 

@@ -48,12 +48,6 @@ def toy(experiment, settings, seed, split):
     return {"accuracy": round(0.8 - 0.1 * away + 0.02 * noise(settings, seed, split), 4), "loss": 1.0}
 
 
-def toy_examples(experiment, settings, seed, split):
-    log(settings["arm"], None, seed, split)
-    labels = [noise("label", i) for i in range(30)]
-    return {"predictions": [y + noise(settings, i) for i, y in enumerate(labels)], "labels": labels}
-
-
 TOY = {
     "trick": "toy",
     "setting": "a toy",
@@ -64,7 +58,6 @@ TOY = {
     "arms": {arm: {"arm": arm} for arm in BEST},
 }
 SEEDS = Experiment(task="seeds", run=toy, grid={"C": C}, tuning_seeds=(101, 102), seeds=(0, 1, 2, 3), **TOY)
-EXAMPLES = Experiment(task="examples", run=toy_examples, kind="examples", **{**TOY, "metric": "pearson"})
 TUNING, TEST = 3 * len(C) * 2, 3 * 4  # calls of SEEDS
 
 
@@ -207,24 +200,6 @@ def test_the_first_of_equal_points_is_chosen():
     )
 
 
-def test_examples_are_predicted_once_an_arm_without_training(place):
-    lab.run(EXAMPLES, place, progress=False)
-    assert calls(place) == [(arm, None, 0, "test") for arm in BEST]
-    record = records.load("toy/examples", place)
-    assert len(record["labels"]) == 30 and "runs" not in record["arms"]["trick"]
-
-
-def other_labels(experiment, settings, seed, split):
-    result = toy_examples(experiment, settings, seed, split)
-    return {**result, "labels": result["labels"][::-1]} if settings["arm"] == "ablation" else result
-
-
-def test_arms_with_other_labels_are_refused(place):
-    with pytest.raises(ValueError, match="toy/examples: arm 'ablation' has other labels"):
-        lab.run(dataclasses.replace(EXAMPLES, run=other_labels), place, progress=False)
-    assert not (place / "toy__examples.json").exists()
-
-
 def test_two_processes_give_the_record_of_one(place, tmp_path):
     one = json.loads(lab.run(SEEDS, place, jobs=1, progress=False).read_text())
     two = json.loads(lab.run(SEEDS, tmp_path / "new" / "folder", jobs=2, progress=False).read_text())
@@ -281,7 +256,6 @@ def test_all_experiments_of_the_book_are_registered():
 
 
 BAD_DEFINITIONS = {
-    "kind": ({"kind": "guess"}, "kind: 'guess' given"),
     "one arm": ({"arms": {"plain": {}}}, "arms: .* at least two"),
     "baseline": ({"baseline": "nobody"}, "baseline: 'nobody' given, one of .* is accepted"),
     "empty grid": ({"grid": {"C": []}}, "grid: .* at least one value"),
@@ -290,11 +264,6 @@ BAD_DEFINITIONS = {
     "seed twice": ({"seeds": (1, 1)}, "seeds, tuning_seeds: a seed stands there twice"),
     "tuning seed tested": ({"seeds": (1, 101)}, "seeds, tuning_seeds: a seed stands there twice"),
     "tuning seed twice": ({"tuning_seeds": (101, 101)}, "seeds, tuning_seeds: a seed stands there twice"),
-    "score of examples": (
-        {"kind": "examples", "grid": {}, "metric": "f1"},
-        "metric: 'f1' given, spearman or pearson",
-    ),
-    "tuned examples": ({"kind": "examples", "metric": "spearman"}, "grid: nothing is tuned"),
 }
 
 
@@ -352,6 +321,7 @@ WRONG_RESULTS = {
     "true": {"accuracy": True},
     "NumPy scalar": {"accuracy": np.float32(0.5)},
     "none": {"accuracy": None},
+    "numbers": {"accuracy": [0.5, 0.6]},
 }
 
 
@@ -374,15 +344,6 @@ def test_a_further_number_that_is_not_finite_is_refused_and_what_was_there_kept(
             progress=False,
         )
     assert len(partial_keys(place)) == 3 and not list(place.glob("*.tmp"))
-
-
-@pytest.mark.parametrize(
-    "result", [{"predictions": [1.0, None], "labels": [1, 2]}, {"predictions": [1.0]}, {"labels": [1.0]}, {}]
-)
-def test_predictions_that_are_no_numbers_are_refused(place, result):
-    with pytest.raises(ValueError, match=r"^toy/examples: test \| plain .* finite numbers are accepted"):
-        lab.run(dataclasses.replace(EXAMPLES, run=Raises(1, result)), place, progress=False)
-    assert contents(place) == {}
 
 
 @pytest.mark.parametrize("n", [1, 5, TUNING + 1, TUNING + TEST])

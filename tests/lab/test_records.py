@@ -2,7 +2,6 @@
 
 import copy
 import errno
-import functools
 import json
 import math
 import os
@@ -60,27 +59,31 @@ def seeds_record():
     return {**record, "statistics": records.summarize(record)}
 
 
-def examples_record():
-    rng = np.random.default_rng(0)
-    labels = rng.normal(size=40)
+def untuned_record():
+    """Of one grid point, and of so many seeds that the sign flips are drawn."""
+    rng, seeds = np.random.default_rng(0), list(range(16))
     arms = {
-        arm: {"settings": {}, "chosen": {}, "predictions": (labels + noise * rng.normal(size=40)).tolist()}
-        for arm, noise in [("plain", 2), ("trick", 0.5)]
+        arm: {
+            "settings": {},
+            "chosen": {},
+            "tuning": [],
+            "runs": [{"seed": s, "pearson": rng.normal(mean, 0.1)} for s in seeds],
+        }
+        for arm, mean in [("plain", 0.5), ("trick", 0.6)]
     }
     record = {
         **COMMON,
-        "task": "examples",
-        "kind": "examples",
-        "metric": "spearman",
+        "task": "untuned",
+        "kind": "seeds",
+        "metric": "pearson",
         "baseline": "plain",
         "arms": arms,
-        "labels": labels.tolist(),
     }
-    record |= {"grid": {}, "tuning_seeds": [101], "seeds": [0, 1]}
+    record |= {"grid": {}, "tuning_seeds": [101], "seeds": seeds}
     return {**record, "statistics": records.summarize(record)}
 
 
-RECORDS = {"seeds": seeds_record(), "examples": examples_record()}
+RECORDS = {"seeds": seeds_record(), "untuned": untuned_record()}  # by task
 
 
 @pytest.fixture
@@ -109,13 +112,13 @@ def change(record, at, value):
     record[at[-1]] = value(record[at[-1]]) if callable(value) else value
 
 
-@pytest.mark.parametrize("kind", RECORDS)
-def test_a_written_record_is_loaded_as_it_was(tmp_path, fresh, kind):
-    file = records.path(f"toy/{kind}", tmp_path)
-    records.write(file, fresh[kind])
-    assert file == tmp_path / f"toy__{kind}.json"
-    assert records.load(f"toy/{kind}", tmp_path) == fresh[kind]
-    assert records.names(tmp_path) == [f"toy/{kind}"]
+@pytest.mark.parametrize("task", RECORDS)
+def test_a_written_record_is_loaded_as_it_was(tmp_path, fresh, task):
+    file = records.path(f"toy/{task}", tmp_path)
+    records.write(file, fresh[task])
+    assert file == tmp_path / f"toy__{task}.json"
+    assert records.load(f"toy/{task}", tmp_path) == fresh[task]
+    assert records.names(tmp_path) == [f"toy/{task}"]
     assert [f.name for f in tmp_path.iterdir()] == [file.name]
 
 
@@ -140,13 +143,6 @@ def test_statistics_are_those_of_other_libraries(fresh):
             assert own["difference"]["mean"] == pytest.approx(np.mean(scores) - np.mean(base), abs=1e-6)
             assert own["difference"]["low"] <= own["difference"]["mean"] <= own["difference"]["high"]
             assert own["difference"]["n"] == 10
-    record = fresh["examples"]
-    for arm, content in record["arms"].items():
-        assert record["statistics"][arm]["mean"] == pytest.approx(
-            scipy.stats.spearmanr(content["predictions"], record["labels"]).statistic, abs=5e-7
-        )
-        assert record["statistics"][arm]["sd"] is None
-    assert record["statistics"]["trick"]["difference"]["n"] == 40
 
 
 def test_statistics_are_rounded_to_six_digits(fresh):
@@ -159,36 +155,21 @@ def test_statistics_are_rounded_to_six_digits(fresh):
             assert value == round(value, 6)
 
 
-def elsewhere(x):
-    """Another rank: the lower numbers become the highest, the others the lowest."""
-    return 99.0 if x < 0 else -99.0
-
-
-def test_one_changed_raw_number_is_found(tmp_path, fresh, monkeypatch):
-    """Every score in turn, changed by one test example (of 500); a prediction or label, changed to another
-    rank.
-    """
-    monkeypatch.setattr(
-        stats, "bootstrap_difference", functools.partial(stats.bootstrap_difference, resamples=50)
-    )
-    fresh["examples"]["statistics"] = records.summarize(fresh["examples"])
-    cases = [
-        (RECORDS["seeds"], ("arms", arm, "runs", i, "accuracy"), lambda x: x + 1 / 500)
-        for arm in RECORDS["seeds"]["arms"]
-        for i in range(10)
-    ]
-    for arm in RECORDS["examples"]["arms"]:
-        cases += [(fresh["examples"], ("arms", arm, "predictions", i), elsewhere) for i in range(40)]
-    cases += [(fresh["examples"], ("labels", i), elsewhere) for i in range(40)]
-    for original, at, value in cases:
-        record = copy.deepcopy(original)
-        change(record, at, value)
-        put(tmp_path, record)
-        with pytest.raises(
-            ValueError,
-            match=rf"^toy__{record['kind']}\.json: statistics of .* do not follow from the raw numbers$",
-        ):
-            records.load(f"toy/{record['kind']}", tmp_path)
+def test_one_changed_raw_number_is_found(tmp_path):
+    """Every score in turn, changed by one test example of 500."""
+    for original in RECORDS.values():
+        metric = original["metric"]
+        places = [at for at in leaves(original["arms"]) if "runs" in at and at[-1] == metric]
+        assert len(places) == len(original["arms"]) * len(original["seeds"])
+        for at in places:
+            record = copy.deepcopy(original)
+            change(record["arms"], at, lambda x: x + 1 / 500)
+            put(tmp_path, record)
+            with pytest.raises(
+                ValueError,
+                match=rf"^toy__{record['task']}\.json: statistics of .* do not follow from the raw numbers$",
+            ):
+                records.load(f"toy/{record['task']}", tmp_path)
 
 
 def test_one_changed_statistic_is_found_and_its_arm_named(tmp_path):
@@ -198,7 +179,7 @@ def test_one_changed_statistic_is_found_and_its_arm_named(tmp_path):
             change(record["statistics"], at, lambda x: x + (1 if isinstance(x, int) else 2e-6))
             put(tmp_path, record)
             with pytest.raises(ValueError, match=f"statistics of {at[0]} do not follow"):
-                records.load(f"toy/{record['kind']}", tmp_path)
+                records.load(f"toy/{record['task']}", tmp_path)
 
 
 def test_a_changed_choice_is_found(tmp_path, fresh):
@@ -217,7 +198,7 @@ def test_a_tuning_score_that_would_change_the_choice_is_found(tmp_path, fresh):
 
 DROP = object()
 TRICK = ("arms", "trick")
-REFUSED = {  # kind, place, value there, cause
+REFUSED = {  # task, place, value there, cause
     **{f"no {field}": ("seeds", (field,), DROP, f"field '{field}' is missing") for field in records.FIELDS},
     **{
         f"{field} of another type": (
@@ -233,7 +214,7 @@ REFUSED = {  # kind, place, value there, cause
     "wall_seconds true": ("seeds", ("wall_seconds",), True, "field 'wall_seconds' is bool"),
     "another trick's file": ("seeds", ("trick",), "other", "holds the record of other/seeds"),
     "another task's file": ("seeds", ("task",), "other", "holds the record of toy/other"),
-    "unknown kind": ("seeds", ("kind",), "guess", "kind 'guess' given, 'seeds' or 'examples' is accepted"),
+    "unknown kind": ("seeds", ("kind",), "examples", "kind 'examples' given, 'seeds' is accepted"),
     "unknown baseline": ("seeds", ("baseline",), "nobody", "baseline 'nobody' is not among the arms"),
     "no arms": ("seeds", ("arms",), {}, "at least two are accepted"),
     "one arm": ("seeds", ("arms",), {"plain": {}}, r"arms \['plain'\] given, at least two"),
@@ -326,49 +307,34 @@ REFUSED = {  # kind, place, value there, cause
         "statistics of unknown arms do not follow",
     ),
     "statistics of another type": ("seeds", ("statistics", "trick"), 3, "statistics of trick do not follow"),
-    "unknown score function": (
-        "examples",
-        ("metric",),
-        "itertools",
-        "metric 'itertools' given, spearman or pearson is accepted",
+    "a choice without a grid": (
+        "untuned",
+        (*TRICK, "chosen"),
+        {"C": 1.0},
+        r"arm 'trick' has chosen \{'C': 1.0\}, \{\} follows from the raw numbers",
     ),
-    "no labels": ("examples", ("labels",), DROP, "field 'labels' is not a list of numbers"),
-    "label a string": ("examples", ("labels", 0), "x", "field 'labels' is not a list of numbers"),
-    "no predictions": (
-        "examples",
-        (*TRICK, "predictions"),
-        DROP,
-        "arm 'trick' has no list 'predictions' of numbers",
+    "tuning without a grid": (
+        "untuned",
+        (*TRICK, "tuning"),
+        [{"point": {}, "pearson": [0.5]}],
+        "arm 'trick' was not tuned on the grid",
     ),
-    "prediction null": (
-        "examples",
-        (*TRICK, "predictions", 0),
-        None,
-        "arm 'trick' has no list 'predictions' of numbers",
-    ),
-    "a prediction missing": (
-        "examples",
-        (*TRICK, "predictions", 0),
-        DROP,
-        "arm 'trick' has not one prediction for each label",
-    ),
-    "constant predictions": ("examples", (*TRICK, "predictions"), [1.0] * 40, "the correlation is undefined"),
 }
 
 
-@pytest.mark.parametrize("kind, at, value, cause", REFUSED.values(), ids=REFUSED)
-def test_a_wrong_record_is_refused_with_file_and_cause(tmp_path, fresh, kind, at, value, cause):
-    record, place = fresh[kind], fresh[kind]
+@pytest.mark.parametrize("task, at, value, cause", REFUSED.values(), ids=REFUSED)
+def test_a_wrong_record_is_refused_with_file_and_cause(tmp_path, fresh, task, at, value, cause):
+    record, place = fresh[task], fresh[task]
     for key in at[:-1]:
         place = place[key]
     if value is DROP:
         del place[at[-1]]
     else:
         place[at[-1]] = value(place[at[-1]]) if callable(value) else value
-    file = tmp_path / f"toy__{kind}.json"
+    file = tmp_path / f"toy__{task}.json"
     file.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=cause) as caught:
-        records.load(f"toy/{kind}", tmp_path)
+        records.load(f"toy/{task}", tmp_path)
     assert str(caught.value).startswith(f"{file.name}: ")
     assert "\n" not in str(caught.value)
 
@@ -426,10 +392,10 @@ def test_what_json_cannot_hold_is_not_written(tmp_path, content):
 def test_a_missing_record_is_named_with_those_there_are(tmp_path, fresh):
     with pytest.raises(FileNotFoundError, match=r"name: no record 'toy/seeds' in .*; there are none"):
         records.load("toy/seeds", tmp_path)
-    put(tmp_path, fresh["examples"])
+    put(tmp_path, fresh["untuned"])
     (tmp_path / "toy__seeds.partial.json").write_text("{}")
     (tmp_path / "bench_cpu.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="no record 'toy/seeds' .*; there are toy/examples$"):
+    with pytest.raises(FileNotFoundError, match="no record 'toy/seeds' .*; there are toy/untuned$"):
         records.load("toy/seeds", tmp_path)
     with pytest.raises(FileNotFoundError, match="no record '../x'"):
         records.load("../x", tmp_path)
@@ -567,4 +533,3 @@ def test_the_table_says_what_the_statistics_say(fresh):
     record["statistics"]["trick"]["difference"]["p"] = 0.0004
     assert records.table(record).loc["trick", "p"] == "<0.001"
     assert table.loc["plain", ["gain", "95 % interval", "p"]].tolist() == ["", "", ""]
-    assert "±" not in records.table(fresh["examples"]).loc["trick", "spearman"]

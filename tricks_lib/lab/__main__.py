@@ -156,7 +156,8 @@ def show(name, folder):
         return
     record = records.load(name, folder)
     model, data, made = record["model"], record["data"], record["environment"]
-    print(f"{name}: {record['setting']}\n{model['name']} on {data['name']} {data['sizes']}, {record['kind']}")
+    tested = f"{data['sizes']}, {len(record['seeds'])} seeds"
+    print(f"{name}: {record['setting']}\n{model['name']} on {data['name']} {tested}")
     print(records.table(record).to_string())
     print(
         f"{made['device']}, torch {made['torch']}, {record['date']}, {record['wall_seconds']:.0f} s: "

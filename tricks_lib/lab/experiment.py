@@ -1,8 +1,7 @@
 """Run an experiment: equal tuning for each arm, then fresh seeds on the test split, nothing lost on the way.
 
 Protocol: each arm gets the same small grid, chosen on the validation split with tuning seeds of its own;
-then every arm runs on the test split with the same fresh seeds. Where nothing is trained an arm gives one
-prediction for each test example, and the intervals come from a bootstrap over the examples.
+then every arm runs on the test split with the same fresh seeds.
 """
 
 import datetime
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tricks_lib._checks import number
-from tricks_lib.lab import machine, models, parallel, records, stats, tasks
+from tricks_lib.lab import machine, models, parallel, records, tasks
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Experiment:
         setting: one sentence: what is trained on what.
         model: name for :mod:`tricks_lib.lab.models`; data: name for :mod:`tricks_lib.lab.tasks`.
         arms: settings that define each arm. baseline: the arm the others are compared with.
-        metric: name of the score in what ``run`` returns (``kind="seeds"``), or of the function of
-            :mod:`tricks_lib.lab.stats` that scores predictions (``kind="examples"``).
-        run: ``run(experiment, settings, seed, split) -> {metric: score, ...}``; with ``kind="examples"``
-            ``run(experiment, settings, 0, "test") -> {"predictions": [...], "labels": [...]}``.
+        metric: name of the score in what ``run`` returns.
+        run: ``run(experiment, settings, seed, split) -> {metric: score, ...}``.
         grid: the values tuned for every arm, the same for all.
         tuning_seeds, seeds: never the same ones.
 
@@ -49,31 +46,18 @@ class Experiment:
     metric: str
     run: Callable
     grid: dict[str, list] = field(default_factory=dict)
-    kind: str = "seeds"
     tuning_seeds: tuple[int, ...] = (101, 102, 103)
     seeds: tuple[int, ...] = tuple(range(20))
 
     def __post_init__(self):
         given = {*self.seeds, *(self.tuning_seeds if len(self.points()) > 1 else ())}
         for fits, message in [
-            (
-                self.kind in ("seeds", "examples"),
-                f"kind: {self.kind!r} given, 'seeds' or 'examples' is accepted",
-            ),
             (len(self.arms) > 1, f"arms: {list(self.arms)} given, at least two are accepted"),
             (
                 self.baseline in self.arms,
                 f"baseline: {self.baseline!r} given, one of {list(self.arms)} is accepted",
             ),
             (self.points(), f"grid: {self.grid} given, at least one value for each name is accepted"),
-            (
-                self.kind == "seeds" or len(self.points()) == 1,
-                "grid: nothing is tuned with kind 'examples', one point is accepted",
-            ),
-            (
-                self.kind == "seeds" or self.metric in stats.METRICS,
-                f"metric: {self.metric!r} given, {' or '.join(stats.METRICS)} is accepted",
-            ),
             (len(self.seeds) > 1, f"seeds: {self.seeds} given, at least two are accepted"),
             (
                 len(given) == len(self.seeds) + (len(self.tuning_seeds) if len(self.points()) > 1 else 0),
@@ -139,7 +123,7 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
     results = state["results"]
     tuning = (
         {}
-        if experiment.kind == "examples" or len(experiment.points()) == 1
+        if len(experiment.points()) == 1
         else {
             key("tune", arm, point, seed): ({**settings, **point}, seed, "validation")
             for arm, settings in experiment.arms.items()
@@ -154,10 +138,9 @@ def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = Tr
         else experiment.points()[0]
         for arm in experiment.arms
     }
-    seeds = experiment.seeds if experiment.kind == "seeds" else (0,)
     final = {
         key("test", arm, chosen[arm], seed): ({**settings, **chosen[arm]}, seed, "test")
-        for arm, settings in experiment.arms.items() for seed in seeds
+        for arm, settings in experiment.arms.items() for seed in experiment.seeds
     }  # fmt: skip
     advance(final, "test")
     record = assemble(experiment, definition, chosen, results, state["seconds"])
@@ -204,21 +187,16 @@ def check_result(experiment, name, result) -> None:
     """Refuse what no statistics can be made of, before it is kept."""
     if not isinstance(result, dict):
         raise ValueError(f"{name}: gave {result!r}, an object is accepted")
-    for name_of in [experiment.metric] if experiment.kind == "seeds" else ["predictions", "labels"]:
-        values = [result.get(name_of)] if experiment.kind == "seeds" else result.get(name_of)
-        if not isinstance(values, list) or not all(map(records.is_number, values)):
-            given = repr(result.get(name_of)) if name_of in result else "none"
-            raise ValueError(
-                f"{name}: gave {given:.60} as {name_of}, "
-                f"{'a finite number is' if experiment.kind == 'seeds' else 'finite numbers are'} accepted"
-            )
+    if not records.is_number(result.get(experiment.metric)):
+        given = repr(result[experiment.metric]) if experiment.metric in result else "none"
+        raise ValueError(f"{name}: gave {given:.60} as {experiment.metric}, a finite number is accepted")
 
 
 def tuned(experiment, arm, results) -> list[dict]:
     """An arm's scores on validation: every grid point with one for each tuning seed; none where nothing is
     chosen.
     """
-    points = experiment.points() if experiment.kind == "seeds" and len(experiment.points()) > 1 else []
+    points = experiment.points() if len(experiment.points()) > 1 else []
     return [
         {
             "point": p,
@@ -237,7 +215,7 @@ def define(experiment) -> dict:
         "trick": experiment.trick,
         "task": experiment.task,
         "setting": experiment.setting,
-        "kind": experiment.kind,
+        "kind": records.KIND,
         "metric": experiment.metric,
         "baseline": experiment.baseline,
         "arms": experiment.arms,
@@ -275,18 +253,12 @@ def read_partial(partial: Path, definition: dict | None = None) -> dict:
 def assemble(experiment, definition, chosen, results, seconds) -> dict:
     record = {**definition, "arms": {}}
     for arm, settings in experiment.arms.items():
-        content = {"settings": settings, "chosen": chosen[arm]}
-        if experiment.kind == "seeds":
-            content["tuning"] = tuned(experiment, arm, results)
-            content["runs"] = [
-                {"seed": s, **results[key("test", arm, chosen[arm], s)]} for s in experiment.seeds
-            ]
-        else:
-            result = results[key("test", arm, chosen[arm], 0)]
-            content["predictions"] = result["predictions"]
-            if result["labels"] != record.setdefault("labels", result["labels"]):
-                raise ValueError(f"{experiment.name}: arm {arm!r} has other labels than the arms before it")
-        record["arms"][arm] = content
+        record["arms"][arm] = {
+            "settings": settings,
+            "chosen": chosen[arm],
+            "tuning": tuned(experiment, arm, results),
+            "runs": [{"seed": s, **results[key("test", arm, chosen[arm], s)]} for s in experiment.seeds],
+        }
     record |= {
         "environment": machine.environment(),
         "git_commit": machine.git_commit(),

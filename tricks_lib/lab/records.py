@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tricks_lib.lab import stats
 
-SCHEMA = 1
+SCHEMA, KIND = 1, "seeds"  # of every record here: its arms are compared over the same seeds
 FIELDS = {  # name: type(s)
     "schema": int,
     "trick": str,
@@ -135,9 +135,7 @@ def bench(device: str, where: Path | None = None) -> dict:
 
 
 def check(record: dict, file: str) -> None:
-    """Refuse a record that is not of this schema or contradicts itself; the error names the file and the
-    cause.
-    """
+    """Refuse a record that is not of this schema or contradicts itself; the error names file and cause."""
     if not isinstance(record, dict):
         raise ValueError(f"{file}: {type(record).__name__} given, an object is accepted")
     for key, kind in FIELDS.items():
@@ -149,8 +147,8 @@ def check(record: dict, file: str) -> None:
         raise ValueError(f"{file}: schema {record['schema']} given, {SCHEMA} is accepted")
     if file != f"{record['trick']}__{record['task']}.json":
         raise ValueError(f"{file}: holds the record of {record['trick']}/{record['task']}")
-    if record["kind"] not in ("seeds", "examples"):
-        raise ValueError(f"{file}: kind {record['kind']!r} given, 'seeds' or 'examples' is accepted")
+    if record["kind"] != KIND:
+        raise ValueError(f"{file}: kind {record['kind']!r} given, {KIND!r} is accepted")
     if len(record["arms"]) < 2:
         raise ValueError(f"{file}: arms {list(record['arms'])} given, at least two are accepted")
     if record["baseline"] not in record["arms"]:
@@ -161,7 +159,7 @@ def check(record: dict, file: str) -> None:
         if missing := [key for key in keys if key not in record[part]]:
             raise ValueError(f"{file}: field {part!r} has no {', '.join(missing)}")
     try:
-        (check_seeds if record["kind"] == "seeds" else check_examples)(record)
+        check_arms(record)
         again = summarize(record)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{file}: {error}") from error
@@ -172,16 +170,11 @@ def check(record: dict, file: str) -> None:
         )
 
 
-def check_seeds(record: dict) -> None:
-    """Every arm: the same grid tried with the same tuning seeds, its best point chosen, one run for each
-    fresh seed.
-    """
+def check_arms(record: dict) -> None:
+    """Every arm: the same grid and tuning seeds, its best point chosen, one run for each fresh seed."""
     metric, seeds, tuning_seeds = record["metric"], record["seeds"], record["tuning_seeds"]
-    if (
-        not all(type(seed) is int for seed in seeds + tuning_seeds)
-        or len(seeds) < 2
-        or len({*seeds}) < len(seeds)
-    ):
+    integers = all(type(seed) is int for seed in seeds + tuning_seeds)
+    if not integers or len(seeds) < 2 or len({*seeds}) < len(seeds):
         raise ValueError("seeds: at least two integers are accepted, each once")
     if not all(isinstance(values, list) and values for values in record["grid"].values()):
         raise ValueError("grid: a list of values for each name is accepted")
@@ -205,20 +198,6 @@ def check_seeds(record: dict) -> None:
             )
 
 
-def check_examples(record: dict) -> None:
-    """Every arm: one prediction for each label."""
-    if record["metric"] not in stats.METRICS:
-        raise ValueError(f"metric {record['metric']!r} given, {' or '.join(stats.METRICS)} is accepted")
-    if not isinstance(record.get("labels"), list) or not all(map(is_number, record["labels"])):
-        raise ValueError("field 'labels' is not a list of numbers")
-    for arm, content in record["arms"].items():
-        predictions = content.get("predictions") if isinstance(content, dict) else None
-        if not isinstance(predictions, list) or not all(map(is_number, predictions)):
-            raise ValueError(f"arm {arm!r} has no list 'predictions' of numbers")
-        if len(predictions) != len(record["labels"]):
-            raise ValueError(f"arm {arm!r} has not one prediction for each label")
-
-
 def rows(content, key: str, arm: str) -> list[dict]:
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -238,27 +217,21 @@ def choose(tuning: list[dict], metric: str) -> dict:
 
 
 def summarize(record: dict) -> dict:
-    """Statistics of each arm from the raw numbers, rounded to six digits so that they are the same on every
-    CPU.
-    """
+    """Statistics of each arm from its raw numbers, rounded to six digits to be the same on every CPU."""
     out = {}
     for arm, content in record["arms"].items():
-        if record["kind"] == "seeds":
-            scores = [run[record["metric"]] for run in content["runs"]]
-            own = {"mean": st.fmean(scores), "sd": st.stdev(scores)}
-        else:
-            own = {
-                "mean": stats.METRICS[record["metric"]](content["predictions"], record["labels"]),
-                "sd": None,
-            }
+        scores = [run[record["metric"]] for run in content["runs"]]
         of_baseline = None if arm == record["baseline"] else difference(record, arm, record["baseline"])
-        out[arm] = {**own, "difference": of_baseline and {key: of_baseline[key] for key in STORED}}
+        out[arm] = {
+            "mean": st.fmean(scores),
+            "sd": st.stdev(scores),
+            "difference": of_baseline and {key: of_baseline[key] for key in STORED},
+        }
     return rounded(out)
 
 
 def difference(record: dict, arm: str, other: str) -> dict:
-    """Score of ``arm`` less that of ``other``, paired by seed or by test example: ``{"mean", "low", "high",
-    "p", "n"}``, and ``"won"`` by seed.
+    """Score of ``arm`` less that of ``other``, paired by seed: ``{"mean", "low", "high", "p", "n", "won"}``.
 
     Raises:
         ValueError: the record has no such arm.
@@ -266,18 +239,8 @@ def difference(record: dict, arm: str, other: str) -> dict:
     for name, given in {"arm": arm, "other": other}.items():
         if given not in record["arms"]:
             raise ValueError(f"{name}: {given!r} given, one of {list(record['arms'])} is accepted")
-    a, b = record["arms"][arm], record["arms"][other]
-    if record["kind"] == "seeds":
-        return rounded(
-            stats.paired_difference(
-                *([run[record["metric"]] for run in content["runs"]] for content in (a, b))
-            )
-        )
-    return rounded(
-        stats.bootstrap_difference(
-            stats.METRICS[record["metric"]], a["predictions"], b["predictions"], record["labels"]
-        )
-    )
+    a, b = ([run[record["metric"]] for run in record["arms"][name]["runs"]] for name in (arm, other))
+    return rounded(stats.paired_difference(a, b))
 
 
 def rounded(content):
@@ -288,8 +251,7 @@ def table(record: dict):
     """Arms of a record as a ``pandas.DataFrame``: score, spread, gain over the baseline in points, interval,
     p.
 
-    A point is a hundredth of the metric. The intervals speak of seeds (or of test pairs, where nothing is
-    trained).
+    A point is a hundredth of the metric. The intervals speak of seeds.
     """
     import pandas
 
@@ -297,8 +259,7 @@ def table(record: dict):
     for arm, own in record["statistics"].items():
         d = own["difference"]
         rows[arm] = {
-            record["metric"]: f"{100 * own['mean']:.1f}"
-            + (f" ± {100 * own['sd']:.1f}" if own["sd"] is not None else ""),
+            record["metric"]: f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f}",
             "gain": "" if d is None else f"{100 * d['mean']:+.1f}",
             "95 % interval": "" if d is None else f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}",
             "p": "" if d is None else "<0.001" if d["p"] < 0.001 else f"{d['p']:.3f}",

@@ -4,8 +4,6 @@ what may be said of it.
 
 import numpy as np
 
-from tricks_lib._checks import number
-
 RESAMPLES = 10_000
 EXACT_UP_TO = 14  # differences whose signs are flipped in all ways
 FLIPS = 100_000  # else drawn
@@ -106,40 +104,6 @@ def direction(difference: dict) -> int:
     return shown * (int(difference["low"] > 0) - int(difference["high"] < 0))
 
 
-def bootstrap_difference(metric, trick, baseline, labels, seed: int = 0, resamples: int = 2000) -> dict:
-    """As :func:`paired_difference` where nothing is trained: test examples are drawn anew, the same for both
-    arms.
-
-    ``p`` is twice the share of resamples in which the difference has the other sign (at least 2 / resamples).
-
-    Args:
-        metric: ``metric(predictions, labels) -> float`` on arrays (N,).
-        trick, baseline: predictions (N,). labels: (N,).
-
-    Raises:
-        ValueError: different shapes, fewer than two, a number that is not finite, or ``resamples`` not
-            positive.
-    """
-    number("resamples", resamples, 1, accepted="a positive integer", integer=True)
-    trick, baseline, labels = (np.asarray(x, dtype=np.float64) for x in (trick, baseline, labels))
-    if not trick.shape == baseline.shape == labels.shape or trick.ndim != 1 or len(labels) < 2:
-        raise ValueError(
-            f"trick, baseline, labels: shapes {trick.shape}, {baseline.shape}, {labels.shape} given, the "
-            f"same (N,) with N of at least 2 is accepted"
-        )
-    if not (np.isfinite(trick) & np.isfinite(baseline) & np.isfinite(labels)).all():
-        raise ValueError("trick, baseline, labels: a number is not finite")
-    n, rng = len(labels), np.random.default_rng(seed)
-    observed = metric(trick, labels) - metric(baseline, labels)
-    drawn = np.empty(resamples)
-    for i in range(resamples):
-        rows = rng.integers(n, size=n)
-        drawn[i] = metric(trick[rows], labels[rows]) - metric(baseline[rows], labels[rows])
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    p = 2 * max(1, min(np.sum(drawn <= 0), np.sum(drawn >= 0))) / resamples
-    return {"mean": float(observed), "low": float(low), "high": float(high), "p": float(min(1.0, p)), "n": n}
-
-
 def spearman(predictions, labels) -> float:
     """Spearman's rank correlation, ties at their mean rank."""
     return pearson(ranks(predictions), ranks(labels))
@@ -209,6 +173,3 @@ def ranks(values) -> np.ndarray:
         )
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-
-METRICS = {"spearman": spearman, "pearson": pearson}  # what predictions can be scored with
