@@ -56,6 +56,11 @@ def rows() -> dict[str, Row]:
     return {row.name: row for module in modules for row in module.ROWS}
 
 
+def samples(row: dict) -> int:
+    """Pairs behind the ratios of a stored row; 0 where none is stored."""
+    return min((peer["samples"] for peer in row.get("peers", {}).values()), default=0)
+
+
 def check_same(row: Row, ours, functions) -> None:
     """Raise unless every function that returns a tensor returns ours: a faster way to another number is no
     peer.
@@ -199,14 +204,11 @@ def main(argv=None) -> int:
             except subprocess.CalledProcessError:
                 failed.add(name)
         for memory in memories:  # after each pass: a run that is stopped leaves what it has
-            measured = {
-                **content.get(memory, {}),
-                **{
-                    name: summarized(known[name], passes[memory][name])
-                    for name in names
-                    if name not in failed
-                },
-            }
+            measured = content.get(memory, {})
+            for name in (name for name in names if name not in failed):
+                new = summarized(known[name], passes[memory][name])
+                if samples(new) >= samples(measured.get(name, {})):  # else the stored ones are more
+                    measured[name] = new
             content[memory] = {name: measured[name] for name in known if name in measured}
         content["environment"] = machine.environment()
         records.write(file, content)

@@ -107,6 +107,11 @@ def test_a_run_that_is_stopped_leaves_the_passes_it_has(measured):
     status, content = measured(stopped)
     assert status == "stopped" and content["rows"][SECOND]["peers"]["a peer"]["samples"] == 10
 
+    measured(lambda row, settings: TAKEN)
+    calls = itertools.count()
+    status, content = measured(stopped)  # fewer passes than are stored
+    assert status == "stopped" and content["rows"][SECOND]["peers"]["a peer"]["samples"] == 5 * bench.PASSES
+
 
 def test_a_row_in_a_process_of_its_own(capfd):
     row = rows()["min_p uniform"]
