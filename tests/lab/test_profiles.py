@@ -165,3 +165,27 @@ def test_the_package_itself_imports_neither_the_lab_nor_torch():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+@pytest.mark.parametrize(
+    "asked, capability, flags, expected",
+    [
+        ("", None, "avx2 amx_bf16", ("cpu", "bf16")),  # no hub and no TRICKS_MODELS: not asked for
+        ("full", None, "avx2 avx512_bf16", ("cpu", "bf16")),
+        ("", None, "avx2", ("cpu", "fp32")),
+        ("", (8, 0), "avx2", ("cuda", "bf16")),
+        ("full", (7, 5), "amx_bf16", ("cuda", "fp16")),
+        ("mini", None, "amx_bf16", ("cpu", "fp32")),
+        ("mini", (9, 0), "amx_bf16", ("cpu", "fp32")),
+    ],
+)
+def test_comparisons_use_the_hardware_unless_mini_is_asked_for(
+    monkeypatch, tmp_path, asked, capability, flags, expected
+):
+    (tmp_path / "cpuinfo").write_text(f"model name : a CPU\nflags : {flags}\n")
+    monkeypatch.setattr(profiles, "CPUINFO", str(tmp_path / "cpuinfo"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setenv("TRICKS_PROFILE", asked)
+    monkeypatch.delenv("TRICKS_MODELS", raising=False)
+    assert (profiles.hardware().type, profiles.precision()) == expected

@@ -15,6 +15,7 @@ import warnings
 import torch
 
 PROFILES = ("mini", "full")
+CPUINFO = "/proc/cpuinfo"
 
 
 @functools.cache
@@ -55,13 +56,21 @@ def device() -> torch.device:
     return torch.device("cuda" if profile() == "full" and torch.cuda.is_available() else "cpu")
 
 
+def hardware() -> torch.device:
+    """Where a comparison runs. What there is, with a hub or without; the CPU, if ``TRICKS_PROFILE=mini``."""
+    there = torch.cuda.is_available() and os.environ.get("TRICKS_PROFILE") != "mini"
+    return torch.device("cuda" if there else "cpu")
+
+
 def precision() -> str:
-    """What to train in: bf16 where it is multiplied, fp16 on older GPUs, else, and in ``mini``, fp32."""
-    if profile() == "mini":
+    """What a comparison trains in: bf16 where it is multiplied, fp16 on older GPUs, else fp32; fp32 too, if
+    ``TRICKS_PROFILE=mini``.
+    """
+    if os.environ.get("TRICKS_PROFILE") == "mini":
         return "fp32"
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+    with contextlib.suppress(OSError), open(CPUINFO) as info:
         flags = next((line for line in info if line.startswith("flags")), "").split()
         return "bf16" if {"avx512_bf16", "amx_bf16"} & {*flags} else "fp32"
     return "fp32"

@@ -149,7 +149,8 @@ class Run:
         )
         args = TricksArguments(
             "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no",
-            disable_tqdm=True, remove_unused_columns=False, use_cpu=profiles.device().type == "cpu", **given,
+            disable_tqdm=True, remove_unused_columns=False,
+            use_cpu=profiles.hardware().type == "cpu", **given,
         )  # fmt: skip
         watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
         self.trainer = Trainer(

@@ -114,7 +114,7 @@ def states_of(
     """Split -> (layer, pool) -> (N, H), computed once in a process; see :func:`states`."""
     task = tokens.prepare(source, model, max_length)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    encoder = copy.deepcopy(task.encoder).to(profiles.device(), half)
+    encoder = copy.deepcopy(task.encoder).to(profiles.hardware(), half)
     rows = {**task.rows, "train": [task.rows["train"][i] for i in pooled_rows(task, {"pool": pool})]}
     return {split: states(encoder, task, some, layers, pools, normed) for split, some in rows.items()}
 

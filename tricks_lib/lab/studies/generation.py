@@ -151,7 +151,7 @@ def loaded(source: Text, model: str, precision: str):
     """The model where and as precise as it is run, and the documents."""
     decoder, tokenizer = models.load_decoder(model)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    return decoder.to(profiles.device(), half), source.tokens(tokenizer).to(profiles.device())
+    return decoder.to(profiles.hardware(), half), source.tokens(tokenizer).to(profiles.hardware())
 
 
 @functools.lru_cache(maxsize=1)

@@ -63,7 +63,7 @@ def vectors_of(source, model: str, max_length: int, precision: str, pool, length
     """
     task = tokens.prepare(source, model, max_length)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    encoder = copy.deepcopy(task.encoder).to(profiles.device(), half)
+    encoder = copy.deepcopy(task.encoder).to(profiles.hardware(), half)
     rows = {**task.rows, "train": [task.rows["train"][i] for i in pooled_rows(task, {"pool": pool})]}
     found: dict[str, dict] = {}
     for split, some in rows.items():
