@@ -315,6 +315,7 @@ def test_names_of_the_registry_are_read(name, kind, names):
     assert (found.name, found.kind, len(found.names)) == (name, kind, names)
     left_out = sum(len(own) for own in loaded.values()) - sum(found.sizes.values())
     assert left_out == 0 and found.warnings == []  # what the registry says is not told
+    assert found.sha256 == tasks.describe(name)["sha256"]  # of the rows, not of a file
     row, given = found.splits["train"][0], loaded["train"][0]
     assert row["text"] == given["text"]
     if kind == "classes":
