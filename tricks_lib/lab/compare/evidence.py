@@ -151,50 +151,70 @@ def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:
 # ---- All tricks ----
 
 
-def firsts(where: Path | None = None, every: bool = False) -> list[tuple[dict, str]]:
-    """A record and an arm for each trick: the arm that the record's author listed first, never the best one;
-    the record is the first that has it, those of trainings before those of frozen models.
-
-    Args:
-        every: one for each record of a trick.
+def firsts(where: Path | None = None) -> list[tuple[dict, str]]:
+    """A record and an arm for each trick and record: the arm that the record's author listed first, never the
+    best one.
     """
     found = {}
     for record in book(where):
         for name, arm in record["arms"].items():
             if arm["trick"]:
-                found.setdefault((arm["trick"], record["name"] if every else None), (record, name))
-    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+                found.setdefault((arm["trick"], record["name"]), (record, name))
+    return [found[key] for key in sorted(found)]
 
 
-def overview(where: Path | None = None, every: bool = False):
-    """A line for each trick of :func:`firsts`: its gain and that of its cheap rival, over the same baseline,
-    and the verdicts.
+def overview(where: Path | None = None):
+    """A line for each trick and record: the gain of the arm of :func:`firsts` and that of its cheap rival,
+    over the same baseline, and the verdicts.
 
     Returns:
         ``pandas.DataFrame``, the trick as index; empty without records.
     """
     import pandas
 
-    lines = [line(record, name) for record, name in firsts(where, every)]
-    columns = ["trick", "arm", "gain", "verdict", "cheap rival", "against it", "record"]
+    lines = []
+    for record, name in firsts(where):
+        arm, own = record["arms"][name], record["statistics"]["arms"][name]["baseline"]
+        rival, rivals = arm["rival"], record["statistics"]["rivals"]
+        against = next((d["verdict"] for d in rivals if d["arm"] == name), "")
+        lines.append([
+            arm["trick"], f"{labelled(record, name)}, {on(record)}",
+            f"{gained(record, name)} {own['verdict']}",
+            f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against,
+        ])  # fmt: skip
+    columns = ["trick", "arm", "gain", "cheap rival", "against it"]
     return pandas.DataFrame(lines, columns=columns).set_index("trick")
 
 
+def on(record: dict) -> str:
+    """The data, and the model where it is not the encoder of most records: ``TREC (SmolLM2)``."""
+    data, model = record["data"]["name"], record["model"]["name"]
+    return DATA.get(data, data) + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
+
+
+def gained(record: dict, name: str) -> str:
+    """Difference to the baseline with its interval, on one line, and its unit where that is no point; the
+    baseline has none.
+    """
+    difference = record["statistics"]["arms"][name]["baseline"]
+    if difference is None:
+        return "baseline"
+    mean, low, high = report.signed(difference, record)
+    measure = report.unit(record)[0] or report.metric(record)
+    shown = f"{mean} ({low} to {high})" + f" {measure}" * (measure != "points")
+    return shown.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def at_a_glance(where: Path | None = None) -> list[tuple]:
-    """What :func:`tricks_lib.lab.plots.pairs` draws of every record of a trick whose score is in points, the
-    largest gain first. The model is named where it is not the encoder of most records.
+    """What :func:`tricks_lib.lab.plots.pairs` draws of :func:`firsts`, where the score is in points; the
+    largest gain first.
     """
     rows = []
-    for record, name in firsts(where, every=True):
+    for record, name in firsts(where):
         if report.unit(record)[0] == "points":
-            rival, model, data = (
-                record["arms"][name]["rival"],
-                record["model"]["name"],
-                record["data"]["name"],
-            )
-            of = f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else ""
+            rival = record["arms"][name]["rival"]
             control = rival and (f"rival: {rival}", in_points(record, rival))
-            rows.append((f"{name}, {DATA.get(data, data)}{of}", in_points(record, name), control))
+            rows.append((f"{name}, {on(record)}", in_points(record, name), control))
     return sorted(rows, key=lambda row: -row[1]["mean"])
 
 
@@ -202,22 +222,3 @@ def in_points(record: dict, name: str) -> dict:
     """Of an arm over the baseline; the baseline itself has no difference."""
     found = record["statistics"]["arms"][name]["baseline"]
     return plots.points(found or dict.fromkeys(("mean", "low", "high"), 0.0))
-
-
-def line(record: dict, name: str) -> list[str]:
-    """Of an overview."""
-    rival, own = record["arms"][name]["rival"], record["statistics"]["arms"][name]["baseline"]
-    against = next((d["verdict"] for d in record["statistics"]["rivals"] if d["arm"] == name), "")
-    return [
-        record["arms"][name]["trick"], labelled(record, name), gained(record, name), own["verdict"],
-        f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against, record["name"],
-    ]  # fmt: skip
-
-
-def gained(record: dict, name: str) -> str:
-    """Difference to the baseline with its interval and unit; the baseline has none."""
-    difference = record["statistics"]["arms"][name]["baseline"]
-    if difference is None:
-        return "baseline"
-    mean, low, high = report.signed(difference, record)
-    return f"{mean} ({low} to {high}) {report.unit(record)[0] or report.metric(record)}"
