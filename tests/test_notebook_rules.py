@@ -45,6 +45,8 @@ NOT_COMPARED_COMMENT = re.compile(
 PROGRESS = re.compile(r"\r|\d+%\|| \[\d+:\d+<|\d(it/s|s/it)\b")
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(root|home|work|tmp|Users|content|mnt|opt|usr|var)/|\b[A-Z]:\\\w")
 FOLD = re.compile(r"(?s)<details.*?</details>")
+NUMBERS = "no one two three four five six seven eight".split()
+COPIED = re.compile(r"then the (\w+) code cells? below the folded one")
 RECIPE = re.compile(r"(?s)```python\n(.*?^checkpoint = \".*?)```", re.MULTILINE)
 
 
@@ -246,9 +248,14 @@ def the_scale_is_said_at_once(notebook):
 
 def a_recipe_can_be_copied(notebook):
     """A fence with what a reader changes, then cells tagged ``recipe``; ``test_recipes`` runs the two."""
-    if not any(RECIPE.search(text) for text in prose(notebook)):
+    fences = [text for text in prose(notebook) if RECIPE.search(text)]
+    rest = [cell for cell in code_cells(notebook) if "recipe" in cell.metadata.get("tags", [])]
+    told = COPIED.search("\n".join(fences))
+    if not fences:
         yield "no fence names a checkpoint"
-    if not any("recipe" in cell.metadata.get("tags", []) for cell in code_cells(notebook)):
+    elif not told or NUMBERS.index(told[1]) != len(rest):
+        yield f"the fence's cell does not say 'then the {NUMBERS[len(rest)]} code cells below the folded one'"
+    if not rest:
         yield "no cell is tagged `recipe`"
 
 
@@ -333,7 +340,10 @@ FIGURE = {
     "image": {"alt": "Accuracy rises with the number of tokens"},
     "figure": {"caption": "Accuracy by length."},
 }
-FENCE = '```python\nimport torch\n\ncheckpoint = "owner/name"\n```'
+FENCE = (
+    "Copy this block, then the one code cell below the folded one:\n\n"
+    '```python\nimport torch\n\ncheckpoint = "owner/name"\n```'
+)
 
 
 def good():
@@ -454,6 +464,10 @@ BAD = {
     ),
     "no scale": (the_scale_is_said_at_once, edited(lambda n: n.cells[0].update(source="# A trick"))),
     "no recipe": (a_recipe_can_be_copied, edited(lambda n: n.cells[-2].metadata.pop("tags"))),
+    "wrong count": (
+        a_recipe_can_be_copied,
+        edited(lambda n: n.cells[-3].update(source=FENCE.replace("the one code cell", "the two code cells"))),
+    ),
     "no checkpoint": (a_recipe_can_be_copied, edited(lambda n: n.cells[-3].update(source="Text."))),
     "equation": (equations_are_computed, with_text("$$\na = b . \\tag{7}\n$$")),
     "two titles": (

@@ -52,7 +52,7 @@ def test_a_trick_stands_beside_its_rival(record):
 def test_every_number_of_the_table_is_the_records(record):
     table = evidence.table(record, ["rdrop", "dropout"])
     own, rival = record["statistics"]["arms"]["rdrop"]["baseline"], record["statistics"]["rivals"][0]
-    assert [*table.index] == ["rdrop [2 x compute]", "rdrop / dropout", "dropout"]
+    assert [*table.index] == ["rdrop [2 x compute]", "rdrop vs dropout", "dropout"]
     for row, d in zip(table.itertuples(index=False), (own, rival)):
         mean, low, high = report.signed(d, record)
         p = f"{d['holm']:.3f}" if d["holm"] >= 0.001 else "<0.001"
@@ -93,7 +93,7 @@ def test_text_table_and_figure_of_each_record(folder, capsys):
     assert not matplotlib.pyplot.get_fignums(), "tables and figures are two cells"
     evidence.drawn("rdrop", where=folder)
     out = capsys.readouterr().out
-    assert out.index("tournament/letters: ") < out.index("rdrop / dropout") < out.index("frozen/letters: ")
+    assert out.index("tournament/letters: ") < out.index("rdrop vs dropout") < out.index("frozen/letters: ")
     assert max(map(len, evidence.wrapped(out))) <= evidence.WIDTH
     assert len(matplotlib.pyplot.get_fignums()) == 2
     evidence.shown("rdrop", only="frozen/", where=folder)

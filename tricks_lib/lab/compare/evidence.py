@@ -17,6 +17,10 @@ WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
     "average_precision", "spearman", "rmse", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition",
 )  # fmt: skip
+COLUMNS = (
+    "The interval is over seeds and test rows, p over seeds alone: a verdict needs both. Won: seeds ahead, a "
+    "tie is a half. Could show: the smallest difference that would have been shown."
+)
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
 TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overview prefers, in this order
@@ -61,7 +65,7 @@ def shown(trick: str, arms=None, only: str = "", where: Path | None = None) -> N
             "model; python -m tricks_lib.lab list names the comparisons that can be run."
         )
     for record, names in found:
-        print("\n".join(wrapped(measured(record))))
+        print("\n".join(wrapped(measured(record)) + wrapped(COLUMNS)))
         display(table(record, names))
 
 
@@ -94,7 +98,7 @@ def table(record: dict, names: list[str] | None = None):
     for name in against if names is None else names:
         rows[labelled(record, name)] = [*of_difference(against[name], record), *means(record, name, others)]
         for d in rivals_of(record, [name]):
-            rows[f"{name} / {d['rival']}"] = [*of_difference(d, record), *[""] * len(others)]
+            rows[f"{name} vs {d['rival']}"] = [*of_difference(d, record), *[""] * len(others)]
     _, gain, *rest = report.columns(record)[1:]
     columns = [gain, *rest[:-1], "could show", rest[-1], *(key.replace("_", " ") for key in others)]
     return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
