@@ -191,7 +191,14 @@ class Generator(torch.Generator):
     """The GPU's draws the CPU's random numbers."""
 
     def __new__(cls, device="cpu"):
-        return super().__new__(cls, CPU if torch.device(device).type == "cuda" else device)
+        on_gpu = torch.device(device).type == "cuda"
+        made = super().__new__(cls, CPU if on_gpu else device)
+        made.on_gpu = on_gpu
+        return made
+
+    @property
+    def device(self):
+        return GPU if self.on_gpu else super().device
 
 
 def pretend() -> None:

@@ -32,6 +32,7 @@ there = [
 here = [cpu, cpu.clone(), x.cpu(), x.to("cpu"), torch.zeros_like(x, device="cpu"), cpu + 1, cpu.to(cpu)]
 assert [t.device.type for t in there] == ["cuda"] * len(there), there
 assert [t.device.type for t in here] == ["cpu"] * len(here), here
+assert torch.Generator("cuda").device == x.device and torch.Generator().device == cpu.device
 assert x.to("cuda") is x and cpu.to("cpu") is cpu
 assert linear.weight.is_leaf and linear.weight.requires_grad
 assert torch.equal(x.cpu(), cpu) and x.cpu().numpy().sum() == x.sum().item() == 4
