@@ -129,7 +129,10 @@ def measured(record: dict) -> str:
     model, data, own = record["model"], record["data"], record["statistics"]["arms"][record["baseline"]]
     _, factor, digits = report.unit(record)
     drawn = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in data["rows"].items())
-    rows = f"{drawn or format(data['sizes']['train'], ',')} of its training rows, " * bool(record["rates"])
+    pool = f"{record['training']['pool']:,} of " if record["training"].get("pool") else ""
+    rows = f"{drawn or format(data['sizes']['train'], ',')} of {pool}its training rows, " * bool(
+        record["rates"]
+    )
     score = f"{factor * own['mean']:.{digits}f} ± {factor * own['sd']:.{digits}f}"
     others = beside(record, record["arms"][record["baseline"]]["runs"])
     told = (
