@@ -143,14 +143,12 @@ class Run:
         chosen = tokens.draw(task.labels["train"], job.training["rows"], job.seed)
         labels = task.labels["train"][chosen]
         model = classifier.build(task.encoder, task.kind, task.num_labels, job.settings, job.seed, labels)
-        rows = [task.rows["train"][i] for i in chosen]
-        order = tokens.batches(
-            [len(r["input_ids"]) for r in rows], job.training["batch_size"], steps, job.seed
-        )
+        rows, on_cpu = [task.rows["train"][i] for i in chosen], profiles.hardware().type == "cpu"
+        lengths = [len(r["input_ids"]) for r in rows]
+        order = tokens.batches(lengths, job.training["batch_size"], steps, job.seed)
         args = TricksArguments(
             "unused", seed=job.seed, report_to="none", save_strategy="no", logging_strategy="no",
-            disable_tqdm=True, remove_unused_columns=False,
-            use_cpu=profiles.hardware().type == "cpu", **given,
+            disable_tqdm=True, remove_unused_columns=False, use_cpu=on_cpu, **given,
         )  # fmt: skip
         watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
         self.trainer = Trainer(
