@@ -18,11 +18,14 @@ WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and w
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path_factory):
-    """As on a fresh machine without network: no TRICKS_* setting, a hub that is offline, no decision kept."""
+    """As on a fresh machine without network: profile mini, no other TRICKS_* setting, a hub that is offline, no
+    decision kept.
+    """
     import huggingface_hub.constants
 
-    for name in ("TRICKS_PROFILE", "TRICKS_MODELS", "TRICKS_DATA", "TRICKS_MIRROR"):
+    for name in ("TRICKS_MODELS", "TRICKS_DATA", "TRICKS_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRICKS_PROFILE", "mini")  # else comparisons train as the machine can
     monkeypatch.setenv("TRICKS_CACHE", str(tmp_path_factory.mktemp("cache") / "not there"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 

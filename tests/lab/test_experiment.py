@@ -215,7 +215,9 @@ def test_two_workers_of_dask_give_the_record_of_one(place, reference):
     import joblib
 
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         workers = set(client.run(os.getpid).values())

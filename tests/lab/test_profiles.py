@@ -43,6 +43,7 @@ def hub(monkeypatch):
 @pytest.mark.parametrize("reachable", [False, True])
 @pytest.mark.parametrize("local", [False, True])
 def test_profile_follows_the_setting_cuda_and_the_hub(monkeypatch, capsys, asked, cuda, reachable, local):
+    monkeypatch.delenv("TRICKS_PROFILE")
     if asked is not None:
         monkeypatch.setenv("TRICKS_PROFILE", asked)
     if local:

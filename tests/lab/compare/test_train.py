@@ -185,7 +185,9 @@ def test_two_workers_of_dask_give_the_record_of_one(table, model, tmp_path):
     given = {"tricks": ["ema"], "steps": 4, "max_length": 16, "progress": False}
     ask.compare(str(table), model, out=tmp_path / "one", **given)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         assert os.getpid() not in {*client.run(os.getpid).values()}
