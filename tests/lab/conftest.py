@@ -18,7 +18,7 @@ WORDS = "the a room bed soup was is not cold warm good bad loud quiet very and w
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path_factory):
-    """As on a fresh machine without network: profile mini, no other setting, an offline hub, no decision kept."""
+    """As on a fresh machine without network: profile mini, no other setting, no decision kept."""
     import huggingface_hub.constants
 
     for name in ("TRICKS_MODELS", "TRICKS_DATA", "TRICKS_MIRROR"):
