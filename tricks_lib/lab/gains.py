@@ -75,20 +75,6 @@ METRICS = {
     "new_3grams": "new trigrams",
     "pearson": "Pearson",
 }
-DATA = {
-    "corpus_en": "new trigrams",
-    "en_banking77": "Banking77",
-    "en_clear_readability": "CLEAR",
-    "en_cola": "CoLA",
-    "en_hate_davidson": "hate speech",
-    "en_hyperpartisan": "news",
-    "en_moviereview2k": "film reviews",
-    "en_mrpc": "MRPC",
-    "en_rte": "RTE",
-    "en_sst2": "SST-2",
-    "en_trec": "TREC",
-    "en_wnut17": "WNUT-17",
-}
 
 
 @dataclass(frozen=True)
@@ -109,8 +95,7 @@ class Gain:
 
     @property
     def where(self) -> str:
-        data = self.record["data"]["name"]
-        return DATA.get(data, data)
+        return plots.data_name(self.record["data"]["name"])
 
     @property
     def label(self) -> str:

@@ -39,6 +39,28 @@ STYLE = {
 }
 
 
+DATA = {  # as figures and tables call them
+    "corpus_en": "new trigrams",
+    "en_banking77": "Banking77",
+    "en_clear_readability": "CLEAR",
+    "en_cola": "CoLA",
+    "en_hate_davidson": "hate speech",
+    "en_hyperpartisan": "news",
+    "en_moviereview2k": "film reviews",
+    "en_mrpc": "MRPC",
+    "en_rte": "RTE",
+    "en_sst2": "SST-2",
+    "en_stsb": "STS-B",
+    "en_trec": "TREC",
+    "en_wnut17": "WNUT-17",
+}
+
+
+def data_name(name: str) -> str:
+    """A data set as readers know it, ``TREC`` for ``en_trec``; else as it is given."""
+    return DATA.get(name, name)
+
+
 def use_style() -> None:
     """Set the book's look for this session."""
     mpl.rcdefaults()

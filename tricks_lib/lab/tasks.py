@@ -244,10 +244,13 @@ def describe(name: str) -> dict:
     if name in CORPORA:
         train, held, digest = corpus(name)
         return {"name": name, "sha256": {"train": digest}, "sizes": {"train": len(train), "test": len(held)}}
-    found = files(name)
     sizes = {split: len(rows) for split, rows in load_task(name).items()}
-    digests = {split: content_sha256(read(file)) for split, file in found.items()}
-    return {"name": name, "sha256": digests, "sizes": sizes}
+    return {"name": name, "sha256": digests(name), "sizes": sizes}
+
+
+def digests(name: str) -> dict[str, str]:
+    """sha256 of the rows of each split; {} for a data set on the hub."""
+    return {split: content_sha256(read(file)) for split, file in files(name).items()}
 
 
 def guest_book(seed: int = 0, pages: tuple[int, int, int] = (1500, 300, 500)):

@@ -94,7 +94,7 @@ def read(
             else splits.of_column(*next(iter(frames.items())), column=split)
         )
     elif str(spec) in (*tasks.TASKS, "guest_book"):
-        name, digests = str(spec), tasks.describe(str(spec))["sha256"]  # of the rows, wherever they come from
+        name, digests = str(spec), tasks.digests(str(spec))  # of the rows, wherever they come from
         given, kind = _registered(name)
         text, text_b, label = "text", "text_b" if "text_b" in given["train"] else None, "label"
     elif paths[0].suffix in READABLE or not HUB_ADDRESS.fullmatch(str(spec)):

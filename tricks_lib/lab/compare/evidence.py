@@ -11,7 +11,6 @@ from pathlib import Path
 from tricks_lib.lab import plots
 from tricks_lib.lab.compare import records, report
 from tricks_lib.lab.compare.figures import figure, labelled
-from tricks_lib.lab.gains import DATA
 
 WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
@@ -130,9 +129,8 @@ def measured(record: dict) -> str:
     _, factor, digits = report.unit(record)
     drawn = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in data["rows"].items())
     pool = f"{record['training']['pool']:,} of " if record["training"].get("pool") else ""
-    rows = f"{drawn or format(data['sizes']['train'], ',')} of {pool}its training rows, " * bool(
-        record["rates"]
-    )
+    of_rows = f"{drawn or format(data['sizes']['train'], ',')} of {pool}its training rows, "
+    rows = of_rows if record["rates"] else ""
     score = f"{factor * own['mean']:.{digits}f} ± {factor * own['sd']:.{digits}f}"
     others = beside(record, record["arms"][record["baseline"]]["runs"])
     told = (
@@ -159,9 +157,7 @@ def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:
 
 
 def firsts(where: Path | None = None) -> list[tuple[dict, str]]:
-    """A record and an arm for each trick and record: the arm that the record's author listed first, never the
-    best one.
-    """
+    """A record and an arm for each trick and record: the arm that is listed first, whatever its result."""
     found = {}
     for record in book(where):
         for name, arm in record["arms"].items():
@@ -195,8 +191,8 @@ def overview(where: Path | None = None):
 
 def on(record: dict) -> str:
     """The data, and the model where it is not the encoder of most records: ``TREC (SmolLM2)``."""
-    data, model = record["data"]["name"], record["model"]["name"]
-    return DATA.get(data, data) + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
+    data, model = plots.data_name(record["data"]["name"]), record["model"]["name"]
+    return data + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
 
 
 def gained(record: dict, name: str) -> str:

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 
 from tricks_lib.lab import plots
 from tricks_lib.lab.compare import report
-from tricks_lib.lab.gains import DATA
 
 ROW = 0.56  # inches
 
@@ -43,8 +42,8 @@ def figure(record: dict, names: list[str] | None = None):
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
-    data = record["data"]["name"]
-    ax.set_title(f"{record['model']['name']} on {DATA.get(data, data)}", fontsize=12)
+    data = plots.data_name(record["data"]["name"])
+    ax.set_title(f"{record['model']['name']} on {data}", fontsize=12)
     ax.set_xlabel(
         f"{report.metric(record)}: {report.gain(record)} against {record['baseline']}"
         + f" ({measure})" * bool(measure)
