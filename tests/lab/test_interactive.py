@@ -2,6 +2,7 @@
 computes.
 """
 
+import importlib
 import json
 import re
 import shutil
@@ -15,11 +16,12 @@ import torch
 from tricks_lib.decoding import min_p_filter, top_k_filter, top_p_filter
 from tricks_lib.focal_loss import binary_focal_loss
 from tricks_lib.lab import models
-from tricks_lib.lab.studies import decoding, ema, focal_loss, rdrop
+from tricks_lib.lab.studies.ema import follow, noisy_descent
 from tricks_lib.rdrop import rdrop_loss
 
 pytest.importorskip("bokeh", reason="the book's environment has Bokeh")
 from tricks_lib.lab import interactive
+from tricks_lib.lab.interactive import decoding, ema, focal_loss, rdrop
 
 needs_node = pytest.mark.skipif(
     shutil.which("node") is None, reason="needs node; tests/site/test_interactive.py asks Chromium"
@@ -159,10 +161,11 @@ def test_bad_input_is_named(name, change):
 def test_without_bokeh_the_error_says_what_to_install(monkeypatch):
     for module in [name for name in sys.modules if name.split(".")[0] == "bokeh"]:
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "tricks_lib.lab.interactive")
+    for module in [name for name in sys.modules if name.startswith("tricks_lib.lab.interactive")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr("tricks_lib.lab.interactive")
     with pytest.raises(ImportError, match="pip install bokeh"):
-        focal_loss.playground()
+        importlib.import_module("tricks_lib.lab.interactive.focal_loss")
 
 
 # ---- What is computed ----
@@ -198,11 +201,11 @@ def test_focal_sentence_by_hand():
 def test_ema_path_and_averages_are_the_studys():
     settings = [{"decay": decay, "learning rate": rate} for decay in (0, 0.9, 0.999) for rate in (0.1, 0.3)]
     for (decay, rate), given in zip(map(dict.values, settings), moved(ema.playground(), *settings)):
-        path = ema.noisy_descent(600, lr=rate, start=3.0, noise=3.0)
+        path = noisy_descent(600, lr=rate, start=3.0, noise=3.0)
         wanted = {
             "weight": path,
-            "plain": ema.follow(path, decay=decay),
-            "warm": ema.follow(path, decay=decay, warmup=True),
+            "plain": follow(path, decay=decay),
+            "warm": follow(path, decay=decay, warmup=True),
         }
         for name, values in wanted.items():
             assert given["path"][name] == pytest.approx(
