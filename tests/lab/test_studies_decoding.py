@@ -14,6 +14,7 @@ import torch
 
 from tricks_lib.decoding import beam_search, greedy_search, sequence_log_prob
 from tricks_lib.lab import models, tasks
+from tricks_lib.lab.compare.kinds import writing
 from tricks_lib.lab.studies import decoding as study
 
 TABLE = torch.tensor(
@@ -47,13 +48,6 @@ def corpus(tmp_path, monkeypatch):
         cached.cache_clear()
 
 
-def test_shares_of_ngrams_by_hand():
-    assert study.repeated([1, 2, 1, 2, 1], 2) == 0.5  # 12 21 12 21
-    assert study.repeated([1, 2, 3, 4], 3) == 0
-    assert study.distinct([[1, 2, 1], [1, 2, 3]], 2) == 0.75  # 12 21 12 23
-    assert study.distinct([[1, 2, 1], [1, 2, 3]], 1) == 0.5
-
-
 def test_table_model_has_the_probabilities_of_its_table_and_greedy_misses_the_best_sequence():
     model, start = study.Bigrams(TABLE), torch.tensor([[0]])
     every = torch.tensor([[0, a, b] for a, b in itertools.product(range(4), repeat=2)])
@@ -82,7 +76,7 @@ def test_every_arm_writes_as_many_tokens_after_the_same_prompt_and_draws_follow_
     prompts = rows[:3, : study.PROMPT]
     for arm, settings in study.ARMS.items():
         first, again, other = (
-            study.write(model, prompts, 7, seed, **settings) for seed in (0, 0, 1)
+            writing.write(model, prompts, 7, seed, **settings) for seed in (0, 0, 1)
         )  # four letters: a filter may leave one
         assert (
             first.shape == (3, study.PROMPT + 7)

@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 import torch
 from torch import nn
 from transformers import BertModel, XLNetConfig, XLNetModel
 
-from tests.lab.conftest import WORDS, tiny_config, tiny_tokenizer
+from tests.lab.conftest import tiny_config, tiny_tokenizer
 from tricks_lib.lab import fit
 from tricks_lib.lab.studies import xlnet_long_text as study
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier, XLNetLongClassifier, truncate_head_tail
@@ -56,15 +55,6 @@ def test_cut_keeps_first_or_head_and_tail_of_every_column_and_the_labels():
         assert (
             len(short["attention_mask"]) == len(short["input_ids"]) <= 4 and short["labels"] == row["labels"]
         )
-
-
-def test_vectors_are_the_pooled_states_in_the_order_of_the_rows():
-    encoder = bert()
-    got = study.vectors(study.reader(encoder, 2, length=16), ROWS, STACK, batch_size=2)
-    for row, vector in zip(ROWS, got):
-        with torch.no_grad():
-            expected = encoder(torch.tensor([row["input_ids"]])).last_hidden_state[0].mean(0)
-        np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
 def test_scores_are_differences_of_logits_in_the_order_of_the_rows():
@@ -128,42 +118,3 @@ def test_training_moves_the_last_layers_only():
     )
     moved = {k for k, v in model.encoder.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and all(k.startswith("encoder.layer.1.") for k in moved if "pooler" not in k)
-
-
-def test_the_memory_has_an_arm_of_about_equal_compute():
-    (experiment,) = study.EXPERIMENTS
-    arms = experiment.arms
-    assert arms["XLNet, segments of 256"]["length"] == arms["XLNet, memory"]["memory"] + study.LENGTH
-    assert len(WORDS) and {how["model"] for how in arms.values()} == {"mini_xlnet", "mini_bert"}
-
-
-@pytest.mark.parametrize("arm", ["XLNet, first segment", "XLNet, memory", "BERT, windows"])
-def test_run_gives_an_accuracy(arm, monkeypatch):
-    from tricks_lib.lab import tasks
-
-    (experiment,) = study.EXPERIMENTS
-    few = {split: d.select(range(8)) for split, d in tasks.load_task("guest_notes/safety_issue").items()}
-    few["train"] = few["train"].select([0] * 4 + [*range(1, 8)])
-    monkeypatch.setattr(tasks, "load_task", lambda name: few)
-    monkeypatch.setattr(
-        study, "probe", lambda x, y, x_test, y_test, C, seed: float(x.shape[1] == x_test.shape[1] == 192)
-    )
-    study.tokenized.cache_clear(), study.features.cache_clear()
-    assert study.run(experiment, {**experiment.arms[arm], "C": 0.1}, 0, "test") == {"accuracy": 1.0}
-    study.tokenized.cache_clear(), study.features.cache_clear()
-
-
-def test_the_probe_learns_from_the_rows_that_the_seed_draws():
-    """Oracle: scikit-learn on features that NumPy standardised."""
-    from sklearn.linear_model import LogisticRegression
-
-    rng = np.random.default_rng(0)
-    x = rng.normal(3, 5, size=(120, 4))
-    y, y_test = (x[:80, 0] > 3).astype(int), (x[80:, 0] + rng.normal(0, 3, 40) > 3).astype(int)
-    rows = np.random.default_rng(3).permutation(80)[:40]
-    centre, spread = x[rows].mean(0), x[rows].std(0)
-    reference = LogisticRegression(C=0.1, max_iter=10_000, tol=1e-8).fit((x[rows] - centre) / spread, y[rows])
-    expected = (reference.predict((x[80:] - centre) / spread) == y_test).mean()
-    assert 0.5 < expected < 1 and study.probe(x[:80], y, x[80:], y_test, 0.1, 3, share=0.5) == expected
-    others = {study.probe(x[:80], y, x[80:], y_test, C, 0) for C in (1e-6, 1.0)}
-    assert len(others) == 2, "the penalty counts"

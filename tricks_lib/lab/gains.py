@@ -32,12 +32,6 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
     Trick("rdrop", "R-Drop", "R-Drop, alpha 0.5", ("twice the steps",)),
     Trick("layer_decay", "Layer-wise rates", "0.95", ("snippet 0.95",)),
     Trick(
-        "xlnet_long_text",
-        "XLNet with memory",
-        "XLNet, memory",
-        ("XLNet, segments", "BERT, windows"),
-    ),
-    Trick(
         "ema",
         "EMA of weights (0.999)",
         "linear, EMA 0.999",

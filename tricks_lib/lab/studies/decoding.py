@@ -16,6 +16,14 @@ import torch
 
 from tricks_lib import decoding
 from tricks_lib.lab import models, plots
+from tricks_lib.lab.compare.kinds.writing import (
+    Text,
+    WriteArm,
+    WriteComparison,
+    distinct,
+    repeated,
+    write,
+)  # fmt: skip
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.tasks import corpus
 
@@ -40,31 +48,6 @@ ARMS = {
     "plain sampling": {"mode": "sample"},
 }
 PEOPLE, CORPUS, BLACK = "people", "corpus_en", "#222222"
-
-
-def write(model, input_ids, new: int, seed: int, mode: str, **settings):
-    """Prompts (B, P) continued by ``new`` tokens, (B, P + new), end tokens like any other: all texts have the
-    same length.
-    """
-    if mode == "sample":
-        settings["generator"] = torch.Generator(input_ids.device).manual_seed(seed)
-    return getattr(decoding, mode)(model, input_ids, new, eos_token_id=[], **settings)
-
-
-def ngrams(row: list, n: int) -> list[tuple]:
-    return list(zip(*(row[i:] for i in range(n))))
-
-
-def repeated(row: list, n: int) -> float:
-    """Share of a text's n-grams that occur earlier in it."""
-    found = ngrams(row, n)
-    return 1 - len({*found}) / len(found)
-
-
-def distinct(rows: list[list], n: int) -> float:
-    """Different n-grams of all texts together, over their number (Li et al. 2016)."""
-    found = [gram for row in rows for gram in ngrams(row, n)]
-    return len({*found}) / len(found)
 
 
 def measures(model, sequences, prompt_length: int) -> dict[str, float]:
@@ -194,3 +177,41 @@ EXPERIMENTS = [
         ),
     ),
 ]
+
+
+# ---- The book's table of evidence ----
+
+PLAIN, COOL = "plain sampling", "temperature 0.7"
+MODES = {
+    PLAIN: WriteArm(),
+    "greedy": WriteArm({"mode": "greedy_search"}),
+    "beam 4": WriteArm({"mode": "beam_search", "num_beams": 4}, "decoding", "greedy"),
+    "beam 16": WriteArm({"mode": "beam_search", "num_beams": 16}, "decoding", "beam 4"),
+    "diverse beam": WriteArm(
+        {"mode": "diverse_beam_search", "num_beams": 4, "num_beam_groups": 4, "diversity_penalty": 1.0},
+        "decoding",
+        "beam 4",
+    ),
+    "contrastive": WriteArm(
+        {"mode": "contrastive_search", "penalty_alpha": 0.6, "top_k": 4}, "decoding", "greedy"
+    ),
+    COOL: WriteArm({"temperature": 0.7}),
+    "top-k 50": WriteArm({"top_k": 50}, "decoding", COOL),
+    "top-p 0.95": WriteArm({"top_p": 0.95}, "decoding", COOL),
+    "min-p 0.1": WriteArm({"min_p": 0.1}, "decoding", COOL),
+    "typical 0.95": WriteArm({"typical_p": 0.95}, "decoding", COOL),
+    "top-n-sigma 1": WriteArm({"top_n_sigma": 1.0}, "decoding", COOL),
+    "repetition penalty 1.1": WriteArm({"repetition_penalty": 1.1}, "decoding", COOL),
+}
+
+
+def shakespeare() -> WriteComparison:
+    name, source = "decoding/en_tinyshakespeare", Text("en_tinyshakespeare")
+    training = {"rows": {}, "unit": "new tokens", "prompt": source.prompt}
+    return WriteComparison(
+        name, source, "SmolLM2-135M-Instruct", MODES, "log_prob_gap", training, (), source.new, (),
+        command=f"python -m tricks_lib.lab run {name}",
+    )  # fmt: skip
+
+
+COMPARISONS = {"decoding/en_tinyshakespeare": shakespeare}

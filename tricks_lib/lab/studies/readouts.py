@@ -1,12 +1,13 @@
 """The book's table of evidence on frozen models: poolings (chapter 1) and layers (chapter 3), each on an
-encoder that its authors trained through mean pooling, and on a decoder.
+encoder that its authors trained through mean pooling, and on a decoder; parts of long texts (chapter 5).
 
 The arms were written down before they ran; nothing here is chosen by what a test set said.
 """
 
 from tricks_lib.lab.compare import tokens
 from tricks_lib.lab.compare.arms import Arm
-from tricks_lib.lab.studies.frozen import ProbeArm, ProbeComparison
+from tricks_lib.lab.compare.kinds.frozen import ProbeArm, ProbeComparison
+from tricks_lib.lab.compare.kinds.long import LongComparison
 
 RATES, ITERATIONS = (0.04, 0.08, 0.16, 0.32), 100
 MANY_CLASSES = (0.16, 0.32, 0.64, 1.28)  # rates for 77 classes: validation goes on rising up to there
@@ -68,10 +69,35 @@ def of_layers(layers) -> dict[str, Arm]:
     }
 
 
+LONG = {
+    "head": ProbeArm(),
+    "tail": ProbeArm({"part": "tail"}),
+    "head and tail": ProbeArm({"part": "head and tail"}),
+    "windows, mean": ProbeArm({"windows": "mean"}, "xlnet_long_text", "head and tail"),
+    "windows, max": ProbeArm({"windows": "max"}, "xlnet_long_text", "head and tail"),
+    "windows, attention": ProbeArm(
+        {"windows": "attention", "read": "attention"}, "xlnet_long_text", "windows, mean"
+    ),
+}
+
+
+def reviews() -> LongComparison:
+    """Reviews read 256 tokens at a time, windows side by side."""
+    name = "long/en_moviereview2k"
+    training = {
+        **{k: v for k, v in PROBED.items() if k in ("rate", "unit")},
+        "max_length": 8192, "pool": 500, "rows": {"rows": 400}, "length": 256, "stride": 256,
+    }  # fmt: skip
+    return LongComparison(
+        name, tokens.Source("en_moviereview2k"), MINILM, LONG, "accuracy", training, RATES, ITERATIONS,
+        command=f"python -m tricks_lib.lab run {name}",
+    )  # fmt: skip
+
+
 FEW, TEN, SENTENCES = {"rows": 1000}, {"per_class": 10}, {"rows": 500}
 MINILM_LAYERS, FOURTH = (5, 4, 3, 2, 1), (28, 24, 20, 16, 12, 8, 4)
 READ = {"normed": True, "pools": ("mean",)}
-COMPARISONS = {
+ROWS = {
     name: row(name, *given, **training)
     for name, *given, training in [
         ("pooling/en_trec", "en_trec", MINILM, POOLING, "accuracy", FEW, {"layers": (6,)}),
@@ -90,3 +116,4 @@ COMPARISONS = {
          {**READ, "layers": (*FOURTH[::2], 27, 29, 30)}),
     ]
 }  # fmt: skip
+COMPARISONS = {**ROWS, "long/en_moviereview2k": reviews}

@@ -1,24 +1,17 @@
 """What of a long text does a reader see, and does it help? First tokens, head and tail, windows, segments,
 segments with memory.
 
-Recorded: the encoder is frozen, so a document's vector is computed once for each way of reading; a linear
-probe is trained on the vectors. A seed decides which 80 % of the training rows the probe sees, the same for
-every arm. Longer segments without memory cost about what the memory costs: the arm of equal compute.
-
 Demo: a reader learns from single notes, and then reads whole pages.
 """
 
-import functools
 import time
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tricks_lib.lab import device, fit, models, tasks
-from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab import fit, tasks
 from tricks_lib.xlnet_long_text import (
     SlidingWindowClassifier,
     XLNetLongClassifier,
@@ -26,7 +19,7 @@ from tricks_lib.xlnet_long_text import (
     truncate_head_tail,
 )
 
-TRAIN_ROWS, MAX_LENGTH, LENGTH, STRIDE = 400, 1024, 128, 96
+LENGTH = 128
 
 
 # ---- Readers ----
@@ -68,15 +61,6 @@ def by_length(function, rows: list[dict]) -> np.ndarray:
     out = np.empty_like(found)
     out[order] = found
     return out
-
-
-def vectors(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
-    """Document vectors (N, H) of a reader: its logits with the identity as head."""
-    model.classifier = nn.Linear(model.classifier.in_features, model.classifier.in_features).to(
-        model.classifier.weight.device
-    )
-    nn.init.eye_(model.classifier.weight), nn.init.zeros_(model.classifier.bias)
-    return by_length(lambda some: fit.predict(model, some, collate_fn, batch_size)[0], rows)
 
 
 def scores(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
@@ -199,79 +183,3 @@ def seconds(ways: dict, document, lengths, most: int) -> dict:
                 way(document[:, :T])
                 out[name][T] = time.process_time() - start
     return out
-
-
-# ---- The recorded experiment ----
-
-
-@functools.cache
-def tokenized(model: str, data: str, split: str):
-    load = models.load_xlnet if "xlnet" in model else models.load_encoder
-    encoder, tokenizer = load(model)
-    dataset = tasks.load_task(data)[split]
-    if split == "train":
-        dataset = dataset.select(sorted(np.random.default_rng(0).permutation(len(dataset))[:TRAIN_ROWS]))
-    return encoder, fit.collate(tokenizer), fit.tokenize(tokenizer, dataset, MAX_LENGTH)
-
-
-@functools.cache
-def features(data: str, split: str, model: str, keep: str, length: int, memory: int, stride: int):
-    """Vectors (N, H) and labels (N,) of one split; computed once in a process."""
-    encoder, collate_fn, rows = tokenized(model, data, split)
-    read = reader(encoder, 2, length=length, memory=memory, stride=stride).to(device())
-    return vectors(read, cut(rows, keep, length), collate_fn), np.array([row["labels"] for row in rows])
-
-
-def probe(x_train, y_train, x_test, y_test, C: float, seed: int, share: float = 0.8) -> float:
-    """Test accuracy of multinomial logistic regression (scikit-learn) on standardised features (N, H).
-
-    Args:
-        C: inverse strength of the L2 penalty. seed: draws the ``share`` of the training rows that is used.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    rows = np.random.default_rng(seed).permutation(len(y_train))[: round(share * len(y_train))]
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=10_000, tol=1e-6))
-    with threadpool_limits(1):  # products this small are slower on several threads
-        classifier.fit(x_train[rows].astype(np.float64), y_train[rows])
-        return float((classifier.predict(x_test.astype(np.float64)) == y_test).mean())
-
-
-def run(experiment, settings, seed, split):
-    how = {"keep": "all", "length": LENGTH, "memory": 0, "stride": STRIDE} | {
-        k: v for k, v in settings.items() if k != "C"
-    }
-    train, test = (features(experiment.data, part, **how) for part in ("train", split))
-    return {"accuracy": probe(*train, *test, settings["C"], seed)}
-
-
-EXPERIMENTS = [
-    Experiment(
-        trick="xlnet_long_text",
-        task="en_moviereview2k",
-        model="mini_xlnet",
-        data="en_moviereview2k",
-        metric="accuracy",
-        baseline="XLNet, first segment",
-        run=run,
-        arms={
-            "XLNet, first segment": {"model": "mini_xlnet", "keep": "first"},
-            "XLNet, segments": {"model": "mini_xlnet"},
-            "XLNet, memory": {"model": "mini_xlnet", "memory": LENGTH},
-            "XLNet, segments of 256": {"model": "mini_xlnet", "length": 2 * LENGTH},
-            "BERT, first window": {"model": "mini_bert", "keep": "first"},
-            "BERT, head and tail": {"model": "mini_bert", "keep": "head and tail"},
-            "BERT, windows": {"model": "mini_bert"},
-        },
-        grid={"C": [0.001, 0.01, 0.1]},
-        tuning_seeds=(101, 102),
-        seeds=tuple(range(10)),
-        setting=f"reviews of at most {MAX_LENGTH} tokens; frozen mini_xlnet or mini_bert, mean pooling; "
-        f"segments, windows, head and tail of {LENGTH} tokens "
-        f"unless it says 256, a memory of {LENGTH}, windows every {STRIDE}; linear probe on a "
-        f"random 80 % of {TRAIN_ROWS} training rows a seed",
-    ),
-]

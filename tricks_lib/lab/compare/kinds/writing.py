@@ -1,4 +1,4 @@
-"""The book's table of evidence on decoding: how far from people's text is what a mode writes?
+"""Comparisons of decoding modes: how far from people's text is what a mode writes?
 
 Nothing is trained and nothing is tuned: each mode has the parameters it is usually shown with, and all
 continue the same documents. With l(t) the log-probability per token that the model itself gives to a
@@ -24,14 +24,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from tricks_lib.decoding import sequence_log_prob
+from tricks_lib import decoding
 from tricks_lib.lab import models, profiles, tasks
 from tricks_lib.lab.compare import arms, train
 from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.models import sha256
-from tricks_lib.lab.studies.decoding import distinct, repeated, write
 
 ROWS = 256  # written at once, beams and candidates counted
 TOGETHER = 4  # seeds that are written at once
@@ -109,7 +108,7 @@ class WriteJob(train.Job):
     """One mode on one seed."""
 
     more_code: ClassVar[tuple[str, ...]] = (
-        "decoding/*.py", "lab/studies/generation.py", "lab/studies/decoding.py",
+        "decoding/*.py", "lab/compare/kinds/writing.py",
     )  # fmt: skip
 
     def perform(self) -> dict[str, dict]:
@@ -144,6 +143,37 @@ class WriteComparison(Comparison):
         given = {k: v for k, v in settings.items() if k != "mode"}
         options = "".join(f", {k}={v!r}" for k, v in given.items())
         return f"{settings.get('mode', 'sample')}(model, input_ids, max_new_tokens={steps}{options})"
+
+
+# ---- Texts and what is counted in them ----
+
+
+def write(model, input_ids, new: int, seed: int, mode: str, **settings):
+    """Prompts (B, P) continued by ``new`` tokens, (B, P + new), end tokens like any other: all texts have the
+    same length.
+    """
+    if mode == "sample":
+        settings["generator"] = torch.Generator(input_ids.device).manual_seed(seed)
+    return getattr(decoding, mode)(model, input_ids, new, eos_token_id=[], **settings)
+
+
+def ngrams(row: list, n: int) -> list[tuple]:
+    return list(zip(*(row[i:] for i in range(n))))
+
+
+def repeated(row: list, n: int) -> float:
+    """Share of a text's n-grams that occur earlier in it."""
+    found = ngrams(row, n)
+    return 1 - len({*found}) / len(found)
+
+
+def distinct(rows: list[list], n: int) -> float:
+    """Different n-grams of all texts together, over their number (Li et al. 2016)."""
+    found = [gram for row in rows for gram in ngrams(row, n)]
+    return len({*found}) / len(found)
+
+
+# ---- Computed once in a process ----
 
 
 @functools.lru_cache(maxsize=1)
@@ -185,7 +215,7 @@ def written(source: Text, model: str, precision: str, settings: str, group: int)
 def scored(decoder, rows, prompt: int) -> np.ndarray:
     """Log-probability per token (R,) of what follows the prompts."""
     parts = (
-        sequence_log_prob(decoder, part, prompt, length_penalty=1.0, eos_token_id=[])
+        decoding.sequence_log_prob(decoder, part, prompt, length_penalty=1.0, eos_token_id=[])
         for part in rows.split(64)
     )
     return torch.cat([*parts]).float().cpu().numpy()
@@ -198,39 +228,3 @@ def beside(log_p: np.ndarray, texts: list[list]) -> dict[str, float]:
         "distinct_2": round(distinct(texts, 2), 6),
         "repetition": round(float(np.mean([repeated(text, 3) for text in texts])), 6),
     }
-
-
-PLAIN, COOL = "plain sampling", "temperature 0.7"
-MODES = {
-    PLAIN: WriteArm(),
-    "greedy": WriteArm({"mode": "greedy_search"}),
-    "beam 4": WriteArm({"mode": "beam_search", "num_beams": 4}, "decoding", "greedy"),
-    "beam 16": WriteArm({"mode": "beam_search", "num_beams": 16}, "decoding", "beam 4"),
-    "diverse beam": WriteArm(
-        {"mode": "diverse_beam_search", "num_beams": 4, "num_beam_groups": 4, "diversity_penalty": 1.0},
-        "decoding",
-        "beam 4",
-    ),
-    "contrastive": WriteArm(
-        {"mode": "contrastive_search", "penalty_alpha": 0.6, "top_k": 4}, "decoding", "greedy"
-    ),
-    COOL: WriteArm({"temperature": 0.7}),
-    "top-k 50": WriteArm({"top_k": 50}, "decoding", COOL),
-    "top-p 0.95": WriteArm({"top_p": 0.95}, "decoding", COOL),
-    "min-p 0.1": WriteArm({"min_p": 0.1}, "decoding", COOL),
-    "typical 0.95": WriteArm({"typical_p": 0.95}, "decoding", COOL),
-    "top-n-sigma 1": WriteArm({"top_n_sigma": 1.0}, "decoding", COOL),
-    "repetition penalty 1.1": WriteArm({"repetition_penalty": 1.1}, "decoding", COOL),
-}
-
-
-def shakespeare() -> WriteComparison:
-    name, source = "decoding/en_tinyshakespeare", Text("en_tinyshakespeare")
-    training = {"rows": {}, "unit": "new tokens", "prompt": source.prompt}
-    return WriteComparison(
-        name, source, "SmolLM2-135M-Instruct", MODES, "log_prob_gap", training, (), source.new, (),
-        command=f"python -m tricks_lib.lab run {name}",
-    )  # fmt: skip
-
-
-COMPARISONS = {"decoding/en_tinyshakespeare": shakespeare}

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from tricks_lib.lab.compare import tokens
-from tricks_lib.lab.studies import frozen, long
+from tricks_lib.lab.compare.kinds import frozen, long
+from tricks_lib.lab.studies import readouts
 from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier
 
-from .test_studies_frozen import ran
+from .test_frozen import ran
 
 NOTES = tokens.Source("guest_notes/rating")
 LENGTH, STRIDE = 12, 8
@@ -45,7 +46,7 @@ def test_the_tail_is_the_end_of_the_whole_text():
 
 
 def test_reviews_are_read_whole():
-    made = long.reviews()
+    made = readouts.reviews()
     assert made.training["max_length"] >= 4096 and made.training["length"] < 512
     assert made.arms["windows, mean"].rival == "head and tail"
 
@@ -62,10 +63,10 @@ def test_vectors_of_a_part_are_the_means_of_its_states(task, ids, part):
 def test_long_texts_in_miniature(tmp_path):
     training = {"rate": "expected weight", "max_length": 4096, "pool": 60, "rows": {"rows": 50}}
     made = long.LongComparison(
-        "long/mini", tokens.Source("guest_notes/topic"), "mini_bert", long.LONG, "accuracy",
-        training | {"length": LENGTH, "stride": STRIDE}, long.RATES, 6, (101, 102, 103), command="run",
+        "long/mini", tokens.Source("guest_notes/topic"), "mini_bert", readouts.LONG, "accuracy",
+        training | {"length": LENGTH, "stride": STRIDE}, readouts.RATES, 6, (101, 102, 103), command="run",
     )  # fmt: skip
     record = ran(made, tmp_path)
     scores = {tuple(run["score"] for run in arm["runs"]) for arm in record["arms"].values()}
-    assert len(scores) == len(long.LONG), "each arm reads something else"
-    assert issubclass(long.LongJob, frozen.ProbeJob) and "lab/studies/long.py" in long.LongJob.more_code
+    assert len(scores) == len(readouts.LONG), "each arm reads something else"
+    assert issubclass(long.LongJob, frozen.ProbeJob) and "lab/compare/kinds/long.py" in long.LongJob.more_code

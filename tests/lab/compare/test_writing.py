@@ -9,13 +9,14 @@ import torch
 from tricks_lib.lab import models, tasks
 from tricks_lib.lab.compare import metrics, records, summary, verify
 from tricks_lib.lab.compare.comparison import Comparison
-from tricks_lib.lab.studies import generation
+from tricks_lib.lab.compare.kinds import writing
+from tricks_lib.lab.studies import decoding as study
 
-from .test_studies_frozen import ran
+from .test_frozen import ran
 
-SOURCE = generation.Text("guest_notes/topic", documents=5, prompt=6, new=8)
+SOURCE = writing.Text("guest_notes/topic", documents=5, prompt=6, new=8)
 SOME = {
-    name: generation.MODES[name]
+    name: study.MODES[name]
     for name in ("plain sampling", "greedy", "beam 4", "contrastive", "temperature 0.7", "min-p 0.1")
 }
 
@@ -26,7 +27,7 @@ def small(**changes):
         "name": "decoding/mini", "source": SOURCE, "model": "mini_gpt2", "arms": SOME, "command": "run",
         "metric": "log_prob_gap", "training": training, "rates": (), "steps": SOURCE.new, "tuning_seeds": (),
     }  # fmt: skip
-    return generation.WriteComparison(**{**given, **changes})
+    return writing.WriteComparison(**{**given, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,14 @@ def test_a_text_that_is_too_short_is_refused():
 
 
 def test_the_books_row_has_twelve_comparisons_with_plain_sampling_on_a_registered_text():
-    row = generation.COMPARISONS["decoding/en_tinyshakespeare"]()
+    row = study.COMPARISONS["decoding/en_tinyshakespeare"]()
     assert isinstance(row, Comparison) and row.baseline == "plain sampling" and row.comparisons == 12
     assert len(row.seeds) >= 10 and row.source.documents == 64 and row.steps == 60
     assert row.source.spec in tasks.TASKS and not row.trained
+
+
+def test_shares_of_ngrams_by_hand():
+    assert writing.repeated([1, 2, 1, 2, 1], 2) == 0.5  # 12 21 12 21
+    assert writing.repeated([1, 2, 3, 4], 3) == 0
+    assert writing.distinct([[1, 2, 1], [1, 2, 3]], 2) == 0.75  # 12 21 12 23
+    assert writing.distinct([[1, 2, 1], [1, 2, 3]], 1) == 0.5

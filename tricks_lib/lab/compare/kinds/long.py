@@ -1,6 +1,6 @@
-"""The book's table of evidence on long texts: what of a whole review does a frozen encoder have to read?
+"""Comparisons on long texts: what of a whole text does a frozen encoder have to read?
 
-Nothing is cut before a part is taken: the tail is the end of the review. Parts and windows are those of
+Nothing is cut before a part is taken: the tail is the end of the text. Parts and windows are those of
 :mod:`tricks_lib.xlnet_long_text`, and a window's vector is the mean of its tokens. The probe is that of
 :mod:`.frozen`; the attention over windows is learned with it.
 
@@ -16,9 +16,8 @@ from torch import nn
 
 from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import tokens, train
-from tricks_lib.lab.studies import probe
-from tricks_lib.lab.studies.frozen import ProbeArm, ProbeComparison, ProbeJob, by_size, pooled_rows
-from tricks_lib.lab.studies.readouts import ITERATIONS, MINILM, PROBED, RATES
+from tricks_lib.lab.compare.kinds import probe
+from tricks_lib.lab.compare.kinds.frozen import ProbeComparison, ProbeJob, by_size, pooled_rows
 from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier, truncate_head_tail
 
@@ -32,7 +31,7 @@ PARTS = {  # (1, T) ids of a whole text and a length -> ids of what is read
 class LongJob(ProbeJob):
     """One probe on a part of each text or its windows; ``training`` has their ``length`` and ``stride``."""
 
-    more_code: ClassVar[tuple[str, ...]] = (*ProbeJob.more_code, "lab/studies/long.py")
+    more_code: ClassVar[tuple[str, ...]] = (*ProbeJob.more_code, "lab/compare/kinds/long.py")
 
     def features(self, split: str) -> probe.Features:
         t = self.training
@@ -101,31 +100,3 @@ def window_vectors(encoder, ids: list, length: int, stride: int) -> tuple[torch.
     x = nn.utils.rnn.pad_sequence(asked, batch_first=True)
     count = torch.tensor([len(windows) for windows in asked])
     return x, torch.arange(x.shape[1]) < count.unsqueeze(1)
-
-
-LONG = {
-    "head": ProbeArm(),
-    "tail": ProbeArm({"part": "tail"}),
-    "head and tail": ProbeArm({"part": "head and tail"}),
-    "windows, mean": ProbeArm({"windows": "mean"}, "xlnet_long_text", "head and tail"),
-    "windows, max": ProbeArm({"windows": "max"}, "xlnet_long_text", "head and tail"),
-    "windows, attention": ProbeArm(
-        {"windows": "attention", "read": "attention"}, "xlnet_long_text", "windows, mean"
-    ),
-}
-
-
-def reviews() -> LongComparison:
-    """Reviews read 256 tokens at a time, windows side by side."""
-    name = "long/en_moviereview2k"
-    training = {
-        **{k: v for k, v in PROBED.items() if k in ("rate", "unit")},
-        "max_length": 8192, "pool": 500, "rows": {"rows": 400}, "length": 256, "stride": 256,
-    }  # fmt: skip
-    return LongComparison(
-        name, tokens.Source("en_moviereview2k"), MINILM, LONG, "accuracy", training, RATES, ITERATIONS,
-        command=f"python -m tricks_lib.lab run {name}",
-    )  # fmt: skip
-
-
-COMPARISONS = {"long/en_moviereview2k": reviews}

@@ -21,8 +21,8 @@ from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import arms, tokens, train
 from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.comparison import Comparison
+from tricks_lib.lab.compare.kinds import probe
 from tricks_lib.lab.compare.metrics import IGNORED
-from tricks_lib.lab.studies import probe
 
 POOLS = {
     "first": mean_pooling.cls_pool,
@@ -52,7 +52,7 @@ class ProbeJob(train.Job):
     (of so many training rows, drawn once).
     """
 
-    more_code: ClassVar[tuple[str, ...]] = ("lab/studies/frozen.py", "lab/studies/probe.py")
+    more_code: ClassVar[tuple[str, ...]] = ("lab/compare/kinds/frozen.py", "lab/compare/kinds/probe.py")
 
     def features(self, split: str) -> probe.Features:
         """What this arm reads of a split, (N, K, D)."""

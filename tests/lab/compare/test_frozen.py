@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from tricks_lib import mean_pooling
 from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab.compare import records, run, tokens, verify
-from tricks_lib.lab.studies import frozen, probe, readouts
+from tricks_lib.lab.compare.kinds import frozen, probe
+from tricks_lib.lab.studies import readouts
 from tricks_lib.last_four import WeightedLayerPool, concat_last_layers
 
 TOPICS = tokens.Source("guest_notes/topic")
@@ -187,7 +188,7 @@ def test_poolings_of_a_decoder_in_miniature(tmp_path):
 
 
 def test_the_rows_of_the_table_are_listed_and_their_arms_read_what_is_computed(monkeypatch):
-    made = {name: cli.comparisons()[name]() for name in readouts.COMPARISONS}
+    made = {name: cli.comparisons()[name]() for name in readouts.ROWS}
     assert {"pooling/en_trec", "layers/en_wnut17", "pooling_smollm2/en_banking77"} <= {*made}
     for name, each in made.items():
         layers, pools = each.training["layers"], each.training["pools"]

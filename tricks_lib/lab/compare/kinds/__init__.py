@@ -1,0 +1,1 @@
+"""Runs that train no model: probes on frozen states, of sentences and of long texts, and writing."""
