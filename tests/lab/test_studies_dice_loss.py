@@ -5,12 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
-from transformers import BertModel
 
-from tests.lab.conftest import tiny_config, tiny_tokenizer
 from tricks_lib.dice_loss import DiceLoss
+from tricks_lib.lab import heads
 from tricks_lib.lab.studies import dice_loss as study
-from tricks_lib.mean_pooling import mean_pool
 
 
 def scored(n=80, seed=0):
@@ -60,21 +58,6 @@ def test_thinned_keeps_negatives_and_reaches_the_share_if_it_can():
     assert len(study.thinned(labels, 0.9)) == 100
 
 
-def test_vectors_are_means_of_each_text_in_the_order_given():
-    import datasets
-
-    torch.manual_seed(0)
-    encoder, tokenizer = BertModel(tiny_config()).eval(), tiny_tokenizer()
-    texts = ["the room was good", "bad", "the soup was cold and the bed was not"]
-    dataset = datasets.Dataset.from_dict({"text": texts, "label": [0, 1, 0]})
-    found = study.vectors(encoder, tokenizer, dataset, 16, batch_size=2)
-    for text, vector in zip(texts, found):
-        batch = tokenizer(text, return_tensors="pt")
-        with torch.no_grad():
-            expected = mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"])[0]
-        torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_losses_are_what_their_names_say():
     torch.manual_seed(0)
     x, y = torch.randn(20, 2), torch.arange(20) % 10 // 9  # 2 of 20
@@ -94,7 +77,8 @@ def test_training_finds_the_rare_class_and_a_seed_repeats():
     y = (x[:, 0] > 1.2).long()
     options = {"seed": 0, "steps": 60, "lr": 1e-2, "batch_size": 50, "device": "cpu"}
     one, again = (
-        study.score(study.train(study.as_rows(x, y), study.losses(y)["Dice"], **options), x) for _ in range(2)
+        study.score(study.train(heads.with_labels(x, y), study.losses(y)["Dice"], **options), x)
+        for _ in range(2)
     )
     assert np.array_equal(one, again) and study.f1(one > 0.5, y.numpy()) > 0.8
 

@@ -110,30 +110,6 @@ def test_losses_of_the_texts_average_to_that_of_the_score():
     assert study.score(logits, labels)["loss"] == round(found.mean(), 4)
 
 
-def test_head_learns_from_the_vectors_of_a_frozen_encoder():
-    import datasets
-    from transformers import BertModel
-
-    from tests.lab.conftest import WORDS, tiny_config, tiny_tokenizer
-
-    texts = {"text": [" ".join(WORDS[-3:]), WORDS[-1]] * 4, "label": [0, 1] * 4}
-    data = datasets.DatasetDict(train=datasets.Dataset.from_dict(texts))
-    encoder = BertModel(tiny_config()).eval()
-    rows = study.vectors(encoder, tiny_tokenizer(), data, 8)["train"]
-    H = encoder.config.hidden_size
-    assert [row["labels"].item() for row in rows] == [0, 1] * 4 and rows[0]["vectors"].shape == (H,)
-    heads = [study.Head(H, 2, seed) for seed in (0, 0, 1)]
-    first, again, other = (head.layers[1].weight for head in heads)
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    collate, size = torch.utils.data.default_collate, {"steps": 60, "lr": 1e-2, "batch_size": 8}
-    followed = study.train(
-        heads[0], rows, collate, schedule="constant", averages={"EMA": {"decay": 0.9}}, **size
-    )
-    found = study.predictions(heads[0], followed, rows, collate)
-    assert list(found) == ["last", "EMA"]
-    assert all((logits.argmax(1) == labels).all() for logits, labels in found.values())
-
-
 def test_macro_f1_equals_scikit_learn():
     rng = np.random.default_rng(0)
     logits, labels = (

@@ -11,7 +11,7 @@ from transformers import BertModel
 
 from tests.lab.conftest import tiny_config, tiny_tokenizer
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
-from tricks_lib.lab import fit
+from tricks_lib.lab import fit, heads
 from tricks_lib.lab.studies import focal_loss as study
 
 ROWS = [
@@ -19,6 +19,7 @@ ROWS = [
     for i in range(12)
 ]
 STACK = fit.collate(tiny_tokenizer())
+COLLATE = torch.utils.data.default_collate
 SIZE = {"steps": 4, "lr": 1e-2, "batch_size": 4, "device": "cpu"}
 
 
@@ -32,10 +33,10 @@ def trained(loss, labels=None, num_labels=2):
     """A head on random vectors."""
     generator = torch.Generator().manual_seed(0)
     rows = [
-        {"x": torch.randn(5, generator=generator), "labels": y}
+        {"vectors": torch.randn(5, generator=generator), "labels": y}
         for y in (torch.arange(12) % 2 if labels is None else labels)
     ]
-    return study.train(study.Head(5, num_labels, seed=0), rows, study.stacked, loss, seed=0, **SIZE), rows
+    return study.train(heads.Head(5, num_labels, dropout=0.0), rows, COLLATE, loss, seed=0, **SIZE), rows
 
 
 def test_bins_equal_scikit_learn_and_their_shares_are_all_predictions():
@@ -100,17 +101,7 @@ def test_training_takes_the_loss_it_is_given_and_its_seed():
 
 def test_training_on_several_labels():
     model, rows = trained(BinaryFocalLoss(), torch.arange(36).view(12, 3).remainder(2).float(), 3)
-    assert fit.predict(model, rows, study.stacked)[0].shape == (12, 3)
-
-
-def test_embedded_is_the_mean_of_the_tokens_of_each_text_whatever_the_batch():
-    torch.manual_seed(0)
-    encoder = BertModel(tiny_config()).eval()
-    found = study.embedded(encoder, ROWS, STACK, batch_size=5)
-    for row, given in zip(found, ROWS):
-        alone = encoder(torch.tensor([given["input_ids"]])).last_hidden_state[0].mean(dim=0)
-        torch.testing.assert_close(row["x"].to(alone.device), alone.detach(), rtol=1e-4, atol=1e-5)
-        assert row["labels"] == given["labels"]
+    assert fit.predict(model, rows, COLLATE)[0].shape == (12, 3)
 
 
 def test_every_arm_runs_with_every_dose_of_its_own_and_the_same_grid(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import pearsonr, spearmanr
 
+from tricks_lib.lab import heads
 from tricks_lib.lab.studies import mse_corr_loss as study
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
 
@@ -23,8 +24,7 @@ def rows():
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    return study.Head(6)
+    return heads.Head(6, 1)
 
 
 def test_arms_are_squared_error_each_weight_and_ccc():
@@ -47,7 +47,7 @@ def test_first_loss_of_training_is_that_of_the_arm(rows, model):
     batch, model.layers[3].p = STACK(rows), 0.0
     start = model(batch["vectors"]).logits[:, 0]
     for arm in study.arms(1.5).values():
-        fresh = study.Head(6, dropout=0.0)
+        fresh = heads.Head(6, 1, dropout=0.0)
         fresh.load_state_dict(model.state_dict())
         losses = study.train(fresh, rows, STACK, arm, seed=0, **{**SIZE, "batch_size": 24})
         assert len(losses) == 3 and losses[0] == pytest.approx(
@@ -75,7 +75,7 @@ def test_constant_predictions_have_correlation_zero(rows, model):
 
 
 def test_watch_looks_before_and_every_so_many_steps_and_changes_nothing(rows, model):
-    alone, task = study.Head(6), SimpleNamespace(rows={"test": rows}, stack=STACK, sd=1.0)
+    alone, task = heads.Head(6, 1), SimpleNamespace(rows={"test": rows}, stack=STACK, sd=1.0)
     alone.load_state_dict(model.state_dict())
     look, seen = study.watch(task, every=2)
     look(model)

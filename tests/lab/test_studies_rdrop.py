@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tricks_lib.lab import heads
 from tricks_lib.lab.studies import rdrop as study
 from tricks_lib.rdrop import symmetric_kl
 
@@ -25,30 +26,13 @@ def few():
 
 @pytest.fixture(scope="module")
 def rows(few):
-    return study.vectors(*few)
-
-
-def test_vectors_are_the_masked_means_of_the_last_layer(few, rows):
     encoder, tokenizer, notes = few
-    alone = tokenizer(notes["text"][0], truncation=True, max_length=32, return_tensors="pt")
-    with torch.no_grad():
-        expected = encoder(**alone).last_hidden_state[0].mean(0)
-    torch.testing.assert_close(rows[0]["vectors"], expected, rtol=1e-4, atol=1e-4)
-    assert [row["labels"] for row in rows] == list(notes["label"])
+    return heads.embedded(encoder, tokenizer, {"test": notes}, 32)["test"]
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    return study.Head(192, 8)
-
-
-def test_head_gives_logits_and_the_loss(rows, model):
-    batch = STACK(rows)
-    out = model.eval()(**batch)
-    assert out.logits.shape == (5, 8)
-    torch.testing.assert_close(out.loss, torch.nn.functional.cross_entropy(out.logits, batch["labels"]))
-    assert model(batch["vectors"]).loss is None
+    return heads.Head(192, 8, hidden=256, normed=False)
 
 
 def test_two_passes_differ_repeat_by_seed_and_leave_no_trace(rows, model):
@@ -109,4 +93,5 @@ def test_dropout_of_an_arm_reaches_every_layer():
         return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
 
     assert rates(make(0)) == {0.1} and rates(make(0, dropout=0.3)) == {0.3}
-    assert rates(study.Head(4, 2)) == {0.1} and rates(study.Head(4, 2, dropout=0.3)) == {0.3}
+    _, _, _, make = study.prepare("guest_notes/topic", frozen=True)
+    assert rates(make(0)) == {0.1} and rates(make(0, dropout=0.3)) == {0.3}

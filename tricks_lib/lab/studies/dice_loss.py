@@ -15,11 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from tricks_lib.dice_loss import dice_loss
-from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab import fit, heads, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.stats import f1
-from tricks_lib.lab.studies.rdrop import Head
-from tricks_lib.mean_pooling import mean_pool
 
 ROWS, STEPS, BATCH, MAX_LENGTH, RARE = 5000, 300, 128, 40, "hate_speech"
 
@@ -70,25 +68,6 @@ def best_threshold(scores, labels) -> float:
 # ---- Vectors, splits, training ----
 
 
-def vectors(encoder, tokenizer, dataset, max_length: int, batch_size=64):
-    """Masked mean of the encoder's last layer, (N, H) on the CPU, of each text or pair of texts."""
-    rows = fit.tokenize(tokenizer, dataset, max_length)
-    return fit.encode(
-        encoder,
-        rows,
-        fit.collate(tokenizer),
-        lambda output, mask: mean_pool(output.last_hidden_state.float(), mask),
-        batch_size,
-    )
-
-
-def as_rows(x, y) -> list[dict]:
-    """What :func:`tricks_lib.lab.fit.fit` and :class:`Head` take, of vectors (N, H) and labels (N,) of 0 and
-    1.
-    """
-    return [{"vectors": v, "labels": int(label)} for v, label in zip(x, y)]
-
-
 def standardised(x, known):
     """x with the mean and deviation of ``known`` taken off, each (N, H)."""
     return (x - known.mean(0)) / known.std(0).clamp(min=1e-6)
@@ -118,11 +97,10 @@ def thinned(labels, share: float, seed: int = 0) -> np.ndarray:
 
 
 def train(rows, loss, *, seed, device=None, **options):
-    """A :class:`Head` trained on rows of vectors with a loss of :func:`losses`; options as
+    """A head trained on rows of vectors with a loss of :func:`losses`; options as
     :func:`tricks_lib.lab.fit.fit`.
     """
-    torch.manual_seed(seed)
-    head = Head(len(rows[0]["vectors"]), 2)
+    head = heads.Head(len(rows[0]["vectors"]), 2, seed, 256, normed=False)
     fit.fit(head, rows, torch.utils.data.default_collate, seed=seed, device=device,
             loss_fn=fit.of_logits(loss), **options)  # fmt: skip
     return head
@@ -144,7 +122,8 @@ def loaded(model: str, data: str):
     encoder, tokenizer = models.load_encoder(model)
     dataset = tasks.load_task(data)
     rare = dataset["train"].features["label"].names.index(RARE)
-    x = {split: vectors(encoder, tokenizer, dataset[split], MAX_LENGTH) for split in dataset}
+    rows = {split: fit.tokenize(tokenizer, dataset[split], MAX_LENGTH) for split in dataset}
+    x = {split: heads.vectors(encoder, rows[split], fit.collate(tokenizer)) for split in dataset}
     y = {split: (np.array(dataset[split]["label"]) == rare).astype(int) for split in dataset}
     return {split: (standardised(x[split], x["train"]), y[split]) for split in dataset}
 
@@ -153,7 +132,7 @@ def loaded(model: str, data: str):
 def trained(model: str, data: str, loss: str, lr: float, seed: int):
     """Scores and labels of validation and test, of one training."""
     splits = loaded(model, data)
-    rows = fit.draw(as_rows(*splits["train"]), ROWS, seed)
+    rows = fit.draw(heads.with_labels(*splits["train"]), ROWS, seed)
     head = train(
         rows, losses([row["labels"] for row in rows])[loss], steps=STEPS, lr=lr, batch_size=BATCH, seed=seed
     )

@@ -14,12 +14,11 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.ema import EMA
 from tricks_lib.lab import fit, models, stats, tasks
 from tricks_lib.lab.experiment import Experiment
-from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
+from tricks_lib.mean_pooling import MeanPoolingClassifier
 
 STEPS, BATCH, MAX_LENGTH = 200, 8, 40
 AVERAGES = {  # name: arguments of EMA, or None for the weights of the last step
@@ -147,38 +146,6 @@ def classifier(encoder, num_labels: int, seed: int):
     """A copy of the encoder under a new head, mean pooling between them."""
     torch.manual_seed(seed)
     return MeanPoolingClassifier(copy.deepcopy(encoder), num_labels)
-
-
-class Head(torch.nn.Module):
-    """A classifier on vectors (B, H) of a frozen encoder: a network small enough to train often."""
-
-    def __init__(self, inputs: int, num_labels: int, seed: int, hidden: int = 128, dropout: float = 0.1):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.layers = torch.nn.Sequential(
-            torch.nn.LayerNorm(inputs),
-            torch.nn.Linear(inputs, hidden),
-            torch.nn.GELU(),
-            torch.nn.Dropout(dropout),
-            torch.nn.Linear(hidden, num_labels),
-        )
-
-    def forward(self, vectors, labels=None):
-        logits = self.layers(vectors)  # (B, C)
-        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-def vectors(encoder, tokenizer, dataset, max_length: int) -> dict[str, list[dict]]:
-    """Rows of each split for :class:`Head`: the masked mean of the frozen encoder's last layer."""
-    out = {}
-    for split in dataset:
-        states = fit.hidden_states(encoder, tokenizer, list(dataset[split]["text"]), max_length=max_length)
-        means = torch.cat([mean_pool(*each).cpu() for each in states])
-        out[split] = [
-            {"vectors": v, "labels": torch.tensor(y)} for v, y in zip(means, dataset[split]["label"])
-        ]
-    return out
 
 
 def tokens(tokenizer, dataset, max_length: int) -> dict[str, list[dict]]:

@@ -10,13 +10,11 @@ import functools
 import numpy as np
 import torch
 from torch import nn
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tricks_lib.focal_loss import FocalLoss
 from tricks_lib.lab import device, fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.studies import ema
-from tricks_lib.mean_pooling import mean_pool
 
 TRAIN_ROWS, VALIDATION_ROWS, STEPS, BATCH, MAX_LENGTH = 240, 750, 100, 8, 20
 BINS = 15
@@ -89,43 +87,6 @@ def train(model, rows, collate_fn, loss, **options):
     loss = loss.to(options.get("device") or device())
     fit.fit(model, rows, collate_fn, loss_fn=fit.of_logits(loss), **options)
     return model
-
-
-class Head(nn.Module):
-    """Logits (B, C) of one hidden layer on vectors ``x`` (B, H): small, quick, and able to overfit a few
-    hundred rows.
-    """
-
-    def __init__(self, hidden_size: int, num_labels: int, seed: int, width: int = 256):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.layers = nn.Sequential(
-            nn.LayerNorm(hidden_size), nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, num_labels)
-        )
-
-    def forward(self, x, labels=None):
-        return SequenceClassifierOutput(logits=self.layers(x))
-
-
-@torch.no_grad()
-def embedded(encoder, rows, collate_fn, batch_size: int = 64) -> list[dict]:
-    """Rows as :class:`Head` takes them: ``x`` (H,), the mean of the last hidden states, and ``labels``."""
-    encoder, out = encoder.to(device()).eval(), []
-    for i in range(0, len(rows), batch_size):
-        batch = {k: v.to(device()) for k, v in collate_fn(rows[i : i + batch_size]).items()}
-        labels = batch.pop("labels").cpu()
-        out += [
-            {"x": x, "labels": y}
-            for x, y in zip(
-                mean_pool(encoder(**batch).last_hidden_state, batch["attention_mask"]).cpu(), labels
-            )
-        ]
-    return out
-
-
-def stacked(rows) -> dict:
-    """The batch of what :func:`embedded` gives."""
-    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 @functools.cache

@@ -13,13 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tricks_lib.lab import fit, models, plots, stats, tasks
+from tricks_lib.lab import fit, heads, models, plots, stats, tasks
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.statistics import contributions, family
 from tricks_lib.lab.experiment import Experiment
-from tricks_lib.mean_pooling import MeanPoolingClassifier, mean_pool
+from tricks_lib.mean_pooling import MeanPoolingClassifier
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
 
 STEPS, BATCH, MAX_LENGTH = 50, 16, 64
@@ -43,32 +42,12 @@ def objective(arm: dict):
     }[arm["loss"]]
 
 
-class Head(torch.nn.Module):
-    """A regressor on vectors (B, H) of a frozen encoder: normalisation, a hidden layer, dropout, a linear
-    layer.
-    """
-
-    def __init__(self, inputs: int, hidden: int = 128, dropout: float = 0.1):
-        super().__init__()
-        linear = torch.nn.Linear
-        self.layers = torch.nn.Sequential(
-            torch.nn.LayerNorm(inputs),
-            linear(inputs, hidden),
-            torch.nn.GELU(),
-            torch.nn.Dropout(dropout),
-            linear(hidden, 1),
-        )
-
-    def forward(self, vectors, labels=None):
-        return SequenceClassifierOutput(logits=self.layers(vectors))  # (B, 1)
-
-
 @functools.cache
 def prepare(task: str, model: str | None = None, frozen: bool = False, max_length: int = MAX_LENGTH):
     """A regression task, ready to train on.
 
     Args:
-        frozen: train only a :class:`Head` on the masked means of the encoder's last layer, computed once;
+        frozen: train only a head on the masked means of the encoder's last layer, computed once;
             else the whole encoder.
 
     Returns:
@@ -79,22 +58,19 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
     mean, sd = float(np.mean(data["train"]["label"])), float(np.std(data["train"]["label"]))
     rows, stack = {}, torch.utils.data.default_collate if frozen else fit.collate(tokenizer)
     for split in data:
-        labels = ((np.array(data[split]["label"]) - mean) / sd).astype(np.float32).tolist()
+        labels = ((np.array(data[split]["label"]) - mean) / sd).astype(np.float32)
+        known = fit.tokenize(tokenizer, data[split], max_length)
         if frozen:
-            states = fit.hidden_states(encoder, tokenizer, list(data[split]["text"]), max_length=max_length)
-            vectors = torch.cat([mean_pool(*each) for each in states])
-            rows[split] = [{"vectors": v, "labels": torch.tensor(y)} for v, y in zip(vectors, labels)]
+            x = heads.vectors(encoder, known, fit.collate(tokenizer))
+            rows[split] = heads.with_labels(x, torch.from_numpy(labels))
         else:
-            rows[split] = [
-                {**row, "labels": y}
-                for row, y in zip(fit.tokenize(tokenizer, data[split], max_length), labels)
-            ]
+            rows[split] = [{**row, "labels": y} for row, y in zip(known, labels.tolist())]
 
     def make(seed: int):
         torch.manual_seed(seed)
-        return (
-            Head(encoder.config.hidden_size) if frozen else MeanPoolingClassifier(copy.deepcopy(encoder), 1)
-        )
+        if frozen:
+            return heads.Head(encoder.config.hidden_size, 1, seed)
+        return MeanPoolingClassifier(copy.deepcopy(encoder), 1)
 
     return SimpleNamespace(rows=rows, stack=stack, make=make, mean=mean, sd=sd)
 

@@ -9,14 +9,12 @@ The two strengths are one published number, 0.5, read in two ways: as the weight
 """
 
 import torch
-from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab import fit, heads, models, tasks
 from tricks_lib.lab.compare.classifier import with_dropout
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.fit import draw
 from tricks_lib.lab.studies.checkpoints import classifier, rows
-from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.rdrop import rdrop_forward, symmetric_kl
 
 ROWS, STEPS, BATCH, MAX_LENGTH, HEAD = 200, 50, 16, 40, "mean"
@@ -64,45 +62,19 @@ def disagreement(model, rows, collate_fn, batch_size=64) -> float:
     return symmetric_kl(*(torch.cat(each) for each in zip(*passes))).item()
 
 
-class Head(torch.nn.Module):
-    """A classifier on vectors (B, H) of a frozen encoder: dropout, a hidden layer, dropout, a linear
-    layer.
-    """
-
-    def __init__(self, inputs: int, num_labels: int, hidden: int = 256, dropout: float = DROPOUT):
-        super().__init__()
-        drop, linear = torch.nn.Dropout, torch.nn.Linear
-        self.layers = torch.nn.Sequential(
-            drop(dropout), linear(inputs, hidden), torch.nn.GELU(), drop(dropout), linear(hidden, num_labels)
-        )
-
-    def forward(self, vectors, labels=None):
-        logits = self.layers(vectors)
-        return SequenceClassifierOutput(
-            loss=None if labels is None else torch.nn.functional.cross_entropy(logits, labels), logits=logits
-        )
-
-
-def vectors(encoder, tokenizer, dataset) -> list[dict]:
-    """Rows for :class:`Head`: the masked mean of the encoder's last layer of each text."""
-    states = fit.hidden_states(encoder, tokenizer, list(dataset["text"]), max_length=32)
-    pooled = torch.cat([mean_pool(h, mask) for h, mask in states])
-    return [{"vectors": v, "labels": y} for v, y in zip(pooled, dataset["label"])]
-
-
 def prepare(task: str, frozen: bool, max_length: int = 80):
     """Rows of the training and test split, how they are stacked, and ``make(seed, dropout=DROPOUT)``, which
     gives a fresh classifier.
 
     Args:
-        frozen: train only a :class:`Head` on vectors that are computed once; else the whole encoder.
+        frozen: train only a head on vectors that are computed once; else the whole encoder.
     """
     data = tasks.load_task(task)
     encoder, tokenizer = models.load_encoder()
     num_labels = data["train"].features["label"].num_classes
     if frozen:
-        train, test = (vectors(encoder, tokenizer, data[s]) for s in ("train", "test"))
-        stack = torch.utils.data.default_collate
+        rows = heads.embedded(encoder, tokenizer, {s: data[s] for s in ("train", "test")}, 32)
+        (train, test), stack = rows.values(), torch.utils.data.default_collate
     else:
         train, test = (fit.tokenize(tokenizer, data[s], max_length) for s in ("train", "test"))
         stack = fit.collate(tokenizer)
@@ -110,7 +82,7 @@ def prepare(task: str, frozen: bool, max_length: int = 80):
     def make(seed: int, dropout: float = DROPOUT):
         torch.manual_seed(seed)
         return (
-            Head(encoder.config.hidden_size, num_labels, dropout=dropout)
+            heads.Head(encoder.config.hidden_size, num_labels, seed, 256, dropout, normed=False)
             if frozen
             else classifier(with_dropout(encoder, dropout), num_labels, HEAD)
         )
