@@ -57,7 +57,6 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
         "https://arxiv.org/abs/1909.11764",
     ),
     Trick("decoding", "Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
-    Trick("mse_corr_loss", "MSE with correlation", "MSE + corr, p 1.5", ("CCC",)),
 ]
 
 METRICS = {

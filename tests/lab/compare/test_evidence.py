@@ -162,9 +162,9 @@ def test_the_picture_has_each_trick_above_its_rival_and_no_other_unit(folder, re
     matplotlib.pyplot.close("all")
 
 
-@pytest.mark.parametrize("key", ["ece", "spearman"])
-def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key):
+@pytest.mark.parametrize(("key", "column"), [("ece", "ECE"), ("spearman", "Spearman's rho")])
+def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key, column):
     for arm in record["arms"].values():
         for i, each in enumerate(arm["runs"]):
             each[key] = 0.1 * (i % 2)
-    assert evidence.table(record, ["ema"])[key].tolist() == ["0.050"]
+    assert evidence.table(record, ["ema"])[column].tolist() == ["0.050"]

@@ -179,7 +179,7 @@ def test_the_table_says_what_the_statistics_say(record):
 def test_errors_are_given_in_their_own_unit_and_lower_is_won(doubtful):
     text = report.table(doubtful)
     own = doubtful["statistics"]["arms"]["FGM"]["baseline"]
-    assert "rmse (lower is better)" in text and " change " in text and " gain " not in text
+    assert "RMSE (lower is better)" in text and " change " in text and " gain " not in text
     assert f"{own['mean']:+.3f}  {own['low']:+.3f} to {own['high']:+.3f}" in text
     assert own["won"] == 0 and re.search(r"FGM .* 4 of 4 +counts only", text)
 

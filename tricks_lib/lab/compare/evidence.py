@@ -11,6 +11,7 @@ from pathlib import Path
 from tricks_lib.lab import plots
 from tricks_lib.lab.compare import records, report
 from tricks_lib.lab.compare.figures import figure, labelled
+from tricks_lib.lab.compare.metrics import named
 
 WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
@@ -99,7 +100,7 @@ def table(record: dict, names: list[str] | None = None):
         for d in rivals_of(record, [name]):
             rows[f"{name} vs {d['rival']}"] = [*of_difference(d, record), *[""] * len(others)]
     _, gain, *rest = report.columns(record)[1:]
-    columns = [gain, *rest[:-1], "could show", rest[-1], *(key.replace("_", " ") for key in others)]
+    columns = [gain, *rest[:-1], "could show", rest[-1], *map(named, others)]
     return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
@@ -132,12 +133,12 @@ def measured(record: dict) -> str:
     of_rows = f"{drawn or format(data['sizes']['train'], ',')} of {pool}its training rows, "
     rows = of_rows if record["rates"] else ""
     score = f"{factor * own['mean']:.{digits}f} ± {factor * own['sd']:.{digits}f}"
-    others = beside(record, record["arms"][record["baseline"]]["runs"])
+    others, score_of = beside(record, record["arms"][record["baseline"]]["runs"]), report.metric(record)
     told = (
         f"{record['name']}: {model['name']} ({model['parameters'] / 1e6:.1f} M parameters, "
         f"{model['precision']}), {rows}{data['sizes']['test']:,} to test, {record['steps']['chosen']:,} "
         f"{record['training'].get('unit', 'steps')}, {len(record['seeds'])} seeds. "
-        f"{report.metric(record).capitalize()} of {record['baseline']}: {score}{', ' * bool(others)}{others}."
+        f"{score_of[0].upper()}{score_of[1:]} of {record['baseline']}: {score}{', ' * bool(others)}{others}."
     )
     people = data.get("people")
     return f"{told} People's text: {beside(record, [people])}." if people else told
@@ -146,7 +147,7 @@ def measured(record: dict) -> str:
 def beside(record: dict, runs: list[dict]) -> str:
     """Means over seeds of what was measured beside the score."""
     found = {key: [run[key] for run in runs] for key in BESIDE if key in runs[0]}
-    return ", ".join(f"{k.replace('_', ' ')} {st.fmean(v):.3f}" for k, v in found.items())
+    return ", ".join(f"{named(k)} {st.fmean(v):.3f}" for k, v in found.items())
 
 
 def wrapped(line: str, indent: str = "", width: int = WIDTH) -> list[str]:

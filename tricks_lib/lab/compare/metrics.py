@@ -220,6 +220,18 @@ METRICS = {
 }
 
 
+NAMES = {  # as text has them, where it is not their key
+    "ece": "ECE", "ece_scaled": "ECE, scaled", "entity_f1": "entity F1", "f1": "F1", "macro_f1": "macro-F1",
+    "mcc": "Matthews's correlation", "micro_f1": "micro-F1", "pearson": "Pearson's r", "rmse": "RMSE",
+    "spearman": "Spearman's rho",
+}  # fmt: skip
+
+
+def named(key: str) -> str:
+    """A score's name in a sentence: "Pearson's r", "average precision"."""
+    return NAMES.get(key, key.replace("_", " "))
+
+
 def fitting(kind: str, names: Sequence[str]) -> list[str]:
     """Names of the metrics for such labels, the default first.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import page
+from tricks_lib.lab.compare.metrics import named
 from tricks_lib.lab.compare.summary import NOT_LEARNED
 
 OWN_UNIT = {"rmse": ("", 1, 3), "log_prob_gap": ("nats", 1, 2)}  # differences that are not in hundredths
@@ -47,7 +48,7 @@ def heading(record: dict) -> str:
 
 
 def metric(record: dict) -> str:
-    return record["metric"].replace("_", " ") + ("" if record["higher_is_better"] else " (lower is better)")
+    return named(record["metric"]) + ("" if record["higher_is_better"] else " (lower is better)")
 
 
 def columns(record: dict) -> list[str]:

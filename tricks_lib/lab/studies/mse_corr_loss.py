@@ -14,14 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tricks_lib.lab import fit, heads, models, plots, stats, tasks
+from tricks_lib.lab import fit, heads, models, tasks
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.statistics import contributions, family
-from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
-
-STEPS, BATCH, MAX_LENGTH = 50, 16, 64
 
 
 def arms(*weights: float) -> dict[str, dict]:
@@ -43,7 +40,7 @@ def objective(arm: dict):
 
 
 @functools.cache
-def prepare(task: str, model: str | None = None, frozen: bool = False, max_length: int = MAX_LENGTH):
+def prepare(task: str, frozen: bool, max_length: int):
     """A regression task, ready to train on.
 
     Args:
@@ -52,9 +49,9 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
 
     Returns:
         ``rows`` by split, with labels standardised by the training split; ``stack``, which makes a batch of
-        them; ``make(seed)``, a fresh model with logits (B, 1); ``mean`` and ``sd`` of the training labels.
+        them; ``make(seed)``, a fresh model with logits (B, 1).
     """
-    data, (encoder, tokenizer) = tasks.load_task(task), models.load_encoder(model)
+    data, (encoder, tokenizer) = tasks.load_task(task), models.load_encoder()
     mean, sd = float(np.mean(data["train"]["label"])), float(np.std(data["train"]["label"]))
     rows, stack = {}, torch.utils.data.default_collate if frozen else fit.collate(tokenizer)
     for split in data:
@@ -72,7 +69,7 @@ def prepare(task: str, model: str | None = None, frozen: bool = False, max_lengt
             return heads.Head(encoder.config.hidden_size, 1, seed)
         return MeanPoolingClassifier(copy.deepcopy(encoder), 1)
 
-    return SimpleNamespace(rows=rows, stack=stack, make=make, mean=mean, sd=sd)
+    return SimpleNamespace(rows=rows, stack=stack, make=make)
 
 
 def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
@@ -87,21 +84,11 @@ def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
     )
 
 
-def scores(model, rows, collate_fn, sd: float = 1.0) -> dict[str, float]:
-    """Pearson, Spearman, root mean squared error (times ``sd``: in the labels' own unit) and spread: sd of
-    predictions / sd of labels.
-
-    Constant predictions order nothing: both correlations are 0.
-    """
+def scores(model, rows, collate_fn) -> dict[str, float]:
+    """Pearson's correlation, 0 of constant predictions, and spread: sd of predictions / sd of labels."""
     logits, labels = fit.predict(model, rows, collate_fn)
     x, y = logits[:, 0].astype(np.float64), labels.astype(np.float64)
-    constant = np.ptp(x) == 0
-    return {
-        "pearson": 0.0 if constant else stats.pearson(x, y),
-        "spearman": 0.0 if constant else stats.spearman(x, y),
-        "rmse": float(sd * np.sqrt(np.mean((x - y) ** 2))),
-        "spread": float(x.std() / y.std()),
-    }
+    return {"pearson": float(METRICS["pearson"].score(x, y)), "spread": float(x.std() / y.std())}
 
 
 def watch(task, every: int, split: str = "test"):
@@ -114,28 +101,11 @@ def watch(task, every: int, split: str = "test"):
         nonlocal steps
         if steps % every == 0:
             with torch.random.fork_rng():  # a DataLoader draws from it
-                seen.append({"step": steps, **scores(model, task.rows[split], task.stack, task.sd)})
+                seen.append({"step": steps, **scores(model, task.rows[split], task.stack)})
             model.train()
         steps += 1
 
     return look, seen
-
-
-def gains(results: dict[str, list[dict]], metric: str, baseline: str = "MSE") -> dict[str, dict]:
-    """Paired difference of every other arm to the baseline in hundredths, positive where the arm is better (a
-    smaller rmse is).
-
-    Args:
-        results: arm -> what :func:`scores` returned, one for each seed.
-    """
-    sign = -1 if metric == "rmse" else 1
-    column = {arm: [sign * each[metric] for each in runs] for arm, runs in results.items()}
-    found = {
-        arm: stats.paired_difference(values, column[baseline])
-        for arm, values in column.items()
-        if arm != baseline
-    }
-    return {arm: plots.points(each) for arm, each in found.items()}
 
 
 def compared(outputs: dict[str, np.ndarray], targets, metric: str, baseline: str = "MSE") -> dict[str, dict]:
@@ -149,42 +119,3 @@ def compared(outputs: dict[str, np.ndarray], targets, metric: str, baseline: str
     parts = {arm: contributions(chosen, x, targets) for arm, x in outputs.items()}
     others = {arm: part - parts[baseline] for arm, part in parts.items() if arm != baseline}
     return family(others, chosen.higher_is_better)
-
-
-def run(experiment, settings, seed, split):
-    task = prepare(experiment.data, experiment.model)
-    model = task.make(seed)
-    train(
-        model,
-        task.rows["train"],
-        task.stack,
-        settings,
-        steps=STEPS,
-        lr=settings["lr"],
-        batch_size=BATCH,
-        seed=seed,
-    )
-    return {
-        name: round(value, 6) for name, value in scores(model, task.rows[split], task.stack, task.sd).items()
-    }
-
-
-EXPERIMENTS = [
-    Experiment(
-        trick="mse_corr_loss",
-        task="en_clear_readability",
-        model="mini_bert",
-        data="en_clear_readability",
-        metric="pearson",
-        baseline="MSE",
-        run=run,
-        arms=arms(1.5, 5.0),
-        grid={"lr": [5e-4, 1e-3]},
-        tuning_seeds=(101, 102),
-        seeds=tuple(range(10)),
-        setting=(
-            f"fine-tuned whole: {STEPS} steps of {BATCH}, at most {MAX_LENGTH} tokens, mean pooling, "
-            f"standardised labels"
-        ),
-    ),
-]
