@@ -63,9 +63,25 @@ def test_every_number_of_the_table_is_the_records(record):
     assert len(evidence.table(record)) == len(record["arms"]) - 1 + len(record["statistics"]["rivals"])
 
 
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({}, "all 5,000 training rows"),
+        ({"rows": 1000}, "1,000 training rows drawn from 5,000"),
+        ({"per_class": 10}, "10 training rows per class drawn from 5,000"),
+        ({"tail": [100, 5]}, "100 to 5 training rows per class drawn from 5,000"),
+    ],
+)
+def test_how_many_rows_a_seed_draws_is_told(record, how, told):
+    record["data"] |= {"rows": how, "sizes": {"train": 5000}}
+    assert evidence.drawn_rows(record) == told
+    record["training"]["pool"] = 3000
+    assert evidence.drawn_rows(record) == told.replace("drawn from 5,000", "drawn from 3,000")
+
+
 def test_what_was_measured_stands_beside_the_numbers(record):
     text = evidence.measured(record)
-    assert "mini_bert (0.0 M parameters, fp32), 100 of its training rows, 40 to test, 200 steps" in text
+    assert "mini_bert (0.0 M parameters, fp32), all 100 training rows, 40 to test, 200 steps" in text
     assert f"{100 * record['statistics']['arms']['baseline']['mean']:.1f} ±" in text
 
 

@@ -128,10 +128,7 @@ def measured(record: dict) -> str:
     """Model, data, rows, steps, seeds and the baseline: what stands beside every number."""
     model, data, own = record["model"], record["data"], record["statistics"]["arms"][record["baseline"]]
     _, factor, digits = report.unit(record)
-    drawn = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in data["rows"].items())
-    pool = f"{record['training']['pool']:,} of " if record["training"].get("pool") else ""
-    of_rows = f"{drawn or format(data['sizes']['train'], ',')} of {pool}its training rows, "
-    rows = of_rows if record["rates"] else ""
+    rows = f"{drawn_rows(record)}, " if record["rates"] else ""
     score = f"{factor * own['mean']:.{digits}f} ± {factor * own['sd']:.{digits}f}"
     others, score_of = beside(record, record["arms"][record["baseline"]]["runs"]), report.metric(record)
     told = (
@@ -142,6 +139,18 @@ def measured(record: dict) -> str:
     )
     people = data.get("people")
     return f"{told} People's text: {beside(record, [people])}." if people else told
+
+
+def drawn_rows(record: dict) -> str:
+    """How many rows a seed trains on, and of how many it draws them."""
+    how, total = record["data"]["rows"], record["data"]["sizes"]["train"]
+    if not how:
+        return f"all {total:,} training rows"
+    ((kind, n),) = how.items()
+    many = {"rows": "{:,} training rows", "per_class": "{} training rows per class",
+            "tail": "{} to {} training rows per class"}[kind]  # fmt: skip
+    drawn = many.format(*n) if kind == "tail" else many.format(n)
+    return f"{drawn} drawn from {record['training'].get('pool') or total:,}"
 
 
 def beside(record: dict, runs: list[dict]) -> str:

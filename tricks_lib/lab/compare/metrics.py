@@ -221,8 +221,10 @@ METRICS = {
 
 
 NAMES = {  # as text has them, where it is not their key
-    "ece": "ECE", "ece_scaled": "ECE, scaled", "entity_f1": "entity F1", "f1": "F1", "macro_f1": "macro-F1",
-    "mcc": "Matthews's correlation", "micro_f1": "micro-F1", "pearson": "Pearson's r", "rmse": "RMSE",
+    "distinct_2": "distinct 2-grams", "ece": "ECE", "ece_scaled": "ECE, scaled", "entity_f1": "entity F1",
+    "f1": "F1", "log_prob": "log-probability", "log_prob_gap": "gap in log-probability",
+    "macro_f1": "macro-F1", "mcc": "Matthews's correlation", "micro_f1": "micro-F1",
+    "pearson": "Pearson's r", "repetition": "repeated 3-grams", "rmse": "RMSE",
     "spearman": "Spearman's rho",
 }  # fmt: skip
 
