@@ -56,7 +56,6 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
         "FreeLB, BERT-base, GLUE: mean 79.4 in place of 78.3",
         "https://arxiv.org/abs/1909.11764",
     ),
-    Trick("decoding", "Top-p sampling", "top-p, 0.95", ("top-k, 50", "beam, 4")),
 ]
 
 METRICS = {
@@ -65,8 +64,6 @@ METRICS = {
     "f1": "F1, rare class",
     "macro_f1": "macro F1",
     "mcc": "Matthews",
-    "new_3grams": "new trigrams",
-    "pearson": "Pearson",
 }
 
 

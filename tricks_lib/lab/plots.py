@@ -40,9 +40,7 @@ STYLE = {
 
 
 DATA = {  # as figures and tables call them
-    "corpus_en": "new trigrams",
     "en_banking77": "Banking77",
-    "en_clear_readability": "CLEAR",
     "en_cola": "CoLA",
     "en_hate_davidson": "hate speech",
     "en_hyperpartisan": "news",
@@ -51,6 +49,7 @@ DATA = {  # as figures and tables call them
     "en_rte": "RTE",
     "en_sst2": "SST-2",
     "en_stsb": "STS-B",
+    "en_tinyshakespeare": "Tiny Shakespeare",
     "en_trec": "TREC",
     "en_wnut17": "WNUT-17",
 }

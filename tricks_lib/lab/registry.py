@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 SPLITS = ("train", "validation", "test")
-CORPORA = ("corpus_en",)  # running text: no labels, nothing to load as a data set
 TOPICS = ("staff", "room", "food", "facilities", "location", "booking", "noise", "accessibility")
 ASPECTS = ("cleanliness", "comfort", "food", "service", "quiet", "value", "location", "maintenance")
 

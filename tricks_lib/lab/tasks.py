@@ -6,7 +6,6 @@ has a label) and ``label``. The rows of embedded and local files must have the s
 whatever the bytes of the file.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import numpy as np
 
 from tricks_lib._checks import number
 from tricks_lib.lab.models import ASSETS, cache, first_line
-from tricks_lib.lab.registry import ASPECTS, CORPORA, SPLITS, TASKS, TOPICS, Task
+from tricks_lib.lab.registry import ASPECTS, SPLITS, TASKS, TOPICS, Task
 from tricks_lib.lab.sources import SOURCES
 
 
@@ -227,23 +226,8 @@ def to_datasets(task: Task, frames: dict[str, list[dict]]):
     )
 
 
-@functools.cache
-def corpus(name: str) -> tuple[list[str], list[str], str]:
-    """Training documents, held-out documents and the file's sha256 of a running text, as the checkpoint's
-    pretraining divided them.
-    """
-    from tricks_lib.lab.pretraining.corpus import read_corpus
-
-    return read_corpus(Path(os.environ.get("TRICKS_DATA", "")) / name, lines=False)
-
-
 def describe(name: str) -> dict:
-    """Name, sha256 and number of rows of each split, for a record; of a running text the test split is what
-    the pretraining held out.
-    """
-    if name in CORPORA:
-        train, held, digest = corpus(name)
-        return {"name": name, "sha256": {"train": digest}, "sizes": {"train": len(train), "test": len(held)}}
+    """Name, sha256 and number of rows of each split, for a record."""
     sizes = {split: len(rows) for split, rows in load_task(name).items()}
     return {"name": name, "sha256": digests(name), "sizes": sizes}
 
