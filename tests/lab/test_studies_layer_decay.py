@@ -8,8 +8,8 @@ import torch
 from transformers import BertModel
 
 from tricks_lib.lab import fit
+from tricks_lib.lab.pretraining.worth import classifier
 from tricks_lib.lab.studies import layer_decay as study
-from tricks_lib.lab.studies.checkpoints import classifier
 
 from .conftest import tiny_config, tiny_tokenizer
 

@@ -14,7 +14,7 @@ import pytest
 from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment as lab
 from tricks_lib.lab import fit, records, tasks
-from tricks_lib.lab.studies import decoding, stacking
+from tricks_lib.lab.studies import stacking
 
 from .conftest import WORDS, tiny_config, tiny_tokenizer
 
@@ -60,7 +60,7 @@ def rows(name: str, count: int, rng) -> list[dict]:
 def forget():
     """Empty the caches of the studies, whose keys are names."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("tricks_lib.lab.studies."):
+        if name.startswith(("tricks_lib.lab.studies.", "tricks_lib.lab.pretraining.worth")):
             for _, function in inspect.getmembers(
                 module, lambda each: isinstance(each, functools._lru_cache_wrapper)
             ):
@@ -79,26 +79,13 @@ def place(tmp_path, checkpoints, monkeypatch):
                 pyarrow.Table.from_pylist(rows(name, count, rng)), tmp_path / name / f"{split}.parquet"
             )
         monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=()))
-    (tmp_path / decoding.CORPUS).mkdir()
-    texts = [
-        f"the {rng.choice(WORDS)} was not as {rng.choice(WORDS)} as {i}" for i in range(2000)
-    ]  # one in a hundred is held out
-    pyarrow.parquet.write_table(
-        pyarrow.Table.from_pydict({"text": texts}), tmp_path / decoding.CORPUS / "train.parquet"
-    )
     monkeypatch.setattr(tasks, "guest_book", functools.partial(tasks.guest_book, pages=(2, 2, 2)))
     monkeypatch.setattr(
         fit,
         "fit",
         lambda *arguments, steps, run=fit.fit, **options: run(*arguments, steps=min(steps, 2), **options),
     )
-    for module, name, value in (
-        (stacking, "STEPS", 2),
-        (decoding, "PROMPT", 3),
-        (decoding, "NEW", 3),
-        (decoding, "TEXTS", 4),
-    ):
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(stacking, "STEPS", 2)
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
     monkeypatch.setenv("TRICKS_MODELS", str(checkpoints))
     yield tmp_path

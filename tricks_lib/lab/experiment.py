@@ -77,14 +77,17 @@ class Experiment:
 
 
 def registry() -> dict[str, Experiment]:
-    """All experiments by name: every ``EXPERIMENTS`` list of the modules in ``tricks_lib.lab.studies``."""
+    """All experiments by name: the ``EXPERIMENTS`` of the modules in ``tricks_lib.lab.studies``, and what
+    pretraining is worth.
+    """
     from tricks_lib.lab import studies
+    from tricks_lib.lab.pretraining import worth
 
     modules = [
         importlib.import_module(f"{studies.__name__}.{m.name}")
         for m in pkgutil.iter_modules(studies.__path__)
     ]
-    return {e.name: e for module in modules for e in getattr(module, "EXPERIMENTS", ())}
+    return {e.name: e for module in [*modules, worth] for e in getattr(module, "EXPERIMENTS", ())}
 
 
 def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = True) -> Path:

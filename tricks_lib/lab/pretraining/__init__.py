@@ -1,1 +1,2 @@
-"""How the embedded checkpoints were made: recipes, corpus, objectives, training and model card."""
+"""How the embedded checkpoints were made: recipes, corpus, objectives, training, model card, and what
+the pretraining is worth."""

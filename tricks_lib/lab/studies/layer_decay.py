@@ -16,7 +16,7 @@ import torch
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.fit import draw
-from tricks_lib.lab.studies.checkpoints import classifier
+from tricks_lib.lab.pretraining.worth import classifier
 from tricks_lib.layer_decay import layer_decay_groups, places
 
 ROWS, STEPS, BATCH, MAX_LENGTH = 500, 80, 16, 40
@@ -54,7 +54,7 @@ def prepare(
     """Rows of each split, how they are stacked, and ``make(seed)``, which gives a fresh classifier.
 
     Args:
-        head: see :func:`tricks_lib.lab.studies.checkpoints.classifier`.
+        head: see :func:`tricks_lib.lab.pretraining.worth.classifier`.
         labels: names of the classes that are kept, in the order of their new numbers; none: all.
     """
     data = tasks.load_task(task)

@@ -14,7 +14,7 @@ from tricks_lib.lab import fit, heads, models, tasks
 from tricks_lib.lab.compare.classifier import with_dropout
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.fit import draw
-from tricks_lib.lab.studies.checkpoints import classifier, rows
+from tricks_lib.lab.pretraining.worth import classifier, rows
 from tricks_lib.rdrop import rdrop_forward, symmetric_kl
 
 ROWS, STEPS, BATCH, MAX_LENGTH, HEAD = 200, 50, 16, 40, "mean"

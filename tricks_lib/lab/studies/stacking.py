@@ -14,8 +14,8 @@ from transformers import PrinterCallback
 
 from tricks_lib.lab import fit, models, tasks
 from tricks_lib.lab.experiment import Experiment
+from tricks_lib.lab.pretraining.worth import classifier
 from tricks_lib.lab.studies import ema
-from tricks_lib.lab.studies.checkpoints import classifier
 from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 TRICKS = {
