@@ -221,10 +221,10 @@ METRICS = {
 
 
 NAMES = {  # as text has them, where it is not their key
-    "distinct_2": "distinct 2-grams", "ece": "ECE", "ece_scaled": "ECE, scaled", "entity_f1": "entity F1",
-    "f1": "F1", "log_prob": "log-probability", "log_prob_gap": "gap in log-probability",
+    "distinct_2": "distinct-2", "ece": "ECE", "ece_scaled": "ECE, scaled", "entity_f1": "entity F1",
+    "f1": "F1", "log_prob": "log p", "log_prob_gap": "gap in log-probability",
     "macro_f1": "macro-F1", "mcc": "Matthews's correlation", "micro_f1": "micro-F1",
-    "pearson": "Pearson's r", "repetition": "repeated 3-grams", "rmse": "RMSE",
+    "pearson": "Pearson's r", "repetition": "repeated", "rmse": "RMSE",
     "spearman": "Spearman's rho",
 }  # fmt: skip
 
