@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from tricks_lib.lab import fit
+from tricks_lib.lab import fit, heads
 from tricks_lib.lab.studies import ema as study
 
 
@@ -147,3 +147,23 @@ def test_every_arm_takes_its_scores_from_the_training_with_its_own_rate(monkeypa
             found == ("test", settings["schedule"], 5e-4, 3, settings["average"])
             and arm == f"{found[1]}, {found[4]}"
         )
+
+
+def test_last_weights_and_average_of_a_head_learn_from_the_vectors_of_a_frozen_encoder():
+    import datasets
+    from transformers import BertModel
+
+    from tests.lab.conftest import WORDS, tiny_config, tiny_tokenizer
+
+    texts = {"text": [" ".join(WORDS[-3:]), WORDS[-1]] * 4, "label": [0, 1] * 4}
+    data = datasets.DatasetDict(train=datasets.Dataset.from_dict(texts))
+    encoder = BertModel(tiny_config()).eval()
+    rows = heads.embedded(encoder, tiny_tokenizer(), data, 8)["train"]
+    H = encoder.config.hidden_size
+    assert [row["labels"].item() for row in rows] == [0, 1] * 4 and rows[0]["vectors"].shape == (H,)
+    collate, size = torch.utils.data.default_collate, {"steps": 60, "lr": 1e-2, "batch_size": 8}
+    head = heads.Head(H, 2)
+    followed = study.train(head, rows, collate, schedule="constant", averages={"EMA": {"decay": 0.9}}, **size)
+    found = study.predictions(head, followed, rows, collate)
+    assert list(found) == ["last", "EMA"]
+    assert all((logits.argmax(1) == labels).all() for logits, labels in found.values())

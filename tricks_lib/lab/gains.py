@@ -59,11 +59,8 @@ TRICKS = [  # in the order of the chapters; of a record, the first whose arm it 
 ]
 
 METRICS = {
-    "auc": "area under ROC",
-    "entity_f1": "F1 of entities",
     "f1": "F1, rare class",
     "macro_f1": "macro F1",
-    "mcc": "Matthews",
 }
 
 

@@ -104,30 +104,6 @@ def direction(difference: dict) -> int:
     return shown * (int(difference["low"] > 0) - int(difference["high"] < 0))
 
 
-def spearman(predictions, labels) -> float:
-    """Spearman's rank correlation, ties at their mean rank."""
-    return pearson(ranks(predictions), ranks(labels))
-
-
-def pearson(x, y) -> float:
-    """Pearson's correlation in float64, centred and scaled before it is multiplied.
-
-    Raises:
-        ValueError: different shapes, fewer than two, a number that is not finite, or all of one side equal.
-    """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(
-            f"x, y: shapes {x.shape}, {y.shape} given, the same (N,) with N of at least 2 is accepted"
-        )
-    if not (np.isfinite(x) & np.isfinite(y)).all():
-        raise ValueError("x, y: a number is not finite")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        raise ValueError("x, y: all numbers of one side are equal, the correlation is undefined")
-    x, y = ((v - v.mean()) / np.ptp(v) for v in (x, y))
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
-
-
 def auc(scores, labels) -> float:
     """Area under the ROC curve: the probability that a positive example scores above a negative one, ties
     counted half.

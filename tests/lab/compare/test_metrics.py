@@ -78,6 +78,32 @@ def test_correlations_are_scipys(digits):
     assert metrics.rmse(predictions, labels) == pytest.approx(np.array(expected))
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 40, 1000])
+def test_correlations_of_few_and_many_are_scipys(n, ties):
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=n)
+    y = x + rng.normal(size=n)
+    if ties:
+        x, y = np.round(x, 1), np.round(y)
+    if ties and n < 4:
+        x, y = np.array([0.0, 1.0, 1.0])[:n], np.array([3.0, 1.0, 2.0])[:n]
+    assert metrics.pearson(x, y) == pytest.approx(scipy.stats.pearsonr(x, y).statistic, abs=1e-12)
+    assert metrics.spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "scale, offset", [(1e-200, 0), (1e-30, 0), (1e-8, 0), (1.0, 1e6), (1e12, -1e3), (1e200, 0)]
+)
+def test_correlations_know_no_scale(scale, offset):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=50)
+    y = x + rng.normal(size=50)
+    of_pearson, of_spearman = scipy.stats.pearsonr(x, y).statistic, scipy.stats.spearmanr(x, y).statistic
+    assert metrics.pearson(scale * x + offset, y) == pytest.approx(of_pearson, abs=1e-8)
+    assert metrics.spearman(scale * x + offset, y) == pytest.approx(of_spearman, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_constant_predictions_correlate_with_nothing(name):
     labels = np.arange(6.0)

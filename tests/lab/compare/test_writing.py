@@ -114,6 +114,10 @@ def test_the_books_row_has_twelve_comparisons_with_plain_sampling_on_a_registere
     assert row.source.spec in tasks.TASKS and not row.trained
 
 
+def test_the_data_are_known_by_their_rows_as_everywhere():
+    assert SOURCE.sha256 == tasks.digests("guest_notes/topic") != {}
+
+
 def test_shares_of_ngrams_by_hand():
     assert writing.repeated([1, 2, 1, 2, 1], 2) == 0.5  # 12 21 12 21
     assert writing.repeated([1, 2, 3, 4], 3) == 0

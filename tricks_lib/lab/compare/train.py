@@ -22,6 +22,7 @@ from tricks_lib.trainer import TricksArguments, TricksTrainer
 
 CHECKPOINTS = 8  # of which the best is chosen
 TOKENS = 4096  # of an evaluation's batch, padding included
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision; fp32 is whole
 
 
 @dataclass(frozen=True)
@@ -274,9 +275,7 @@ def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndar
     """Logits (N, C) or (N, T, C) of a split in the order of its rows, computed by length."""
     rows, where = task.rows[split], next(model.parameters()).device
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    half = torch.autocast(
-        where.type, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision), precision != "fp32"
-    )
+    half = torch.autocast(where.type, HALF.get(precision), precision != "fp32")
     out, start = [None] * len(rows), 0
     model.eval()
     while start < len(order):

@@ -91,24 +91,11 @@ def playground():
         plane.line(
             "p", "q", source=paths[name], color=plots.RED, width=width, line_dash=dash, legend_label=label
         )
-        time.line(
-            "step",
-            "p",
-            source=paths[name],
-            color=plots.BLUE,
-            width=width,
-            line_dash=dash,
-            legend_label=f"first pass, {label}",
-        )
-        time.line(
-            "step",
-            "q",
-            source=paths[name],
-            color=plots.ORANGE,
-            width=width,
-            line_dash=dash,
-            legend_label=f"second pass, {label}",
-        )
+        for of, colour, which in ("p", plots.BLUE, "first"), ("q", plots.ORANGE, "second"):
+            time.line(
+                "step", of, source=paths[name], color=colour, width=width, line_dash=dash,
+                legend_label=f"{which} pass, {label}",
+            )  # fmt: skip
     plane.legend.location = "top_left"
     time.legend.location = "bottom_right"
     starts = [0.02, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.98]

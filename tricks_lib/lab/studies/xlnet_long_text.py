@@ -52,21 +52,13 @@ def cut(rows: list[dict], keep: str = "all", length: int = LENGTH) -> list[dict]
     return [{k: v if k == "labels" else part(v) for k, v in row.items()} for row in rows]
 
 
-def by_length(function, rows: list[dict]) -> np.ndarray:
-    """``function(rows)`` with rows sorted by length, less padding to compute; its result in the order of
-    ``rows``.
-    """
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    found = function([rows[i] for i in order])
-    out = np.empty_like(found)
-    out[order] = found
-    return out
-
-
 def scores(model, rows: list[dict], collate_fn, batch_size: int = 16) -> np.ndarray:
-    """Log odds (N,) of the second class against the first."""
-    logits = by_length(lambda some: fit.predict(model, some, collate_fn, batch_size)[0], rows)
-    return logits[:, 1] - logits[:, 0]
+    """Log odds (N,) of the second class against the first; computed by length, which saves padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    logits, _ = fit.predict(model, [rows[i] for i in order], collate_fn, batch_size)
+    out = np.empty(len(rows), dtype=logits.dtype)
+    out[order] = logits[:, 1] - logits[:, 0]
+    return out
 
 
 # ---- Demo: notes to learn from, pages to read ----

@@ -107,15 +107,20 @@ def pooled_rows(task: tokens.Prepared, training: dict) -> np.ndarray:
     return np.sort(rows[: training.get("pool")])
 
 
+def to_read(source, model: str, max_length: int, precision: str, pool: int | None):
+    """Data and model, a copy of the encoder where and as precise as it is run, and the rows of each split."""
+    task = tokens.prepare(source, model, max_length)
+    encoder = copy.deepcopy(task.encoder).to(profiles.hardware(), train.HALF.get(precision, torch.float32))
+    pooled = [task.rows["train"][i] for i in pooled_rows(task, {"pool": pool})]
+    return task, encoder, {**task.rows, "train": pooled}
+
+
 @functools.lru_cache(maxsize=1)
 def states_of(
     source, model: str, max_length: int, precision: str, pool, layers, pools, normed
 ) -> dict[str, dict]:
     """Split -> (layer, pool) -> (N, H), computed once in a process; see :func:`states`."""
-    task = tokens.prepare(source, model, max_length)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    encoder = copy.deepcopy(task.encoder).to(profiles.hardware(), half)
-    rows = {**task.rows, "train": [task.rows["train"][i] for i in pooled_rows(task, {"pool": pool})]}
+    task, encoder, rows = to_read(source, model, max_length, precision, pool)
     return {split: states(encoder, task, some, layers, pools, normed) for split, some in rows.items()}
 
 

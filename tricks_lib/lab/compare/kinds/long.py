@@ -7,17 +7,15 @@ Nothing is cut before a part is taken: the tail is the end of the text. Parts an
 Shapes: N texts, T tokens, W windows, H hidden.
 """
 
-import copy
 import functools
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from tricks_lib.lab import profiles
 from tricks_lib.lab.compare import tokens, train
 from tricks_lib.lab.compare.kinds import probe
-from tricks_lib.lab.compare.kinds.frozen import ProbeComparison, ProbeJob, by_size, pooled_rows
+from tricks_lib.lab.compare.kinds.frozen import ProbeComparison, ProbeJob, by_size, to_read
 from tricks_lib.mean_pooling import mean_pool
 from tricks_lib.xlnet_long_text import SlidingWindowClassifier, truncate_head_tail
 
@@ -60,10 +58,7 @@ def vectors_of(source, model: str, max_length: int, precision: str, pool, length
     """Split -> what is read -> vectors, computed once in a process: (N, H) of a part; of windows (N, W, H),
     and which there are, (N, W).
     """
-    task = tokens.prepare(source, model, max_length)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    encoder = copy.deepcopy(task.encoder).to(profiles.hardware(), half)
-    rows = {**task.rows, "train": [task.rows["train"][i] for i in pooled_rows(task, {"pool": pool})]}
+    task, encoder, rows = to_read(source, model, max_length, precision, pool)
     found: dict[str, dict] = {}
     for split, some in rows.items():
         ids = [torch.tensor([row["input_ids"]]) for row in some]

@@ -30,7 +30,6 @@ from tricks_lib.lab.compare import arms, train
 from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.comparison import Comparison
 from tricks_lib.lab.compare.metrics import METRICS
-from tricks_lib.lab.models import sha256
 
 ROWS = 256  # written at once, beams and candidates counted
 TOGETHER = 4  # seeds that are written at once
@@ -55,7 +54,7 @@ class Text:
 
     @property
     def sha256(self) -> dict[str, str]:
-        return {split: sha256(file) for split, file in tasks.files(self.spec).items()}
+        return tasks.digests(self.spec)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -180,8 +179,9 @@ def distinct(rows: list[list], n: int) -> float:
 def loaded(source: Text, model: str, precision: str):
     """The model where and as precise as it is run, and the documents."""
     decoder, tokenizer = models.load_decoder(model)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    return decoder.to(profiles.hardware(), half), source.tokens(tokenizer).to(profiles.hardware())
+    return decoder.to(profiles.hardware(), train.HALF.get(precision, torch.float32)), source.tokens(
+        tokenizer
+    ).to(profiles.hardware())
 
 
 @functools.lru_cache(maxsize=1)
