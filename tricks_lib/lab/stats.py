@@ -130,11 +130,6 @@ def auc(scores, labels) -> float:
     return float((ranks(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def f1(predicted, labels) -> float:
-    """2 TP / (P + Y) of arrays (N,) of 0 and 1; 0 where nothing is found and nothing is there."""
-    return float(2 * (predicted * labels).sum() / max(1, predicted.sum() + labels.sum()))
-
-
 def ranks(values) -> np.ndarray:
     """Ranks (N,) of numbers (N,), from 1; equal numbers share their mean rank.
 

@@ -1,6 +1,7 @@
 """Temperature scaling against a grid, and the confidence that is kept."""
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -28,3 +29,56 @@ def test_scaling_by_it_makes_confidence_honest():
     assert 2.7 < found["temperature"] < 3.3 and found["ece"] > 0.2 > 5 * found["ece_scaled"] / 2
     assert found["confidence"].shape == (2000, 2) and found["confidence"].dtype == np.float16
     assert (found["confidence"][:, 0] > found["confidence"][:, 1]).mean() > 0.95
+
+
+def recorded(seeds=10, n=600):
+    """A record of two arms on the same test rows: logits three times too large, and the honest ones."""
+    rng, labels = np.random.default_rng(0), sample(n, 1)[1]
+    sure, honest = [], []
+    for _ in range(seeds):
+        logits = sample(n, 1)[0] + rng.normal(size=(n, 4)).astype(np.float32)
+        sure.append(calibration.measured(*sample(n, 0), logits, labels))
+        honest.append(calibration.measured(*sample(n, 0), logits / 3, labels))
+        sure[-1]["predicted"] = honest[-1]["predicted"] = logits.argmax(axis=1)
+    arms = {"sure": sure, "honest": honest}
+    record = {
+        "name": "letters", "baseline": "sure", "families": {"baseline": ["honest"], "rivals": []},
+        "arms": {
+            arm: {"edge": None, "runs": [
+                {"seed": i, "failed": i == 3, "score": 0.5, **{key: run[key] for key in calibration.ERRORS}}
+                for i, run in enumerate(runs)
+            ]}
+            for arm, runs in arms.items()
+        },
+        "seeds": list(range(seeds)),
+    }  # fmt: skip
+    kept = {
+        "labels": labels,
+        "predictions": np.stack([np.stack([r["predicted"] for r in runs], -1) for runs in arms.values()], -2),
+        "confidence": np.stack([np.stack([r["confidence"] for r in runs], 1) for runs in arms.values()], 1),
+    }
+    return record, kept
+
+
+def test_as_the_score_it_is_judged_by_the_same_rule_and_less_is_better():
+    record, kept = recorded()
+    seen = calibration.as_score(record, kept, "ece")
+    mean = {arm: np.mean([r["ece"] for r in c["runs"]]) for arm, c in record["arms"].items()}
+    found = seen["statistics"]["arms"]
+    assert {arm: own["mean"] for arm, own in found.items()} == pytest.approx(mean, abs=1e-6)
+    against = found["honest"]["baseline"]
+    assert (
+        against["mean"] == pytest.approx(mean["honest"] - mean["sure"], abs=1e-6) and against["mean"] < -0.1
+    )
+    assert against["verdict"] == "better" and against["won"] == 0 and found["sure"]["failed"] == 1
+    record["arms"]["honest"]["edge"] = "high"
+    again = calibration.as_score(record, kept, "ece")["statistics"]["arms"]["honest"]["baseline"]
+    assert again["verdict"].startswith("no verdict") and record["arms"]["sure"]["runs"][0]["score"] == 0.5
+
+
+def test_what_has_no_confidence_is_refused():
+    record, kept = recorded(seeds=2)
+    with pytest.raises(ValueError, match="error: 'brier' given, ece and ece_scaled are accepted"):
+        calibration.as_score(record, kept, "brier")
+    with pytest.raises(ValueError, match="record: letters has no confidence"):
+        calibration.as_score(record, {"predictions": kept["predictions"]}, "ece")

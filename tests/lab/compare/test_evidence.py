@@ -184,3 +184,8 @@ def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key, co
         for i, each in enumerate(arm["runs"]):
             each[key] = 0.1 * (i % 2)
     assert evidence.table(record, ["ema"])[column].tolist() == ["0.050"]
+
+
+def test_calibration_is_read_beside_the_record(folder, record):
+    with pytest.raises(ValueError, match="record: tournament/letters has no confidence"):
+        evidence.calibrated(record, "ece", folder)

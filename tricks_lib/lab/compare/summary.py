@@ -35,31 +35,38 @@ def summarize(record: dict, predictions: dict[str, np.ndarray]) -> dict:
         name: contributions(metric, of_arm(record, predictions["predictions"], name), labels)
         for name in record["arms"]
     }
+    return compared(record, given, has_learned(record, given[record["baseline"]], labels))
 
-    learned = has_learned(record, given[record["baseline"]], labels)
 
-    def compared(pairs) -> list[dict]:
+def compared(record: dict, given: dict[str, np.ndarray], learned: bool = True) -> dict:
+    """As :func:`summarize`, from what each seed and example contributes to the score.
+
+    Args:
+        given: arm -> (S, N) or (S, K). learned: whether the baseline has.
+    """
+
+    def of_pairs(pairs) -> list[dict]:
         differences = {i: once(given[a] - given[b]) for i, (a, b) in enumerate(pairs)}
-        found = family(differences, metric.higher_is_better) if pairs else {}
+        found = family(differences, record["higher_is_better"]) if pairs else {}
         return [
             own | {"verdict": spoken(record, own["verdict"], *pair) if learned else NOT_LEARNED}
             for own, pair in zip(found.values(), pairs)
         ]
 
     of_baseline = [(name, record["baseline"]) for name in record["families"]["baseline"]]
-    against = dict(zip(record["families"]["baseline"], compared(of_baseline)))
+    against = dict(zip(record["families"]["baseline"], of_pairs(of_baseline)))
     rivals = record["families"]["rivals"]
     return rounded({
         "arms": {
             name: {
                 "mean": st.fmean(scores(record, name)),
                 "sd": st.stdev(scores(record, name)) if len(record["seeds"]) > 1 else 0.0,
-                "failed": int(failures(record, name).sum()),
+                "failed": sum(run["failed"] for run in arm["runs"]),
                 "baseline": against.get(name),
             }
-            for name in record["arms"]
+            for name, arm in record["arms"].items()
         },
-        "rivals": [{"arm": a, "rival": b, **own} for (a, b), own in zip(rivals, compared(rivals))],
+        "rivals": [{"arm": a, "rival": b, **own} for (a, b), own in zip(rivals, of_pairs(rivals))],
     })  # fmt: skip
 
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from tricks_lib.dice_loss import dice_loss
 from tricks_lib.lab import fit, heads, models, tasks
+from tricks_lib.lab.compare.metrics import average_precision, f1
 from tricks_lib.lab.experiment import Experiment
-from tricks_lib.lab.stats import f1
 
 ROWS, STEPS, BATCH, MAX_LENGTH, RARE = 5000, 300, 128, 40, "hate_speech"
 
@@ -46,12 +46,6 @@ def curve(scores, labels):
     order = np.argsort(-scores, kind="stable")
     found, k = np.cumsum(labels[order]), np.arange(1, len(labels) + 1)
     return found / k, found / max(1, found[-1]), scores[order]
-
-
-def average_precision(scores, labels) -> float:
-    """Mean precision at the ranks of the positive examples: the area under the steps of :func:`curve`."""
-    precision, recall, _ = curve(scores, labels)
-    return float((precision * np.diff(recall, prepend=0)).sum())
 
 
 def best_threshold(scores, labels) -> float:
@@ -150,8 +144,8 @@ def run(experiment, settings, seed, split):
     threshold = best_threshold(*known) if settings["threshold"] == "tuned" else settings["threshold"]
     scores, labels = asked
     return {
-        "f1": f1(scores > threshold, labels),
-        "average_precision": round(average_precision(scores, labels), 5),
+        "f1": float(f1(scores > threshold, labels)),
+        "average_precision": round(float(average_precision(scores, labels)), 5),
         "threshold": round(threshold, 4),
         "found": int((scores > threshold).sum()),
     }

@@ -16,7 +16,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tricks_lib.ema import EMA
-from tricks_lib.lab import fit, models, stats, tasks
+from tricks_lib.lab import fit, models, tasks
+from tricks_lib.lab.compare.metrics import accuracy, macro_f1
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.mean_pooling import MeanPoolingClassifier
 
@@ -133,11 +134,10 @@ def losses(logits, labels) -> np.ndarray:
 
 def score(logits, labels) -> dict:
     """Macro-F1, accuracy and mean cross-entropy of logits (N, C) and labels (N,)."""
-    predicted, classes = logits.argmax(1), range(logits.shape[1])
-    f1 = [stats.f1(predicted == c, labels == c) for c in classes]  # 0 for a class never seen
+    predicted = logits.argmax(1)
     return {
-        "macro_f1": float(np.mean(f1)),
-        "accuracy": float((predicted == labels).mean()),
+        "macro_f1": float(macro_f1(predicted, labels)),
+        "accuracy": float(accuracy(predicted, labels)),
         "loss": round(float(losses(logits, labels).mean()), 4),
     }
 
