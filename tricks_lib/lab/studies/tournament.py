@@ -93,11 +93,16 @@ NUMBERS = {  # losses for numbers
 SST2 = [name for name in TRICKS if name not in ("R-Drop, alpha 4", "layer decay 0.8", "last four, weighted")]
 
 
-def row(name, data, arms: dict[str, Arm], metric, steps, max_length, rows: dict, calibration=False, **source):
+def row(
+    name, data, arms: dict[str, Arm], metric, steps, max_length, rows: dict,
+    batch_size=32, calibration=False, **source,
+):  # fmt: skip
     """One row of the table, as a function that makes it: the precision is that of where it runs."""
 
     def make() -> Comparison:
-        training = TRAINING | {"max_length": max_length, "rows": rows, "calibration": calibration}
+        training = TRAINING | {
+            "batch_size": batch_size, "max_length": max_length, "rows": rows, "calibration": calibration,
+        }  # fmt: skip
         command = f"python -m tricks_lib.lab run {name}"
         return Comparison(
             name, Source(data, **source), MODEL, arms, metric, training, RATES, steps, command=command
@@ -108,19 +113,19 @@ def row(name, data, arms: dict[str, Arm], metric, steps, max_length, rows: dict,
 
 COMPARISONS = {
     "tournament/en_banking77": row(
-        "tournament/en_banking77", "en_banking77", TRICKS, "accuracy", 300, 64, {"per_class": 10}
+        "tournament/en_banking77", "en_banking77", TRICKS, "accuracy", 150, 64, {"per_class": 10}
     ),
     "tournament/en_sst2": row(
         "tournament/en_sst2",
         "en_sst2",
         {name: TRICKS[name] for name in SST2},
         "accuracy",
-        200,
+        100,
         64,
         {"rows": 1000},
     ),
     "rare/en_hate_davidson": row(
-        "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 250, 64, {"rows": 2000}, rare="hate_speech"
+        "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 125, 64, {"rows": 2000}, rare="hate_speech"
     ),
     "tail/en_banking77": row(
         "tail/en_banking77",
@@ -132,5 +137,7 @@ COMPARISONS = {
         {"tail": [100, 5]},
         calibration=True,
     ),
-    "regression/en_stsb": row("regression/en_stsb", "en_stsb", NUMBERS, "pearson", 250, 96, {"rows": 2000}),
+    "regression/en_stsb": row(
+        "regression/en_stsb", "en_stsb", NUMBERS, "pearson", 250, 96, {"rows": 2000}, batch_size=16
+    ),
 }
