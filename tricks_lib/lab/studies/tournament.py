@@ -125,7 +125,7 @@ COMPARISONS = {
         {"rows": 1000},
     ),
     "rare/en_hate_davidson": row(
-        "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 125, 64, {"rows": 2000}, rare="hate_speech"
+        "rare/en_hate_davidson", "en_hate_davidson", RARE, "f1", 250, 64, {"rows": 2000}, rare="hate_speech"
     ),
     "tail/en_banking77": row(
         "tail/en_banking77",
