@@ -108,8 +108,8 @@ def warnings(record: dict) -> list[str]:
     arms = record["statistics"]["arms"]
     if any(own["baseline"] and own["baseline"]["verdict"] == NOT_LEARNED for own in arms.values()):
         told.append(
-            "the baseline has not learned: it is not shown to be better than one answer for all rows; more "
-            "steps, rows or a better model are needed"
+            "the baseline has not learned: it is not shown to be better than one answer for all rows, or "
+            "most of its runs are near guessing; more steps, rows or a better model are needed"
         )
     if record["steps"]["still_improving"]:
         told.append("twice the steps were still better: the baseline is not trained to its end")

@@ -86,14 +86,17 @@ def failures(record: dict, name: str) -> np.ndarray:
 
 
 def has_learned(record: dict, baseline: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether the baseline is better than the best answer that knows no text: the interval of the difference,
-    over seeds and examples, excludes zero. What has learned nothing is no better for twice the steps either.
+    """Whether at most half of the baseline's runs have failed, and it is better than the best answer that
+    knows no text: the interval of the difference, over seeds and examples, excludes zero. What has learned
+    nothing is no better for twice the steps either.
 
     Args:
         baseline: its contributions, (S, N) or (S, K). labels: of the test.
     """
     if not record["rates"]:  # nothing is trained
         return True
+    if 2 * failures(record, record["baseline"]).sum() > len(record["seeds"]):
+        return False
     metric = METRICS[record["metric"]]
     known = contributions(metric, constant(labels, record["kind"])[None], labels)  # (1, N) or (1, K)
     _, low, high = interval(baseline - known)
