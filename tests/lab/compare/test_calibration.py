@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tricks_lib.lab.compare import calibration
+from tricks_lib.lab.compare import calibration, summary
 
 
 def sample(n, seed):
@@ -51,6 +51,7 @@ def recorded(seeds=10, n=600):
             for arm, runs in arms.items()
         },
         "seeds": list(range(seeds)),
+        "statistics": {"arms": {"sure": {"baseline": None}, "honest": {"baseline": {"verdict": "better"}}}},
     }  # fmt: skip
     kept = {
         "labels": labels,
@@ -62,7 +63,7 @@ def recorded(seeds=10, n=600):
 
 def test_as_the_score_it_is_judged_by_the_same_rule_and_less_is_better():
     record, kept = recorded()
-    seen = calibration.as_score(record, kept, "ece")
+    seen = summary.calibrated(record, kept, "ece")
     mean = {arm: np.mean([r["ece"] for r in c["runs"]]) for arm, c in record["arms"].items()}
     found = seen["statistics"]["arms"]
     assert {arm: own["mean"] for arm, own in found.items()} == pytest.approx(mean, abs=1e-6)
@@ -72,13 +73,20 @@ def test_as_the_score_it_is_judged_by_the_same_rule_and_less_is_better():
     )
     assert against["verdict"] == "better" and against["won"] == 0 and found["sure"]["failed"] == 1
     record["arms"]["honest"]["edge"] = "high"
-    again = calibration.as_score(record, kept, "ece")["statistics"]["arms"]["honest"]["baseline"]
+    again = summary.calibrated(record, kept, "ece")["statistics"]["arms"]["honest"]["baseline"]
     assert again["verdict"].startswith("no verdict") and record["arms"]["sure"]["runs"][0]["score"] == 0.5
+
+
+def test_beside_a_baseline_that_has_not_learned_there_is_no_verdict_on_calibration():
+    record, kept = recorded()
+    record["statistics"]["arms"]["honest"]["baseline"]["verdict"] = summary.NOT_LEARNED
+    seen = summary.calibrated(record, kept, "ece_scaled")
+    assert seen["statistics"]["arms"]["honest"]["baseline"]["verdict"] == summary.NOT_LEARNED
 
 
 def test_what_has_no_confidence_is_refused():
     record, kept = recorded(seeds=2)
     with pytest.raises(ValueError, match="error: 'brier' given, ece and ece_scaled are accepted"):
-        calibration.as_score(record, kept, "brier")
+        summary.calibrated(record, kept, "brier")
     with pytest.raises(ValueError, match="record: letters has no confidence"):
-        calibration.as_score(record, {"predictions": kept["predictions"]}, "ece")
+        summary.calibrated(record, {"predictions": kept["predictions"]}, "ece")

@@ -349,8 +349,11 @@ def test_no_verdict_beside_a_baseline_that_has_not_learned(made, share, learned,
 @pytest.mark.parametrize("nothing", [5, 6])
 def test_no_verdict_where_most_runs_of_the_baseline_have_failed(made, nothing):
     record, predictions = records.load_file(made)
-    for run_ in record["arms"]["baseline"]["runs"][:nothing]:
-        run_["score"] = record["guess"]
+    runs = record["arms"]["baseline"]["runs"]
+    for made_ in runs[:nothing]:
+        made_["score"] = record["guess"]
+    for made_, failed in zip(runs, summary.failures(record, "baseline")):
+        made_["failed"] = bool(failed)
     found = summary.summarize(record, predictions)
     verdicts = {own["baseline"]["verdict"] for own in found["arms"].values() if own["baseline"]}
     assert (verdicts == {summary.NOT_LEARNED}) == (nothing > len(record["seeds"]) / 2)

@@ -9,8 +9,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from tricks_lib.lab.compare.metrics import ece
-from tricks_lib.lab.compare.summary import compared
-from tricks_lib.lab.compare.variance import pseudo_values
 
 LOG_TEMPERATURES = (-3.0, 3.0)
 ERRORS = ("ece", "ece_scaled")  # as they are, and after the temperature
@@ -48,32 +46,9 @@ def of_confidence(predicted: np.ndarray, confidence: np.ndarray, labels) -> list
     Args:
         predicted: (..., N) classes. confidence: (..., N, 2) as it is kept. labels: (N,).
     """
-    pairs = (
-        np.stack([predicted, confidence[..., i].astype(np.float64)], axis=-1) for i in range(len(ERRORS))
-    )
-    return [ece(pair, labels) for pair in pairs]
+    return [ece(paired(predicted, confidence, error), labels) for error in ERRORS]
 
 
-def as_score(record: dict, predictions: dict, error: str) -> dict:
-    """The record with its calibration error in the place of its score, and the statistics of that: by seed
-    and by group of test rows, as :func:`.variance.pseudo_values` has it.
-
-    Args:
-        predictions: of the record, ``confidence`` among them. error: one of ``ERRORS``.
-
-    Raises:
-        ValueError: the record has no confidence, or another error is asked for.
-    """
-    if "confidence" not in predictions:
-        raise ValueError(f"record: {record['name']} has no confidence, one that measures calibration has")
-    if error not in ERRORS:
-        raise ValueError(f"error: {error!r} given, {' and '.join(ERRORS)} are accepted")
-    after, given, arms = ERRORS.index(error), {}, {}
-    for i, (name, arm) in enumerate(record["arms"].items()):
-        classes, confidence = predictions["predictions"][:, i], predictions["confidence"][:, i, :, after]
-        pairs = np.stack([classes, confidence.astype(np.float64)], axis=-1)  # (N, S, 2)
-        given[name] = pseudo_values(ece, np.moveaxis(pairs, 1, 0), predictions["labels"])
-        runs = [{"seed": r["seed"], "failed": r["failed"], "score": r[error]} for r in arm["runs"]]
-        arms[name] = {**arm, "runs": runs}
-    seen = {**record, "metric": error, "higher_is_better": False, "arms": arms}
-    return seen | {"statistics": compared(seen, given)}
+def paired(predicted: np.ndarray, confidence: np.ndarray, error: str) -> np.ndarray:
+    """Classes (..., N) beside the confidence that an error is computed from, (..., N, 2)."""
+    return np.stack([predicted, confidence[..., ERRORS.index(error)].astype(np.float64)], axis=-1)

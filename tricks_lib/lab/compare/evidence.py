@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 from tricks_lib.lab import plots
-from tricks_lib.lab.compare import calibration, records, report
+from tricks_lib.lab.compare import records, report, summary
 from tricks_lib.lab.compare.figures import figure, labelled
 from tricks_lib.lab.compare.metrics import named
 
@@ -108,7 +108,7 @@ def calibrated(record: dict, error: str, where: Path | None = None) -> dict:
     """The record with its calibration error, "ece" or "ece_scaled", as the score: for :func:`table`,
     :func:`figure` and :func:`measured`.
     """
-    return calibration.as_score(record, records.load(record["name"], where)[1], error)
+    return summary.calibrated(record, records.load(record["name"], where)[1], error)
 
 
 def of_difference(difference: dict, record: dict) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tricks_lib.lab import show
 from tricks_lib.lab.compare import page
 from tricks_lib.lab.compare.metrics import named
-from tricks_lib.lab.compare.summary import NOT_LEARNED
+from tricks_lib.lab.compare.summary import learned_nothing
 
 OWN_UNIT = {"rmse": ("", 1, 3), "log_prob_gap": ("nats", 1, 2)}  # differences that are not in hundredths
 SPEAKS = ("better", "worse", "no difference shown", "counts only")  # verdicts; others say why there is none
@@ -106,7 +106,7 @@ def warnings(record: dict) -> list[str]:
     """What is to be known before a verdict is believed."""
     told = list(record["data"]["warnings"])
     arms = record["statistics"]["arms"]
-    if any(own["baseline"] and own["baseline"]["verdict"] == NOT_LEARNED for own in arms.values()):
+    if learned_nothing(record["statistics"]):
         told.append(
             "the baseline has not learned: it is not shown to be better than one answer for all rows, or "
             "most of its runs are near guessing; more steps, rows or a better model are needed"

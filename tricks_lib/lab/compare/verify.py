@@ -132,7 +132,7 @@ def kept(record, predictions) -> None:
         own = summary.of_arm(record, given, name)
         found = {key: METRICS[key].score(own, labels) for key in {*METRICS} & {*arm["runs"][0]}}
         if "confidence" in predictions:
-            by_seed = np.moveaxis(predictions["confidence"][:, list(record["arms"]).index(name)], 1, 0)
+            by_seed = summary.confidence_of_arm(record, predictions["confidence"], name)
             found |= dict(zip(calibration.ERRORS, calibration.of_confidence(own, by_seed, labels)))
         for key, values in {**found, "score": found[record["metric"]]}.items():
             if not np.allclose(values, [run[key] for run in arm["runs"]], rtol=0, atol=1e-6):

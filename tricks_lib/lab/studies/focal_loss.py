@@ -13,16 +13,15 @@ from torch import nn
 
 from tricks_lib.focal_loss import FocalLoss
 from tricks_lib.lab import device, fit, models, tasks
-from tricks_lib.lab.compare.calibration import temperature
+from tricks_lib.lab.compare import calibration
 from tricks_lib.lab.compare.metrics import ece
 from tricks_lib.lab.experiment import Experiment
 from tricks_lib.lab.studies import ema
 
 TRAIN_ROWS, VALIDATION_ROWS, STEPS, BATCH, MAX_LENGTH = 240, 750, 100, 8, 20
-BINS = 15
 
 
-def binned(confidence, right, bins: int = BINS) -> dict[str, np.ndarray]:
+def binned(confidence, right, bins: int = 15) -> dict[str, np.ndarray]:
     """``share`` of the predictions (bins,), mean ``confidence`` and share ``right`` in equal bins of [0, 1];
     NaN where a bin is empty.
 
@@ -110,7 +109,7 @@ def run(experiment, settings, seed, split):
         weight_decay=WEIGHT_DECAY[dose] if plain else WEIGHT_DECAY[0],
     )
     held_out = fit.predict(model, rows["validation"], stack)
-    T = temperature(*held_out)
+    T = calibration.temperature(*held_out)
     return {
         **score(*(held_out if split == "validation" else fit.predict(model, rows[split], stack)), T),
         "temperature": T,

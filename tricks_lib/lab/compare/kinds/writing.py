@@ -179,9 +179,9 @@ def distinct(rows: list[list], n: int) -> float:
 def loaded(source: Text, model: str, precision: str):
     """The model where and as precise as it is run, and the documents."""
     decoder, tokenizer = models.load_decoder(model)
-    return decoder.to(profiles.hardware(), train.HALF.get(precision, torch.float32)), source.tokens(
-        tokenizer
-    ).to(profiles.hardware())
+    where = profiles.hardware()
+    decoder = decoder.to(where, train.HALF.get(precision, torch.float32))
+    return decoder, source.tokens(tokenizer).to(where)
 
 
 @functools.lru_cache(maxsize=1)
