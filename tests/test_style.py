@@ -28,6 +28,15 @@ def test_ruff_has_nothing_to_say(arguments):
     assert not said("ruff", *arguments, "--no-cache", ".")
 
 
+def test_every_name_of_a_notebook_is_known_and_used():
+    """But for the package itself, which the first cell imports to see whether it is there."""
+    notebooks = sorted((ROOT / "chapters").glob("*.ipynb"))
+    options = ["--isolated", "--no-cache", "--select", "F401,F811,F821", "--output-format", "concise"]
+    found = [line for line in said("ruff", "check", *options, *notebooks).splitlines() if ".ipynb:" in line]
+    assert len(found) >= len(notebooks), "the first cells, so that something was read"
+    assert [line for line in found if "`tricks_lib` imported but unused" not in line] == []
+
+
 def test_codespell_has_nothing_to_say_of_the_code_and_the_pages():
     assert not said("codespell_lib")
 

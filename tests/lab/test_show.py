@@ -120,7 +120,7 @@ def test_allocated_counts_new_tensors_and_no_views():
 def test_cost_has_a_row_for_each_function_and_compares_with_the_first():
     calls = []
     table = show.cost({"one": lambda: calls.append("one"), "two": lambda: calls.append("two")}, samples=3)
-    assert list(table.index) == ["one", "two"] and list(table.columns) == ["ms", "ratio", "MB"]
+    assert list(table.index) == ["one", "two"] and list(table.columns) == ["ms", "ratio", "MB allocated"]
     assert table["ratio"]["one"] == "1.00"
     assert calls[:6] == ["one", "two"] * 3  # in turn
 
@@ -137,7 +137,7 @@ def test_ratios_are_those_of_the_bench():
             assert [float(q) for q in line["quartiles"].split(" to ")] == pytest.approx(
                 m["quartiles"], abs=0.005 + 1e-9
             )
-            assert float(line["memory kept"]) == pytest.approx(
+            assert float(line["time ratio, cached"]) == pytest.approx(
                 kept[name]["peers"][peer]["ratio"], abs=0.005 + 1e-9
             )
             assert line["size"] == row["size"]

@@ -131,7 +131,7 @@ def cost(functions: dict, samples: int = 15):
         name: {
             "ms": f"{median[name]:.2f}",
             "ratio": f"{median[name] / first:.2f}",
-            "MB": f"{allocated(function, cuda):.1f}",
+            "MB allocated": f"{allocated(function, cuda):.1f}",
         }
         for name, function in functions.items()
     }
@@ -142,8 +142,8 @@ def ratios(*rows: str):
     """What ``make bench`` measured on the CPU: our time over theirs, a line for each row and peer.
 
     Returns:
-        ``pandas.DataFrame`` with the columns "time ratio", its "quartiles", the ratio with freed "memory
-        kept", and "size".
+        ``pandas.DataFrame`` with the columns "time ratio", its "quartiles", "time ratio, cached" (freed
+        memory is kept), and "size".
 
     Raises:
         ValueError: there is no such row.
@@ -164,7 +164,7 @@ def ratios(*rows: str):
             ]
             lines[f"{row} / {peer}"] = [*ratios, measured[row]["size"]]
     return pandas.DataFrame.from_dict(
-        lines, orient="index", columns=["time ratio", "quartiles", "memory kept", "size"]
+        lines, orient="index", columns=["time ratio", "quartiles", "time ratio, cached", "size"]
     )
 
 

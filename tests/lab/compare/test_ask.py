@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,7 +60,8 @@ def test_what_is_pasted_is_what_is_trained(settings):
     """The printed arguments and classifier, evaluated, are those of the training."""
     c = small(training=TRAINING | {"batch_size": 8})
     text = pasted.pasted(c, Task, settings, 3e-4, 100)
-    encoder, model, args = (line.partition(" = ")[2] for line in text.splitlines()[:3])
+    imported, *lines = text.splitlines()
+    encoder, model, args = (line.partition(" = ")[2] for line in lines[:3])
     reading = arms.reading_of(settings)
     given = eval(args, {"TricksArguments": lambda folder, **fields: fields})
     expected = train.arguments(settings, c.training, 3e-4, 100)
@@ -79,7 +81,17 @@ def test_what_is_pasted_is_what_is_trained(settings):
         == {"num_labels": 4} | own
     )
     assert ("hidden_dropout_prob" in encoder) == ("dropout" in settings)
-    assert encoder.startswith("AutoModel.from_pretrained('mini_bert'")
+    exec(imported, names := {"AutoModel": SimpleNamespace(from_pretrained=lambda place, **fields: place)})
+    assert (eval(encoder, names) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"), ("owner/name", "owner/name")],
+)
+def test_a_model_is_pasted_by_its_address_on_the_hub(name, where):
+    text = pasted.pasted(small(model=name), Task, {}, 3e-4, 100)
+    assert text.startswith(f"encoder = AutoModel.from_pretrained({where!r})\nmodel = ")
 
 
 def test_the_number_of_seeds_follows_the_number_of_arms():

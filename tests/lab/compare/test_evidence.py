@@ -52,7 +52,8 @@ def test_a_trick_stands_beside_its_rival(record):
 def test_every_number_of_the_table_is_the_records(record):
     table = evidence.table(record, ["rdrop", "dropout"])
     own, rival = record["statistics"]["arms"]["rdrop"]["baseline"], record["statistics"]["rivals"][0]
-    assert [*table.index] == ["rdrop [2 x compute]", "rdrop vs dropout", "dropout"]
+    dropout = figures.labelled(record, "dropout")
+    assert [*table.index] == ["rdrop [2 x compute]", "rdrop vs dropout", dropout]
     for row, d in zip(table.itertuples(index=False), (own, rival)):
         mean, low, high = report.signed(d, record)
         p = f"{d['holm']:.3f}" if d["holm"] >= 0.001 else "<0.001"
@@ -90,6 +91,12 @@ def test_failures_and_edges_stand_beside_the_arm(record):
     record["arms"]["rdrop"]["edge"] = "high"
     assert figures.labelled(record, "rdrop") == "rdrop [2 x compute, 2 of 10 failed, at the edge of its grid]"
     assert figures.labelled(record, "ema") == "ema"
+
+
+def test_what_an_arm_chose_stands_beside_it(record):
+    for candidate, chose in [({"dropout": 0.2}, "dropout 0.2"), ({}, "the default")]:
+        record["arms"]["dropout"]["chosen"]["candidate"] = candidate
+        assert figures.labelled(record, "dropout") == f"dropout [chose {chose}]"
 
 
 def test_a_trick_without_a_record_is_said_to_have_none(folder, tmp_path, capsys):
@@ -151,15 +158,16 @@ def test_the_overview_has_a_line_for_each_trick_and_record_by_the_arm_listed_fir
     table = evidence.overview(folder)
     assert [*table.index] == ["ema", "ema", "rdrop", "rdrop"]
     row, arms = (
-        table[table["arm"].str.startswith("rdrop [2 x compute], ")].iloc[-1],
+        table[table["arm"].str.startswith("rdrop [2 x compute] over ")].iloc[-1],
         record["statistics"]["arms"],
     )
     said = row.str.replace("\N{NO-BREAK SPACE}", " ")
     mean, low, high = report.signed(arms["rdrop"]["baseline"], record)
-    assert said["arm"] == "rdrop [2 x compute], letters (mini_bert)"
+    assert said["arm"] == "rdrop [2 x compute] over baseline, letters (mini_bert)"
     assert said["gain"] == f"{mean} ({low} to {high}) {arms['rdrop']['baseline']['verdict']}"
     mean, low, high = report.signed(arms["dropout"]["baseline"], record)
-    assert said["cheap rival"] == f"dropout: {mean} ({low} to {high})"
+    dropout = figures.labelled(record, "dropout")
+    assert said["cheap rival"] == f"{dropout}: {mean} ({low} to {high})"
     assert said["against it"] == record["statistics"]["rivals"][0]["verdict"]
     assert {*table.loc["ema", "cheap rival"]} == {""} == {*table.loc["ema", "against it"]}
 
@@ -176,6 +184,13 @@ def test_the_picture_has_each_trick_above_its_rival_and_no_other_unit(folder, re
     ax = plots.pairs(rows, "gain")
     assert len([line for line in ax.lines if line.get_linewidth() == 3.5]) == len(rows)
     matplotlib.pyplot.close("all")
+
+
+def test_the_picture_names_a_baseline_that_has_a_name(record, monkeypatch):
+    record["baseline"] = "last layer"
+    monkeypatch.setattr(evidence, "firsts", lambda where: [(record, "rdrop")])
+    ((label, _, control),) = evidence.at_a_glance()
+    assert label == "rdrop, letters (mini_bert)" and control[0] == "rival: dropout; both over last layer"
 
 
 @pytest.mark.parametrize(("key", "column"), [("ece", "ECE"), ("spearman", "Spearman's rho")])

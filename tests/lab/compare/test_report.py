@@ -195,7 +195,7 @@ def test_what_casts_doubt_is_told(record, doubtful):
     assert report.warnings(doubtful) == [
         "one text stands twice",
         "twice the steps were still better: the baseline is not trained to its end",
-        "FGM: 1 of 4 runs failed; its mean includes them",
+        "FGM: 1 of 4 runs ended near guessing; the mean includes them",
         "EMA: its best learning rate is the highest that was tried, so no verdict is given",
         "the plan was cut to 2 hours",
     ]

@@ -12,6 +12,7 @@ from tricks_lib.lab import plots
 from tricks_lib.lab.compare import records, report, summary
 from tricks_lib.lab.compare.figures import figure, labelled
 from tricks_lib.lab.compare.metrics import named
+from tricks_lib.lab.compare.tricks import BASELINE
 
 WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
@@ -19,7 +20,7 @@ BESIDE = (  # shown beside the score, where a record has them
 )  # fmt: skip
 COLUMNS = (
     "The interval is over seeds and test rows, p over seeds alone: a verdict needs both. Won: seeds ahead, a "
-    "tie is a half. Could show: the smallest difference that would have been shown."
+    "tie is a half. Could show: the smallest difference that would be shown with 80 % power."
 )
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
@@ -198,7 +199,7 @@ def overview(where: Path | None = None):
         rival, rivals = arm["rival"], record["statistics"]["rivals"]
         against = next((d["verdict"] for d in rivals if d["arm"] == name), "")
         lines.append([
-            arm["trick"], f"{labelled(record, name)}, {on(record)}",
+            arm["trick"], f"{labelled(record, name)} over {record['baseline']}, {on(record)}",
             f"{gained(record, name)} {own['verdict']}",
             f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against,
         ])  # fmt: skip
@@ -227,13 +228,14 @@ def gained(record: dict, name: str) -> str:
 
 def at_a_glance(where: Path | None = None) -> list[tuple]:
     """What :func:`tricks_lib.lab.plots.pairs` draws of :func:`firsts`, where the score is in points; the
-    largest gain first.
+    largest gain first. The name of a baseline that says more than "baseline" stands in the second line.
     """
     rows = []
     for record, name in firsts(where):
         if report.unit(record)[0] == "points":
             rival = record["arms"][name]["rival"]
-            control = rival and (f"rival: {rival}", in_points(record, rival))
+            over = f"; both over {record['baseline']}" * (record["baseline"] != BASELINE)
+            control = rival and (f"rival: {rival}{over}", in_points(record, rival))
             rows.append((f"{name}, {on(record)}", in_points(record, name), control))
     return sorted(rows, key=lambda row: -row[1]["mean"])
 

@@ -74,9 +74,13 @@ def ordered(record: dict, names: list[str] | None = None) -> list[str]:
 
 
 def labelled(record: dict, name: str) -> str:
-    """An arm's name, its compute, and what is to be known before it is believed."""
+    """An arm's name, what it chose, its compute, and what is to be known before it is believed."""
     arm, failed = record["arms"][name], record["statistics"]["arms"][name]["failed"]
-    notes = [f"{arm['passes']:g} x compute"] * (arm["passes"] != 1)
+    notes = []
+    if len(arm["candidates"]) > 1:
+        chosen = ", ".join(f"{k} {v}" for k, v in arm["chosen"]["candidate"].items())
+        notes.append(f"chose {chosen or 'the default'}")
+    notes += [f"{arm['passes']:g} x compute"] * (arm["passes"] != 1)
     notes += [f"{failed} of {len(record['seeds'])} failed"] * bool(failed)
     notes += ["at the edge of its grid"] * bool(arm["edge"])
     return f"{name} [{', '.join(notes)}]" if notes else name

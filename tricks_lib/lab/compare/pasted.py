@@ -1,5 +1,6 @@
 """An arm as code to paste: its encoder, its classifier and its ``TricksArguments``."""
 
+from tricks_lib.lab import models
 from tricks_lib.lab.compare import arms, classifier, tokens, train
 
 SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
@@ -28,12 +29,26 @@ def pasted(comparison, task: tokens.Prepared, settings: dict, learning_rate: flo
         if "dropout" in settings
     }
     made, own = classifier.chosen(settings, task.kind, task.labels["train"])
+    place = address(comparison.model)
     lines = [
-        f"encoder = {call('AutoModel.from_pretrained', comparison.model, **dropout)}",
+        *["from tricks_lib.lab import models"] * isinstance(place, Code),
+        f"encoder = {call('AutoModel.from_pretrained', place, **dropout)}",
         f"model = {call(made.__name__, num_labels=task.num_labels, **own)}".replace("(", "(encoder, ", 1),
         f"args = {call('TricksArguments', 'out', **given)}",
     ]
     return "\n".join([*lines, *comments])
+
+
+class Code(str):
+    """Stands in a call as it is."""
+
+    __repr__ = str.__str__
+
+
+def address(name: str) -> str:
+    """Where ``from_pretrained`` finds a model of that name: on the hub, or in the package."""
+    embedded = (models.ASSETS / name / "model.safetensors").is_file()
+    return Code(f"models.ASSETS / {name!r}") if embedded else models.HUB.get(name, name)
 
 
 def call(name: str, *positional, **given) -> str:

@@ -96,15 +96,22 @@ class Plan:
             f"{len(c.arms)} arms, read from {distinct} training{'s' * (distinct > 1)}; rates {rates}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
             f"from {c.steps} steps" + (f" of {batch}" if (batch := c.training.get("batch_size")) else ""),
-            f"{self.step:.3f} s a step, {run:.0f} s a run; {self.tuning_runs + self.test_runs} runs, "
-            f"{self.seconds / 3600:.2f} core-hours in all (twice that if the baseline still gains "
-            f"from twice the steps)",
+            f"{self.step:.3f} s per step, {spoken(run)} per run; {self.tuning_runs + self.test_runs} runs, "
+            f"{spoken(self.seconds)} of one core in all (twice that if the baseline still gains from twice "
+            f"the steps)",
         ]
         if c.metric == "accuracy":
             smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
             supposed = "if two arms disagree on a tenth of the test rows"
             lines += [f"smallest difference it could show: {smallest}, {supposed}"]
         return "\n".join(lines + [f"note: {each}" for each in self.warnings])
+
+
+def spoken(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.4 h``."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def measured(comparison: Comparison) -> Plan:

@@ -116,7 +116,8 @@ def warnings(record: dict) -> list[str]:
     for name, own in arms.items():
         if own["failed"]:
             told.append(
-                f"{name}: {own['failed']} of {len(record['seeds'])} runs failed; its mean includes them"
+                f"{name}: {own['failed']} of {len(record['seeds'])} runs ended near guessing; the mean "
+                "includes them"
             )
     for name, content in record["arms"].items():
         if content["edge"]:
@@ -252,7 +253,7 @@ def cost(record: dict) -> list[str]:
         trials = sum(len(row["scores"]) for row in arm["tuning"])
         with_ = arm["shares"] or ""
         rows.append([name, f"{arm['passes']:g}", f"{seconds:.1f}", f"{trials}", with_])
-    header = ["arm", "passes", "seconds a run", "tuning runs", "shares its training with"]
+    header = ["arm", "passes", "seconds per run", "tuning runs", "shares its training with"]
     return [
         page.paragraph(f"{duration(record['wall_seconds'])} in all, on {record['environment']['device']}."),
         page.table(
