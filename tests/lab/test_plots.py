@@ -61,6 +61,13 @@ def test_labels_stand_at_the_ends_of_their_lines_apart_and_in_their_colours():
     plt.close(ax.figure)
 
 
+def test_a_cell_of_a_table_is_shown_whole():
+    import pandas
+
+    plots.use_style()
+    assert "x" * 80 in pandas.DataFrame({"arm": ["x" * 80]})._repr_html_()
+
+
 def test_points_are_hundredths_and_keep_what_the_rule_needs():
     difference = {"mean": 0.02, "low": 0.01, "high": 0.03, "p": 0.04, "n": 10, "won": 0.9}
     assert plots.points(difference) == {"mean": 2, "low": 1, "high": 3, "p": 0.04, "n": 10, "won": 0.9}

@@ -61,9 +61,12 @@ def data_name(name: str) -> str:
 
 
 def use_style() -> None:
-    """Set the book's look for this session."""
+    """Set the book's look for this session: figures, and tables that show their cells whole."""
+    import pandas
+
     mpl.rcdefaults()
     mpl.rcParams.update(STYLE)
+    pandas.set_option("display.max_colwidth", None)
 
 
 def intervals(rows: dict[str, dict], xlabel: str, ax=None):

@@ -185,8 +185,8 @@ def firsts(where: Path | None = None) -> list[tuple[dict, str]]:
 
 
 def overview(where: Path | None = None):
-    """A line for each trick and record: the gain of the arm of :func:`firsts` and that of its cheap rival,
-    over the same baseline, and the verdicts.
+    """A line for each trick and record: the gain of the arm of :func:`firsts` over the baseline, that of its
+    cheap rival over the same one, and the verdicts.
 
     Returns:
         ``pandas.DataFrame``, the trick as index; empty without records.
@@ -199,11 +199,11 @@ def overview(where: Path | None = None):
         rival, rivals = arm["rival"], record["statistics"]["rivals"]
         against = next((d["verdict"] for d in rivals if d["arm"] == name), "")
         lines.append([
-            arm["trick"], f"{labelled(record, name)} over {record['baseline']}, {on(record)}",
+            arm["trick"], f"{labelled(record, name)}, {on(record)}", record["baseline"],
             f"{gained(record, name)} {own['verdict']}",
             f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against,
         ])  # fmt: skip
-    columns = ["trick", "arm", "gain", "cheap rival", "against it"]
+    columns = ["trick", "arm", "over", "gain", "cheap rival", "against it"]
     return pandas.DataFrame(lines, columns=columns).set_index("trick")
 
 
