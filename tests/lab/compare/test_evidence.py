@@ -158,12 +158,12 @@ def test_the_overview_has_a_line_for_each_trick_and_record_by_the_arm_listed_fir
     table = evidence.overview(folder)
     assert [*table.index] == ["ema", "ema", "rdrop", "rdrop"]
     row, arms = (
-        table[table["arm"].str.startswith("rdrop [2 x compute], ")].iloc[-1],
+        table[table["arm"].str.startswith("rdrop [2 x compute] over ")].iloc[-1],
         record["statistics"]["arms"],
     )
     said = row.str.replace("\N{NO-BREAK SPACE}", " ")
     mean, low, high = report.signed(arms["rdrop"]["baseline"], record)
-    assert said["arm"] == "rdrop [2 x compute], letters (mini_bert)" and said["over"] == "baseline"
+    assert said["arm"] == "rdrop [2 x compute] over baseline, letters (mini_bert)"
     assert said["gain"] == f"{mean} ({low} to {high}) {arms['rdrop']['baseline']['verdict']}"
     mean, low, high = report.signed(arms["dropout"]["baseline"], record)
     dropout = figures.labelled(record, "dropout")

@@ -199,11 +199,11 @@ def overview(where: Path | None = None):
         rival, rivals = arm["rival"], record["statistics"]["rivals"]
         against = next((d["verdict"] for d in rivals if d["arm"] == name), "")
         lines.append([
-            arm["trick"], f"{labelled(record, name)}, {on(record)}", record["baseline"],
+            arm["trick"], f"{labelled(record, name)} over {record['baseline']}, {on(record)}",
             f"{gained(record, name)} {own['verdict']}",
             f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against,
         ])  # fmt: skip
-    columns = ["trick", "arm", "over", "gain", "cheap rival", "against it"]
+    columns = ["trick", "arm", "gain", "cheap rival", "against it"]
     return pandas.DataFrame(lines, columns=columns).set_index("trick")
 
 
@@ -214,16 +214,16 @@ def on(record: dict) -> str:
 
 
 def gained(record: dict, name: str) -> str:
-    """Difference to the baseline with its interval, on one line, and its unit where that is no point; the
-    baseline has none.
+    """Difference to the baseline with its interval, the two on one line, and its unit where that is no point;
+    the baseline has none.
     """
     difference = record["statistics"]["arms"][name]["baseline"]
     if difference is None:
         return "baseline"
     mean, low, high = report.signed(difference, record)
     measure = report.unit(record)[0] or report.metric(record)
-    shown = f"{mean} ({low} to {high})" + f" {measure}" * (measure != "points")
-    return shown.replace(" ", "\N{NO-BREAK SPACE}")
+    shown = f"{mean} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")
+    return shown + f" {measure}" * (measure != "points")
 
 
 def at_a_glance(where: Path | None = None) -> list[tuple]:
