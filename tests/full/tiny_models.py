@@ -1,15 +1,18 @@
 """Models with random weights under the hub's names: as deep, with as large a vocabulary, and narrow."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import BertWordPieceTokenizer
 
 from tests.full.repositories import BIN_ONLY, PULL_REQUEST, folder, write
+from tricks_lib.lab import tasks
 from tricks_lib.lab.models import ASSETS
 
 # What is cut: hidden size, heads and inner size, of a base model 768, 12 and 3072. The twelve layers, the
@@ -86,7 +89,7 @@ def modernbert(root: Path) -> None:
 
 
 def deberta(root: Path) -> None:
-    """No safetensors on its main branch. A vocabulary in place of its SentencePiece file."""
+    """No safetensors on its main branch, and no tokenizer but a SentencePiece file."""
     config = transformers.DebertaV2Config(
         vocab_size=128100, hidden_size=WIDTH, num_attention_heads=HEADS, intermediate_size=INNER,
         num_hidden_layers=LAYERS, relative_attention=True, position_buckets=256, share_att_key=True,
@@ -96,8 +99,21 @@ def deberta(root: Path) -> None:
     )  # fmt: skip
     state = transformers.DebertaV2ForMaskedLM(config).state_dict()
     main = save(root, "microsoft/deberta-v3-base", config.to_dict(), state)
-    wordpieces(main, 8192)
+    sentencepieces(main)
     share(root, "microsoft/deberta-v3-base")
+
+
+def sentencepieces(main: Path, size: int = 1000) -> None:
+    """The tokenizer files of DeBERTa-v3: pieces of the guest notes, and no file of the library tokenizers."""
+    texts, model = tasks.load_task("guest_notes/topic")["train"]["text"], io.BytesIO()
+    pieces = {f"{kind}_piece": f"[{name}]" for kind, name in
+              {"pad": "PAD", "bos": "CLS", "eos": "SEP", "unk": "UNK"}.items()}  # fmt: skip
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, vocab_size=size, minloglevel=2,
+        pad_id=0, bos_id=1, eos_id=2, unk_id=3, **pieces,
+    )  # fmt: skip
+    (main / "spm.model").write_bytes(model.getvalue())
+    write(main / "tokenizer_config.json", {"do_lower_case": False, "vocab_type": "spm"})
 
 
 def wordpieces(main: Path, size: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.full import tiny_models
 from tricks_lib.lab import models
 
 from .conftest import tiny_config
@@ -64,6 +65,20 @@ def test_a_local_checkpoint_is_loaded_whole(folder, capsys):
     ]
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert capsys.readouterr().out == f"tiny: {millions:.1f} M parameters, pretrained, local folder\n"
+
+
+def test_a_tokenizer_that_is_a_sentencepiece_file_is_read(folder):
+    """As that of DeBERTa-v3, on the hub without any other form."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    DebertaV2Model(DebertaV2Config(vocab_size=1100, **sizes)).save_pretrained(folder / "pieces")
+    tiny_models.sentencepieces(folder / "pieces")
+    model, tokenizer = models.load_encoder("pieces")
+    batch = tokenizer(["A cold room.", "Soup"], padding=True, return_tensors="pt")
+    assert batch["input_ids"][0, 0] == 1 and (batch["input_ids"][1] == 0).any()  # [CLS], [PAD]
+    assert tokenizer.decode(batch["input_ids"][0], skip_special_tokens=True) == "A cold room."
+    assert model(**batch).last_hidden_state.isfinite().all()
 
 
 def test_half_precision_weights_are_read_in_float32(folder):
