@@ -225,6 +225,13 @@ def prose(notebook):
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
+def warm_up_is_a_number_of_steps(notebook):
+    """A share is refused by transformers 4, which the package allows."""
+    for cell in code_cells(notebook):
+        if found := re.search(r"warmup_steps=0?\.\d+", cell.source):
+            yield f"{found[0]}: the oldest transformers takes a number of steps"
+
+
 def what_is_folded_is_closed_again(notebook):
     for text in prose(notebook):
         if text.count("<details") != text.count("</details>"):
@@ -292,6 +299,7 @@ RULES = [
     uncompared_cells_assert,
     cells_are_short,
     lines_fit_the_page,
+    warm_up_is_a_number_of_steps,
     what_is_folded_is_closed_again,
     *OF_CHAPTERS,
 ]
@@ -398,6 +406,7 @@ def swap_headings(notebook):
 
 
 BAD = {
+    "share of warm-up": (warm_up_is_a_number_of_steps, bad(source="TricksArguments('x', warmup_steps=0.1)")),
     "never executed": (cells_are_executed_in_order, bad(execution_count=None)),
     "out of order": (cells_are_executed_in_order, bad(execution_count=40)),
     "empty cell": (no_cell_is_empty, bad(source=" \n")),

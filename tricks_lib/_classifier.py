@@ -199,7 +199,7 @@ def refuse_packed(attention_mask: Tensor, position_ids: Tensor | None) -> None:
     back = (position_ids[..., 1:] < position_ids[..., :-1]) & keep[:, 1:] & keep[:, :-1]
     require(
         ~back.any(),
-        "position_ids: positions {} given that start again within a row; one text a row is accepted, not "
+        "position_ids: positions {} given that start again within a row; one text per row is accepted, not "
         "several packed into one",
         position_ids,
     )

@@ -30,12 +30,12 @@ class LongClassifier(EncoderClassifier):
         through a sigmoid.
 
         Args:
-            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; all padding
-                counts as the vector 0.
+            input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; a row of
+                padding alone has the vector 0.
             labels: as :func:`tricks_lib.mean_pooling.classification_loss`.
             token_type_ids: (B, T) integers, cut and passed on with the ids.
             return_dict: False gives a tuple.
-            **others: None or False each: nothing else is cut.
+            **others: not accepted, unless None or False.
 
         Raises:
             TypeError: another input is given.

@@ -68,7 +68,7 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
         scalar, the mean over examples.
 
     Raises:
-        ValueError: ``labels`` fits none of these, or a class index is outside 0..C-1.
+        ValueError: ``labels`` fits none of these, or (not checked on CUDA) a class index is outside 0..C-1.
     """
     B, C = logits.shape
     if C == 1 and labels.shape in {(B,), (B, 1)}:

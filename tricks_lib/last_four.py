@@ -50,7 +50,8 @@ def concat_last_layers(hidden_states: Sequence[Tensor], num_layers: int = 4) -> 
     Raises:
         TypeError: ``hidden_states`` is not a tuple or list of floating point tensors, ``num_layers`` is not
             an integer.
-        ValueError: fewer hidden states than ``num_layers``; they differ in shape or device, or are empty.
+        ValueError: ``num_layers`` is below 1 or above their number; they differ in shape or device, or are
+            empty.
 
     Example:
         >>> layers = [torch.full((1, 1, 2), float(i)) for i in range(13)]
@@ -116,7 +117,7 @@ class WeightedLayerPool(nn.Module):
 
 
 class LastFourClassifier(EncoderClassifier):
-    """An encoder, its last four layers side by side, one vector a text, dropout and one linear layer.
+    """An encoder, its last four layers side by side, one vector per text, dropout and one linear layer.
 
     Saved, loaded and trained as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
 
@@ -132,8 +133,9 @@ class LastFourClassifier(EncoderClassifier):
 
     Raises:
         TypeError: ``encoder`` is not a module with a ``config.hidden_size``, or a number is not one.
-        ValueError: the encoder has fewer layers than ``num_layers``; ``pool`` is another word; ``num_labels``
-            is not positive; ``dropout`` is outside [0, 1].
+        ValueError: ``num_layers`` is below 1 or above the encoder's layers; ``pool`` is another word;
+            ``num_labels`` is not positive; ``dropout`` is outside [0, 1]; ``head_bias`` is neither one number
+            nor C of them.
     """
 
     settings = ("pool", "num_layers")
@@ -175,9 +177,10 @@ class LastFourClassifier(EncoderClassifier):
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
-            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1; ``position_ids`` of several texts in one row (not checked on CUDA); the encoder has
-                fewer layers than ``num_layers``.
+            TypeError: neither ``input_ids`` nor ``inputs_embeds``.
+            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape; the encoder has
+                fewer layers than ``num_layers``; not checked on CUDA: labels outside 0..C-1,
+                ``position_ids`` of several texts in one row.
         """
         read = {**inputs, "token_type_ids": token_type_ids, "output_hidden_states": True}
         mask, out = self.encode(input_ids, attention_mask, **read)

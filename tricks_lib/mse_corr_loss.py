@@ -22,7 +22,7 @@ p (1 - r) multiplies that part by
     1 + p / (2 s_x s_y)                                                                         (6)
 
 and changes no other. An optimizer that normalises or clips the gradient takes the length away again; what
-remains is less weight on offset and scale. Equations (4), (5), (7) and (8) of the chapter derive this.
+remains is less weight on offset and scale. Equations (4) and (5) of the chapter derive this.
 
 r is computed from values shifted by one of them, then by their mean, then scaled to at most 1: an offset of
 1e4 loses no digits, a scale of 1e-6 needs no epsilon, and a constant batch is recognised exactly.
@@ -49,8 +49,8 @@ def pearson_corr(x: Tensor, y: Tensor, dim: int = 0) -> Tensor:
         dim: the axis of the examples.
 
     Returns:
-        the shape without ``dim``, in [-1, 1]; 0, with gradient 0, where x or y is constant along ``dim``, as
-        with a single example.
+        the shape without ``dim``, in [-1, 1], float32 or float64; 0, with a finite gradient, where x or y is
+        constant along ``dim``, as with a single example.
 
     Raises:
         TypeError: x or y is not a real tensor, ``dim`` not an integer.

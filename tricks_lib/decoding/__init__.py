@@ -1,4 +1,4 @@
-"""Decoding: from next-token probabilities to text. One file an idea:
+"""Decoding: from next-token probabilities to text. One idea per file:
 
     prompt       what all modes accept
     options      the keyword arguments of all modes, and what a generation config asks for

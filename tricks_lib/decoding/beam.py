@@ -43,8 +43,8 @@ def beam_search(
     nearer to each other than the rounding, and another one may win.
 
     Args:
-        model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`, less those
-            not for beams.
+        model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`, without
+            those marked "not for beams".
         num_beams: K, at least 1; default, here and below: what the generation config asks for, else 4.
         length_penalty: from -10 to 10; 0: the sum of log-probabilities; 1, the default: their mean; larger
             values favour longer sequences.
@@ -89,9 +89,9 @@ def diverse_beam_search(
     transformers 4.55.
 
     Args:
-        num_beams, options: and all before them, as :func:`beam_search`.
         num_beam_groups: G, at least 1; it divides ``num_beams``; default: 2.
         diversity_penalty: from 0 to 1e6, in nats; 0 makes all groups alike; default: 1.
+        all others: as :func:`beam_search`.
 
     Returns:
         (B * N, T + new), for each prompt the N best sequences of all groups, scored with the penalties.

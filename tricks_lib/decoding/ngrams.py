@@ -26,7 +26,7 @@ def block_repeated_ngrams(logits: Tensor, input_ids: Tensor, ngram_size: int) ->
         ngram_size: n, at least 1.
 
     Returns:
-        (B, V), the logits, -inf for the tokens blocked, all of them if the row holds each.
+        (B, V), the logits, -inf for the tokens blocked, perhaps for every token.
 
     Raises:
         TypeError: not a floating point / integer tensor, ``ngram_size`` not an integer.

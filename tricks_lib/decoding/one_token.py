@@ -1,4 +1,4 @@
-"""Greedy search and sampling: one token a step, chosen from the next token's distribution alone.
+"""Greedy search and sampling: one token per step, chosen from the next token's distribution alone.
 
     greedy   x_t = argmax_v p(v | x_<t)                                                        (2)
     sample   x_t ~ p'(v | x_<t), p' the softmax of logits / temperature after the filters       (3)
@@ -31,7 +31,8 @@ def greedy_search(
         model: a decoder-only language model of transformers, or a module with the forward of one (ids, a
             mask, ``past_key_values`` with ``reorder_cache``); in evaluation mode.
         input_ids: (B, T), int64, the prompts, padded on the left.
-        max_new_tokens: at most so many tokens are added; default: what the generation config says.
+        max_new_tokens: at most so many tokens are added; default: the generation config's; with neither a
+            TypeError.
         **options: attention_mask, eos_token_id, pad_token_id, repetition_penalty, no_repeat_ngram_size,
             min_new_tokens, on_token, streamer, logits_processor, stopping_criteria, generation_config: see
             :class:`~tricks_lib.decoding.Options`.
@@ -43,7 +44,7 @@ def greedy_search(
         TypeError: ``model`` is no decoder-only language model, or an argument is of the wrong type.
         ValueError: ``model`` is in training mode or gives NaN, ids outside the vocabulary, padding on the
             right, shapes or devices that do not fit, an empty batch, more tokens than the model has positions
-            for, a wish of the generation config that no mode can do. Values are checked on CUDA as well.
+            for, a setting of the generation config that no mode supports. Values are checked on CUDA as well.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel

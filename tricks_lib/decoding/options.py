@@ -44,8 +44,8 @@ class Options(TypedDict, total=False):
         eos_token_id: a row ends with any of these ids; default: the ``generation_config``'s; ``[]``: none.
         pad_token_id: fills a row after its end; default: the ``generation_config``'s, else the first end
             token.
-        repetition_penalty: > 0; the logit of a token that the row holds is divided by it if positive,
-            multiplied if negative (Keskar et al., "CTRL", 2019, section 4.1); 1: no penalty.
+        repetition_penalty: from 1e-3 to 1e3; the logit of a token that the row holds is divided by it if
+            positive, multiplied if negative (Keskar et al., "CTRL", 2019, section 4.1); 1: no penalty.
         no_repeat_ngram_size: no n-gram of this size stands twice in a row, prompt included; 0: no limit.
         min_new_tokens: an end token cannot come before so many other new ones; 0: no limit.
         on_token: called with the new tokens (B,) of each step, e.g. ``TextStreamer(tokenizer).put``: a
@@ -53,8 +53,7 @@ class Options(TypedDict, total=False):
         streamer: gets the prompt, the new tokens of each step and its end, as from ``generate``; not for
             beams.
         logits_processor: (input_ids (B, t), scores (B, V)) -> scores, or a ``LogitsProcessorList``; scores
-            are logits or, with beams, log-probabilities, and the K beams of the prompts come one after the
-            other.
+            are logits or, with beams, log-probabilities: it is then called once per beam, with B rows.
         stopping_criteria: (input_ids (B, t), None) -> (B,) bool, or a ``StoppingCriteriaList``; not for
             beams.
         generation_config: the ``GenerationConfig`` to ask before the model's.

@@ -1,6 +1,6 @@
 """What a model thinks of tokens: the log-probability of a sequence, and a table of the choices at each step.
 
-    log p(y | x) = sum_i log p(y_i | x, y_<i),  divided by n^length_penalty for n tokens        (1)
+    log p(y | x) = sum_i log p(y_i | x, y_<i)                                                   (1)
 
 Source: Tunstall, von Werra & Wolf, "Natural Language Processing with Transformers", chapter 5 (the table; its
 circulating code computes the whole prefix again in each step).
@@ -33,11 +33,11 @@ def sequence_log_prob(
     length_penalty: float = 0.0,
     eos_token_id: int | list[int] | None = None,
 ) -> Tensor:
-    """Log-probability of each row's continuation, equation (1), in nats; differentiable.
+    """Log-probability of each row's continuation, equation (1), or with ``length_penalty`` (4), in nats;
+    differentiable.
 
-    Counted are the tokens from ``prompt_length`` on, up to and with the first end token, that the mask keeps
-    and that
-    stand after a token it keeps: the very first token of a row has nothing that predicts it.
+    Scored are the kept tokens from ``prompt_length`` to the first end token, that one included. A token
+    without a kept one before it has nothing that predicts it.
 
     Args:
         model: a causal language model of transformers.

@@ -1,5 +1,5 @@
 """Dice loss: one minus a soft F1 score, for labels so rare that cross-entropy is content to predict none of
-them. One file an idea:
+them. One idea per file:
 
     over_batch      Dice and Tversky, one ratio for each class: equations (2) and (3)
     self_adjusting  example by example: equation (4)

@@ -29,8 +29,8 @@ def dice_loss(
         logits: (..., C), e.g. (B, C) or (B, T, C), floating point; half precision is computed in float32.
         labels: class indices (...) in 0..C-1, or (..., C) of 0 and 1, one-hot or multi-label, in any dtype;
             in a floating point dtype also soft labels, numbers in [0, 1]; with one logit (C = 1) also
-            without the last axis. An example, or an element of (..., C), with ``ignore_index`` counts for
-            nothing, be its logits NaN.
+            without the last axis. An example with ``ignore_index`` throughout counts for nothing, be its
+            logits NaN; so does an element of (..., C), unless softmax normalises over it.
         smooth: s, at least 0; where 0 leaves 0 / 0 (no such label, no such prediction) the loss is 0.
         reduction: "macro", the mean over classes; "micro", one ratio for all; or "none", (C,).
         activation: "softmax", "sigmoid", or None if ``logits`` are probabilities.
@@ -38,15 +38,16 @@ def dice_loss(
             with "none".
         ignore_index: see ``labels``.
         ignore_empty: leave classes without a label in the batch (Y = 0) out of the mean of "macro", where
-            their false positives would count; 0 for them with "none", and if all are. Named after MONAI's
-            option of ``compute_dice``.
+            their false positives would count; 0 for them with "none", and if all are; not with "micro".
+            Named after MONAI's option of ``compute_dice``.
 
     Returns:
         scalar, or (C,) with "none"; float32 (float64 for float64 logits). 0 for a perfect prediction.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: wrong shape or device, an empty batch, a parameter out of range; where tensors can be read
+        ValueError: wrong shape or device, an empty batch, a parameter out of range, ``ignore_empty`` with
+            "micro", softmax of one class; where tensors can be read
             without a synchronisation (eager mode on the CPU), a label or a weight out of range, no
             probabilities with ``activation=None``.
 

@@ -30,7 +30,7 @@ def self_adjusting_dice_loss(
         logits, labels, smooth, activation, ignore_index: as in :func:`dice_loss`, but no soft labels.
 
     Returns:
-        scalar, or with "none" one loss a term, (...) or (..., C).
+        scalar, or with "none" one loss per term, (...) or (..., C).
 
     Raises:
         TypeError, ValueError: as :func:`dice_loss`.

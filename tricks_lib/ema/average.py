@@ -34,12 +34,12 @@ class EMA:
             ``update_every / (1 - d)`` steps.
         warmup: True: (3); "power": (4).
         buffers: also follow buffers: floating-point ones by (1), others are copied. Where an average is not
-            finite (masks with -inf), the buffer's value is taken. Without, the model's own buffers stay in
-            evaluation.
+            finite (masks with -inf), the buffer's value is taken. False: evaluation uses the model's own
+            buffers.
         update_every: an average is taken at each such call of :meth:`update`, at least 1; the others only
             count. n of (3) and (4) counts averages.
-        start_step: in so many calls of :meth:`update` the average is the weights themselves; it begins after
-            them.
+        start_step: up to this call of :meth:`update` each average that is taken is the weights themselves;
+            averaging begins after it.
         device: where the average is kept, and the trained weights while the average is evaluated; default:
             where the weights are. "cpu" spares the memory of a GPU: each average then costs one copy of the
             weights, into page-locked memory.
@@ -145,6 +145,9 @@ class EMA:
 
         Args:
             steps: calls of :meth:`update` from the beginning, at least 0.
+
+        Raises:
+            TypeError, ValueError: ``steps`` is not an integer of at least 0.
         """
         number("steps", steps, 0, accepted="an integer of at least 0", integer=True)
         decays = (decay_at(n, **self._settings()) for n in range(self.start_step + 1, steps + 1))

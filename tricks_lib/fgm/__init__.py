@@ -1,5 +1,5 @@
 """FGM and its relatives: train also on the batch as it looks after a small step of the weights in the worst
-direction. One file an idea:
+direction. One idea per file:
 
     one_step      FGM, the random direction it has to beat, AWP
     pgd           PGD, several steps

@@ -34,15 +34,16 @@ class FGM:
         epsilon: the norm of r, positive; with ``relative`` a share.
         target: instead, all trainable parameters with two axes or more whose name contains this, each with
             its own norm.
-        per_example: r for each example, by a hook on each ``nn.Embedding``; one look-up a pass, and the
+        per_example: r for each example, by a hook on each ``nn.Embedding``; one look-up per pass, and the
             adversarial pass must see the same batch.
         relative: epsilon is a share of each touched row's length, and so is r's: a norm for each row of the
             last axis.
 
     Raises:
         TypeError: an argument is of another type.
-        ValueError: ``epsilon`` is not positive and finite; ``target`` matches no trainable parameter, or only
-            one-dimensional ones; ``model`` has no trainable input embeddings or is on the meta device.
+        ValueError: ``epsilon`` is not positive and finite; ``target`` matches no trainable parameter, only
+            one-dimensional ones or, with ``per_example``, none of an embedding; ``model`` has no trainable
+            input embeddings or is on the meta device.
 
     Example:
         >>> model = nn.Sequential(nn.Embedding(9, 2), nn.Linear(2, 1))
@@ -106,8 +107,8 @@ class FGM:
         ``backward()``.
 
         Raises:
-            RuntimeError: no target has a gradient; a second call without :meth:`restore` (PGD: is its next
-                step).
+            RuntimeError: no target has a gradient; a second call without :meth:`restore` (for PGD it is the
+                next step).
         """
         if self._active and self._one_step:
             raise RuntimeError("attack: the weights are perturbed already; call restore() first")

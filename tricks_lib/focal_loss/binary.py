@@ -28,14 +28,15 @@ def binary_focal_loss(
         labels: same shape and device; 0, 1 or ``ignore_index``, in a bool, integer or floating point dtype.
             In a floating point dtype also soft labels, numbers in [0, 1].
         gamma: focusing parameter, at least 0.
-        alpha: weight of the positives in [0, 1], the negatives weigh 1 - alpha; a number, a tensor (C,), or
-            None: no weights. The default is the paper's for detectors, where it makes up for gamma = 2, which
-            alone favours the positives. It weighs a positive a third of a negative: for labels that are
-            merely rare start from None.
+        alpha: weight of the positives in [0, 1], the negatives weigh 1 - alpha; a number, a tensor of the
+            last axis's size, or None: no weights. The default is the paper's for detectors, where it makes up
+            for gamma = 2, which alone favours the positives. It weighs a positive a third of a negative: for
+            labels that are merely rare start from None.
         reduction: "mean" over the labels that are not ignored (0 if all are), "sum", or "none".
         ignore_index: a label with this value counts for nothing, whatever its logit, be it NaN.
         pos_weight: a factor for the positives' loss, beside ``alpha``, as in
-            ``F.binary_cross_entropy_with_logits``; at least 0; a number, a tensor (C,) or None.
+            ``F.binary_cross_entropy_with_logits``; at least 0; a number, a tensor of the last axis's
+            size, or None.
 
     Returns:
         scalar, or the shape of ``logits`` with "none"; float32 (float64 for float64 logits).

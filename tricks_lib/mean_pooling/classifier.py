@@ -69,8 +69,9 @@ class MeanPoolingClassifier(EncoderClassifier):
             ``transformers.modeling_outputs.SequenceClassifierOutput`` with logits (B, C).
 
         Raises:
-            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape or outside
-                0..C-1; ``position_ids`` of several texts in one row (not checked on CUDA).
+            TypeError: neither ``input_ids`` nor ``inputs_embeds``.
+            ValueError: as :func:`tricks_lib.mean_pooling.mean_pool`; labels of another shape; not checked on
+                CUDA: labels outside 0..C-1, ``position_ids`` of several texts in one row.
         """
         mask, out = self.encode(input_ids, attention_mask, token_type_ids=token_type_ids, **inputs)
         pooled = POOLS[self.pool](out.last_hidden_state, mask)  # (B, H)

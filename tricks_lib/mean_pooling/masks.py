@@ -80,7 +80,7 @@ def check_mask(attention_mask) -> Tensor:
 def one_run(keep: Tensor) -> Tensor:
     """The mask, if the tokens of each row stand side by side: texts packed with gaps between them do not."""
     starts = keep[:, :1].sum(dim=1) + (keep[:, 1:] & ~keep[:, :-1]).sum(dim=1)  # (B,)
-    accepted = "one a row is accepted, packed texts have more"
+    accepted = "one per row is accepted, packed texts have more"
     message = f"attention_mask: rows with {{}} runs of tokens given, {accepted}"
     require((starts <= 1).all(), message, starts)
     return keep

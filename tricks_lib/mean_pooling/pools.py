@@ -1,4 +1,4 @@
-"""The poolings: states of the tokens (B, T, H) and their mask (B, T) -> one vector a text (B, H)."""
+"""The poolings: states of the tokens (B, T, H) and their mask (B, T) -> one vector per text (B, H)."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from tricks_lib.mean_pooling.masks import kept_tokens, one_run
 def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
     """Mean of the token vectors that the mask keeps, equation (1).
 
-    Half precision is summed in float32: a sum of 4,096 tokens overflows float16, their mean does not.
+    Half precision is summed in float32: a sum over 4,096 tokens can overflow float16, their mean does not.
 
     Args:
         hidden_states: (B, T, H), floating point, e.g. ``model(...).last_hidden_state``.
@@ -86,7 +86,7 @@ def last_token_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
 
     Args:
         hidden_states: (B, T, H), floating point.
-        attention_mask: (B, T), 1 for a token and 0 for padding; one run of tokens a row.
+        attention_mask: (B, T), 1 for a token and 0 for padding; one run of tokens per row.
 
     Returns:
         (B, H) in the dtype of ``hidden_states``; zeros for a row that is all padding.
@@ -114,7 +114,7 @@ def weighted_mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
 
     Args:
         hidden_states: (B, T, H), floating point.
-        attention_mask: (B, T), 1 for a token and 0 for padding; one run of tokens a row.
+        attention_mask: (B, T), 1 for a token and 0 for padding; one run of tokens per row.
 
     Returns:
         (B, H) in the dtype of ``hidden_states``; zeros for a row that is all padding.

@@ -1,4 +1,4 @@
-"""R-Drop: two passes of the same batch, with two dropout masks, must agree. One file an idea:
+"""R-Drop: two passes of the same batch, with two dropout masks, must agree. One idea per file:
 
     divergence   how far two passes are apart: equations (1) and (3)
     loss         equation (2), of two passes' logits

@@ -28,7 +28,8 @@ def symmetric_kl(
 
     Raises:
         TypeError: an argument is not a tensor, or logits are not floating point.
-        ValueError: wrong shape, device, mask value or reduction, an empty batch, a single class.
+        ValueError: wrong shape, device, mask value or reduction, an empty batch, a single class (on CUDA
+            values are not checked).
 
     Example:
         >>> logits_p, logits_q = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]])
@@ -62,7 +63,8 @@ def bernoulli_kl(
 
     Raises:
         TypeError: an argument is not a tensor, or logits are not floating point.
-        ValueError: wrong shape, device, mask value or reduction, or no logits.
+        ValueError: wrong shape, device, mask value or reduction, or no logits (on CUDA values are not
+            checked).
 
     Example:
         >>> bernoulli_kl(torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 2.0]]))  # 1/2 (0.1155 + 0)

@@ -42,13 +42,14 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float, two_passes: bo
         :class:`RDropOutput`.
 
     Raises:
-        TypeError: ``model`` is not a module, ``batch`` is not a mapping, ``two_passes`` not a bool.
+        TypeError: ``model`` is not a module, ``batch`` not a mapping, ``two_passes`` not a bool, ``alpha`` not
+            a number.
         ValueError: ``alpha`` negative or infinite; ``batch`` is empty, has no labels, or a
             ``num_items_in_batch``, which makes the loss a sum; ``model`` returns no loss; logits and labels
             do not fit.
 
     Warns:
-        UserWarning: ``model`` is in training mode and has no dropout.
+        UserWarning, once per model: it is in training mode and has no dropout.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification

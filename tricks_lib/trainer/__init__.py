@@ -1,4 +1,4 @@
-"""Every training trick of the book in ``transformers.Trainer``, by configuration. One file an idea:
+"""Every training trick of the book in ``transformers.Trainer``, by configuration. One idea per file:
 
     arguments       TricksArguments, which say what the tricks are
     attacks         the adversarial passes of one step

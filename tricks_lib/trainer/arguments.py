@@ -41,7 +41,8 @@ class TricksArguments(TrainingArguments):
         adversarial_epsilon: length of the attack, positive; default: 1, for "awp" 0.005 of each matrix's
             norm, with ``adversarial_relative`` 0.05.
         adversarial_start_step: optimizer steps without attack at the beginning.
-        adversarial_per_example: each example is attacked for itself, with its own norm, instead of the table.
+        adversarial_per_example: each example is attacked for itself, with its own norm, instead of the table
+            (as in the paper of FreeLB).
         adversarial_relative: epsilon is a share of the length of each embedding that the batch looks up.
         ema_decay: in [0, 1). The average of the weights is evaluated and saved; training goes on with the
             trained weights.
@@ -56,7 +57,7 @@ class TricksArguments(TrainingArguments):
     each micro-batch is attacked on its own; a ``UserWarning`` says so.
 
     Raises:
-        TypeError: an argument of another type.
+        TypeError: a number, bool or dict of another type.
         ValueError: an argument out of range, or one that the others leave without effect; the message begins
             with its name.
 

@@ -34,8 +34,8 @@ class EMACallback(TrainerCallback):
         resume_from_checkpoint: what ``train`` is given, where it is no folder of ``output_dir``.
 
     Raises:
-        TypeError, ValueError: as :class:`~tricks_lib.ema.EMA`. When training begins, ``ValueError``: as
-            :class:`~tricks_lib.ema.EMA` for the model; its weights are split by FSDP; the checkpoint to be
+        TypeError, ValueError: as :class:`~tricks_lib.ema.EMA`. When training begins: as that for the model,
+            ``buffers`` and ``device``; and ValueError: its weights are split by FSDP; the checkpoint to be
             resumed holds no average, or another one than was loaded.
 
     Warns:

@@ -41,6 +41,10 @@ class TricksTrainer(LossTrainer):
         ValueError: ``compute_loss_func`` with another loss or R-Drop; in training, a batch without labels, or
             labels that do not fit the loss; ``train`` is to resume, with ``ema_decay``, a checkpoint without
             an average.
+
+    Warns:
+        UserWarning: in training, R-Drop without dropout; the weights of the start would be more than 1 % of
+            the average at the end.
     """
 
     def __init__(self, model=None, args: TricksArguments | None = None, *more, **kwargs):

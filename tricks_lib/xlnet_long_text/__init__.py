@@ -21,10 +21,10 @@ padding must never enter it: tokens move to the front of their row, and padding 
 token. No gradient flows from one segment to the next, and the paper's authors did not use the memory in
 fine-tuning.
 
-Any other encoder reads overlapping windows, each by itself. A document of n tokens has, at window length W
+Any other encoder reads overlapping windows, each by itself. A document of T tokens has, at window length W
 and stride D,
 
-    1 + ceil(max(0, n - W) / D)                                                                 (3)
+    1 + ceil(max(0, T - W) / D)                                                                 (3)
 
 windows; of their vectors v_w the mean, the maximum, or
 

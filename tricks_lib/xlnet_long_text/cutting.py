@@ -27,8 +27,8 @@ def split_into_segments(input_ids: Tensor, segment_length: int, attention_mask: 
 
     Raises:
         TypeError: an argument is not a tensor, ``segment_length`` is not an integer.
-        ValueError: wrong shape, dtype or device, an empty batch, a mask with other values than 0 and 1, a
-            number out of range.
+        ValueError: wrong shape, dtype or device, an empty batch, a mask with other values than 0 and 1 (not
+            checked on CUDA), a number out of range.
 
     Example:
         >>> split_into_segments(torch.arange(5).view(1, 5), 2)

@@ -22,7 +22,7 @@ __all__ = ["XLNetLongClassifier"]
 
 
 class XLNetLongClassifier(LongClassifier):
-    """XLNet over segments linked by its memory, equation (1), one vector a document, dropout and one linear
+    """XLNet over segments linked by its memory, equation (1), one vector per document, dropout and one linear
     layer.
 
     Saved, loaded and trained as :class:`tricks_lib.mean_pooling.MeanPoolingClassifier`.
@@ -68,14 +68,15 @@ class XLNetLongClassifier(LongClassifier):
         )
         most = encoder.mem_len or float("inf")  # the encoder keeps no more; None or 0: all
         mem_len = min(segment_length, most) if mem_len is None else mem_len
-        accepted = f"an integer from 0 to the encoder's mem_len {most}"
+        limited = f"an integer from 0 to the encoder's mem_len {most}"
+        accepted = limited if most < float("inf") else "an integer of at least 0"
         mem_len = number("mem_len", mem_len, 0, most, accepted=accepted, integer=True)
         if pool not in ("mean", "max"):
             raise ValueError(f"pool: {pool!r} given, mean or max is accepted")
         self.segment_length, self.mem_len, self.pool = segment_length, mem_len, pool
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
-        """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""
+        """(B, T) ids, mask and types, tokens first and at least one per row -> (B, H)."""
         pool, L, M = {"mean": mean_pool, "max": max_pool}[self.pool], self.segment_length, self.mem_len
         segments = split_into_segments(ids, L, keep)
         counts = torch.stack([keep_s.sum(dim=1) for _, keep_s in segments], dim=1)  # (B, S)

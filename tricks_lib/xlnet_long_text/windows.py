@@ -1,6 +1,6 @@
-"""Any encoder over overlapping windows: a document of n tokens has
+"""Any encoder over overlapping windows: a document of T tokens has
 
-    1 + ceil(max(0, n - W) / D)                                                                 (3)
+    1 + ceil(max(0, T - W) / D)                                                                 (3)
 
 of them, W tokens long and D apart, and their vectors v_w become one: the mean, the maximum, or
 
@@ -25,7 +25,7 @@ __all__ = ["SlidingWindowClassifier"]
 
 
 class SlidingWindowClassifier(LongClassifier):
-    """Any encoder over overlapping windows, one vector a document, dropout and one linear layer.
+    """Any encoder over overlapping windows, one vector per document, dropout and one linear layer.
 
     A window's vector is the mean of its tokens' last states. No special tokens are added.
 
@@ -63,7 +63,8 @@ class SlidingWindowClassifier(LongClassifier):
         super().__init__(encoder, num_labels, dropout, head_bias)
         most = positions(self.encoder)
         window_length = min(512, most) if window_length is None else window_length
-        accepted = f"an integer from 1 to the encoder's {most} positions"
+        limited = f"an integer from 1 to the encoder's {most} positions"
+        accepted = limited if most < float("inf") else "a positive integer"
         window_length = number("window_length", window_length, 1, most, accepted=accepted, integer=True)
         stride = max(1, window_length // 2) if stride is None else stride
         accepted = f"an integer from 1 to window_length {window_length}"
@@ -82,7 +83,7 @@ class SlidingWindowClassifier(LongClassifier):
             )
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
-        """(B, T) ids, mask and types, tokens first and at least one a row -> (B, H)."""
+        """(B, T) ids, mask and types, tokens first and at least one per row -> (B, H)."""
         W = min(self.window_length, ids.shape[1])
         # a document of n tokens has 1 + ceil((n - W) / stride) windows: the last is the first that reaches
         # its end

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -175,8 +176,10 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path, monkeypatch, capsys):
         (["--hours", "0"], "hours: 0.0 given, a positive number is accepted"),
         (["--batch-size", "0"], "batch_size: 0 given, a positive integer is accepted"),
         (["--steps", "-5"], "steps: -5 given, a positive integer is accepted"),
+        (["--steps", "0"], "steps: 0 given, a positive integer is accepted"),
         (["--jobs", "0"], "--jobs: 0 given, a positive number is accepted"),
         (["--tricks", "nope"], "tricks: 'nope' given; accepted are"),
+        (["--tricks", "all", "fgm"], "tricks: 'all' given; accepted are rdrop, fgm, "),
         (["--metric", "rmse"], "metric: 'rmse' given for classes; accepted are accuracy, macro_f1, mcc"),
         (["--metric", "f1"], "metric: 'f1' given for classes; accepted are accuracy, macro_f1, mcc"),
         (["--model", "nope"], "name: 'nope' given; accepted are"),
@@ -197,6 +200,8 @@ def test_bad_options_are_one_line(options, message, capsys):
 CALLS = [
     {},
     {"tricks": ["ema", "fgm"]},
+    {"tricks": "ema"},
+    {"data": Path("a.csv"), "tricks": "all"},
     {"text": "review text", "text_b": "b", "kind": "numbers", "split": "part", "encoding": "latin-1"},
     {"data": ["a.csv", "b c.csv"], "hours": 2.5},
     {"steps": 40, "batch_size": 8, "max_length": 64, "metric": "mcc"},
@@ -217,7 +222,8 @@ def test_the_command_of_a_call_asks_the_same(given, monkeypatch, capsys):
     found = ask.compare(**{"data": "a.csv", "model": "mini_bert", **given}, plan_only=True)
     words = shlex.split(found.comparison.command)
     assert words[:3] == ["python", "-m", "tricks_lib.lab"]
-    assert given or words[3:] == ["compare", "--data", "a.csv", "--model", "mini_bert"]
+    usual = given in ({}, {"data": Path("a.csv"), "tricks": "all"})
+    assert usual == (words[3:] == ["compare", "--data", "a.csv", "--model", "mini_bert"])
     assert cli.main([*words[3:], "--plan"]) == 0
     (*called, own), (*typed, all_options) = asked
     assert called == typed and own == {k: v for k, v in all_options.items() if k in own}

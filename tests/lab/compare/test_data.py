@@ -499,6 +499,18 @@ def test_latin_1_is_read_where_it_is_said(tmp_path):
     assert "\xe9t\xe9" in {r["text"] for r in rows(data.read(file, encoding="latin-1"))}
 
 
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("ascii", r"a.csv is not ASCII \(byte 0xc3\)"),
+        ("utf-9", "encoding: 'utf-9' given, one that Python knows is accepted"),
+    ],
+)
+def test_another_encoding_is_named_as_it_was_asked_for(tmp_path, encoding, message):
+    with pytest.raises(ValueError, match=message):
+        data.read(write(tmp_path / "a.csv", CAFE.encode()), encoding=encoding)
+
+
 def test_spaces_around_labels_make_no_other_class(tmp_path):
     found = data.read(csv(tmp_path / "a.csv", table(["very good", " very good ", "bad", "bad "] * 20)))
     assert found.names == ["bad", "very good"]

@@ -66,7 +66,7 @@ class Arm:
 
 
 def passes(settings: dict) -> float:
-    """Forward and backward passes of a training, in those of the baseline."""
+    """Forward and backward passes of a training, as a multiple of the baseline's."""
     attack = PASSES.get(settings.get("adversarial"), 1)
     return settings.get("times", 1) * attack * (2 if settings.get("rdrop_alpha") else 1)
 

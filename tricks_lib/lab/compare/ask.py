@@ -1,6 +1,7 @@
 """The question of a reader: a comparison of the book's tricks on a table of their own."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,25 +32,37 @@ def comparison(
     Args:
         source: how the table is read. model: name for :func:`tricks_lib.lab.models.load_encoder`.
         names: of tricks, or "all" that fit. metric: default: what fits the labels.
-        steps: that doubling starts from; default: four epochs. batch_size, max_length: of all arms.
+        steps: that doubling starts from; default: four epochs, at least 100. batch_size, max_length: of all
+            arms.
 
     Raises:
         ValueError: as the reader of the table; a trick or a metric that there is not, or that does not fit
             the labels.
     """
-    for name, value in (("batch_size", batch_size), ("max_length", max_length), ("steps", steps or 1)):
+    given = {"batch_size": batch_size, "max_length": max_length} | ({} if steps is None else {"steps": steps})
+    for name, value in given.items():
         number(name, value, 1, accepted="a positive integer", integer=True)
     task = tokens.prepare(source, model, max_length)
     metrics = fitting(task.kind, task.names)
     if metric not in (None, *metrics):
         raise ValueError(f"metric: {metric!r} given for {task.kind}; accepted are {', '.join(metrics)}")
-    chosen = tricks.fitting(task.kind) if [*names] == ["all"] else [*names]
+    chosen = wanted(names, task.kind)
     epochs = EPOCHS * len(task.rows["train"]) // batch_size
     return Comparison(
         f"compare/{task.name}", source, model, tricks.arms_of(chosen, task.kind, task.num_labels),
         metric or metrics[0], TRAINING | {"batch_size": batch_size, "max_length": max_length},
         RATES[task.parameters < SMALL], steps or max(LEAST_STEPS, epochs), command=command,
     )  # fmt: skip
+
+
+def wanted(names: str | Sequence[str], kind: str) -> list[str]:
+    """Names of tricks, in the order of importance; "all" are those that fit the kind of data."""
+    return tricks.fitting(kind) if listed(names) == ["all"] else listed(names)
+
+
+def listed(names: str | Sequence[str]) -> list[str]:
+    """One name is a list of one."""
+    return [names] if isinstance(names, str) else [*names]
 
 
 def planned(source, model, names=("all",), hours: float | None = None, **options) -> plan.Plan:
@@ -61,14 +74,15 @@ def planned(source, model, names=("all",), hours: float | None = None, **options
     if hours is None or made.seconds <= 3600 * hours:
         return made
     task = tokens.prepare(source, model, options.get("max_length", 128))
-    ordered = tricks.fitting(task.kind) if [*names] == ["all"] else [*names]
-    return plan.bought_down(made, hours, ordered, lambda some: comparison(source, model, some, **options))
+    return plan.bought_down(
+        made, hours, wanted(names, task.kind), lambda some: comparison(source, model, some, **options)
+    )
 
 
 def compare(
-    data: str | Sequence[str],
+    data: str | os.PathLike | Sequence[str | os.PathLike],
     model: str,
-    tricks: Sequence[str] = ("all",),
+    tricks: str | Sequence[str] = "all",
     *,
     text: str = "text",
     text_b: str | None = None,
@@ -88,7 +102,7 @@ def compare(
     Args:
         data, text, text_b, label, split, kind, encoding: as :func:`tricks_lib.lab.compare.data.read`.
         model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
-        hours: at most; the plan is cut to it. out: folder of the report. jobs: processes.
+        hours: to which the plan is cut, those of one process. out: folder of the report. jobs: processes.
         progress: print the plan, and show a bar. plan_only: print the plan, and stop.
         options: ``metric``, ``steps``, ``batch_size``, ``max_length``.
 
@@ -96,9 +110,10 @@ def compare(
         the record, as it stands in ``out``; with ``plan_only`` the plan.
 
     Raises:
-        ValueError, FileNotFoundError: bad data, columns, model, trick or number; each is named.
+        TypeError, ValueError, OSError: bad data, columns, model, trick or number; each is named.
     """
-    spec = data if isinstance(data, str) else tuple(map(str, data))
+    spec = str(data) if isinstance(data, (str, os.PathLike)) else tuple(map(str, data))
+    tricks = listed(tricks)
     source = tokens.Source(spec, text, text_b, label, split, kind, encoding)
     command = terminal(source, model, tricks, hours=hours, out=out, jobs=jobs, **options)
     made = planned(source, model, tricks, hours, command=command, **options)

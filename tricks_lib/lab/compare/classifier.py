@@ -23,7 +23,7 @@ LAYERS = ("last", "concat", "weighted", "wide")
 
 
 class PooledClassifier(EncoderClassifier):
-    """An encoder, one vector a text, dropout and a linear layer.
+    """An encoder, one vector per text, dropout and a linear layer.
 
     Args:
         encoder, num_labels, dropout, head_bias: as :class:`~tricks_lib.mean_pooling.MeanPoolingClassifier`.

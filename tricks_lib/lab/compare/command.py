@@ -17,21 +17,25 @@ def add_to(commands) -> None:
         "--data",
         nargs="+",
         required=True,
-        help="CSV, TSV, JSONL, Parquet, a registered name, or org/name[:config]",
+        help="files (CSV, TSV, JSONL, Parquet), a folder, a registered name, or org/name[:config]",
     )
     c.add_argument("--text", default="text", help="column of the text (default: text)")
     c.add_argument("--text-b", help="column of the second text of a pair")
     c.add_argument("--label", default="label", help="column of the label (default: label)")
     c.add_argument("--split", default="split", help="column of the splits, if there is one (default: split)")
-    c.add_argument("--kind", choices=KINDS, help="of the labels (default: as the column says)")
+    c.add_argument("--kind", choices=KINDS, help="kind of the labels (default: seen from the column)")
     c.add_argument("--encoding", default="utf-8-sig", help="of CSV, TSV and JSONL (default: UTF-8)")
-    c.add_argument("--model", default="all-MiniLM-L6-v2", help="embedded, a local folder, or owner/name")
+    c.add_argument(
+        "--model",
+        default="all-MiniLM-L6-v2",
+        help="embedded, a local folder, or owner/name (default: all-MiniLM-L6-v2)",
+    )
     c.add_argument("--tricks", nargs="+", default=["all"], help="names of tricks (default: all that fit)")
     c.add_argument("--metric", help="accuracy, macro_f1, f1, pearson, ... (default: what fits the labels)")
-    c.add_argument("--steps", type=int, help="steps that doubling starts from (default: four epochs)")
-    c.add_argument("--batch-size", type=int, default=16)
-    c.add_argument("--max-length", type=int, default=128, help="in tokens")
-    c.add_argument("--hours", type=float, help="cut the plan to so many")
+    c.add_argument("--steps", type=int, help="to start from (default: four epochs, at least 100)")
+    c.add_argument("--batch-size", type=int, default=16, help="rows per batch (default: 16)")
+    c.add_argument("--max-length", type=int, default=128, help="in tokens (default: 128)")
+    c.add_argument("--hours", type=float, help="cut the plan to so many hours of one process")
     c.add_argument("--plan", action="store_true", help="print the plan, and stop")
     c.add_argument("--jobs", type=int, default=1, help="processes side by side (default 1)")
     c.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")

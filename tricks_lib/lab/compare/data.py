@@ -73,7 +73,8 @@ def read(
             :mod:`tricks_lib.lab.tasks`, or a hub address ``org/name[:config]``.
         text, text_b, label: names of the columns; ``text_b`` for pairs. The registry has its own.
         split: name of the column of splits, if there is one.
-        kind: of the labels, one of "classes", "labels", "tags" and "numbers"; None: as the column says.
+        kind: of the labels, one of "classes", "labels", "tags" and "numbers"; None: as the column says. The
+            registry has its own.
         encoding: of CSV, TSV and JSONL.
 
     Raises:
@@ -148,11 +149,13 @@ def _frame(file: Path, encoding: str) -> pandas.DataFrame:
                 file, sep=separator, dtype=str, keep_default_na=False, encoding=encoding, index_col=False
             )
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
+        byte, wanted = error.object[error.start], encoding.upper().removesuffix("-SIG")
         raise ValueError(
-            f"data: {file.name} is not UTF-8 (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, give the "
-            f"encoding 'latin-1' or 'cp1252', or convert it: iconv -f latin1 -t utf-8"
+            f"data: {file.name} is not {wanted} (byte 0x{byte:02x}). If it is Latin-1 or Windows-1252, give "
+            f"the encoding 'latin-1' or 'cp1252', or convert it: iconv -f latin1 -t utf-8"
         ) from error
+    except LookupError as error:
+        raise ValueError(f"encoding: {encoding!r} given, one that Python knows is accepted") from error
     except (OSError, ValueError) as error:  # what pandas and pyarrow raise is a ValueError
         raise ValueError(f"data: {file.name} cannot be read: {brief(first_line(error), 200)}") from error
     if not len(frame):

@@ -41,7 +41,7 @@ class Plan:
     """A comparison and what is known of its cost.
 
     Attributes:
-        step: seconds of a training step of the baseline. evaluation: seconds a test row.
+        step: seconds of a training step of the baseline. evaluation: seconds per test row.
         rows: of the test and validation split. warnings: of the data.
     """
 
@@ -97,8 +97,8 @@ class Plan:
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
             f"from {c.steps} steps" + (f" of {batch}" if (batch := c.training.get("batch_size")) else ""),
             f"{self.step:.3f} s per step, {spoken(run)} per run; {self.tuning_runs + self.test_runs} runs, "
-            f"{spoken(self.seconds)} of one core in all (twice that if the baseline still gains from twice "
-            f"the steps)",
+            f"{spoken(self.seconds)} of one core in all (two or four times that if the baseline gains "
+            f"from more steps)",
         ]
         if c.metric == "accuracy":
             smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"

@@ -1,4 +1,4 @@
-"""The protocol, one function a rule: what is chosen from the scores so far, and what must still be run.
+"""The protocol, one function per rule: what is chosen from the scores so far, and what must still be run.
 
 Scores are asked for by ``ask(settings, steps, rate, seed, split)``, which gives the result of that run, or
 None where it has not been run yet; whoever asks goes on when all answers are there. So a comparison that was

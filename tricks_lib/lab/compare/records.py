@@ -18,7 +18,7 @@ Schema 2. Every number that a page shows is recomputed from these two files::
         settings      {field: value} beyond the baseline's: fields of TricksArguments and of the classifier
         candidates    [{field: value}], from which validation chooses beside the rate; [{}]: no choice
         trick, rival  name of the trick (null: a control), and the arm that is its cheap rival (null: none)
-        passes        forward and backward passes of its training, in those of the baseline
+        passes        forward and backward passes of its training, as a multiple of the baseline's
         shares        the first arm whose training it reads (null: it has one of its own)
         tuning        [{"candidate": {...}, "learning_rate": r, "scores": [one a tuning seed]}]
         chosen        {"candidate": {...}, "learning_rate": r}: the best mean, the first of equals

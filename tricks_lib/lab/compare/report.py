@@ -257,7 +257,7 @@ def cost(record: dict) -> list[str]:
     return [
         page.paragraph(f"{duration(record['wall_seconds'])} in all, on {record['environment']['device']}."),
         page.table(
-            "Passes are forward and backward passes of a training, in those of the baseline", header, rows,
+            "Passes: forward and backward passes of a training, in multiples of the baseline's", header, rows,
             words=("shares its training with",),
         ),
     ]  # fmt: skip
@@ -276,14 +276,14 @@ def measured(record: dict) -> dict[str, str]:
     versions = [f"{name} {environment[name]}" for name in ("python", "torch", "transformers")]
     return {
         "Data": f"{data['name']}, {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}",
-        "Rows a seed draws": ", ".join(f"{k} {v}" for k, v in data["rows"].items()) or "all of train",
+        "Rows per seed": ", ".join(f"{k} {v}" for k, v in data["rows"].items()) or "all of train",
         "Model": f"{model['name']} ({model['source']}), {model['parameters'] / 1e6:.1f} M parameters",
         "Precision": model["precision"],
         "Training": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in training.items()),
         "Steps": f"{steps['chosen']:,}"
         + f", doubled from {steps['start']:,} while that was better" * bool(steps["settled"]),
         f"{rate_of(record).capitalize()}s": ", ".join(f"{r:g}" for r in record["rates"])
-        + "; more where the best was the last" * bool(record["rates"]),
+        + "; extended where the best was at the edge" * bool(record["rates"]),
         "Tuning seeds": ", ".join(map(str, record["tuning_seeds"])),
         "Seeds": ", ".join(map(str, record["seeds"])),
         "Score of guessing": f"{record['guess']:.3f}",

@@ -1,4 +1,4 @@
-"""A table as token ids, read and tokenised once a process, with the encoder that will be trained on them.
+"""A table as token ids, read and tokenised once per process, with the encoder that will be trained on them.
 
 Only the rows of the word-embedding table that occur in the data are trained on: all others have no gradient,
 and weight decay changes nothing that is read. Left in the table they cost half of a step, because clipping,
