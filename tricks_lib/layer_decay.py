@@ -71,7 +71,8 @@ def layer_decay_groups(
 
     Returns:
         list of ``{"params", "lr", "weight_decay", "name"}``, name being ``"embeddings"``, ``"layer 0"``, ...,
-        ``"top"`` or ``"head"``, twice where some parameters are decayed and others not; none is empty, no parameter is in two, frozen ones are in none.
+        ``"top"`` or ``"head"``, twice where some parameters are decayed and others not; none is empty, no
+        parameter is in two, frozen ones are in none.
 
     Raises:
         TypeError: ``model`` is not a module, ``layer_of`` is not callable, or a number is not one.
