@@ -42,8 +42,8 @@ def rdrop_forward(model: nn.Module, batch: Mapping, alpha: float, two_passes: bo
         :class:`RDropOutput`.
 
     Raises:
-        TypeError: ``model`` is not a module, ``batch`` not a mapping, ``two_passes`` not a bool, ``alpha`` not
-            a number.
+        TypeError: ``model`` is not a module, ``batch`` not a mapping, ``two_passes`` not a bool, or ``alpha``
+            not a number.
         ValueError: ``alpha`` negative or infinite; ``batch`` is empty, has no labels, or a
             ``num_items_in_batch``, which makes the loss a sum; ``model`` returns no loss; logits and labels
             do not fit.
