@@ -27,8 +27,8 @@ def rdrop_loss(
     Args:
         logits_1: (B, C) or (B, T, C), floating point; for regression (B,) or (B, 1).
         logits_2: the same shape and device.
-        labels: (B,) or (B, T) class indices in 0..C-1; for several labels per example (B, C) floating point in
-            0..1; -100 where neither term counts. For regression (B,) or (B, 1) floating point.
+        labels: (B,) or (B, T) class indices in 0..C-1; for several labels per example (B, C) floating point
+            in 0..1; -100 where neither term counts. For regression (B,) or (B, 1) floating point.
         alpha: weight of the divergence, at least 0. 0.5 to 5 in the paper: see the table of
             :mod:`tricks_lib.rdrop` before you copy one.
         mask: (B,) or (B, T), as :func:`symmetric_kl`; where it is 0 neither term counts.
@@ -37,8 +37,8 @@ def rdrop_loss(
         scalar; float64 for float64 logits, else float32; 0 if no position counts.
 
     Raises:
-        TypeError, ValueError: as :func:`symmetric_kl`; labels of another shape or (not checked on CUDA) range;
-            ``alpha`` negative or infinite.
+        TypeError, ValueError: as :func:`symmetric_kl`; labels of another shape or, not checked on CUDA,
+            range; ``alpha`` negative or infinite.
 
     Example:
         >>> import torch
