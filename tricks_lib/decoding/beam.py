@@ -86,12 +86,11 @@ def diverse_beam_search(
     **options: Unpack[Options],
 ) -> Tensor:
     """Beam search in groups that avoid each other's tokens, equation (5), as ``generate`` did until
-    transformers 4.55.
+    transformers 4.55. All other arguments are those of :func:`beam_search`.
 
     Args:
         num_beam_groups: G, at least 1; it divides ``num_beams``; default: 2.
         diversity_penalty: from 0 to 1e6, in nats; 0 makes all groups alike; default: 1.
-        all others: as :func:`beam_search`.
 
     Returns:
         (B * N, T + new), for each prompt the N best sequences of all groups, scored with the penalties.
