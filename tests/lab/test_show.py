@@ -117,6 +117,14 @@ def test_allocated_counts_new_tensors_and_no_views():
     assert show.allocated(lambda: torch.cat([x, x]), cuda=False) == 2
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.456, "0.46 seconds"), (45.3, "45 seconds"), (753.2, "0:12:33 h"), (7200, "2:00:00 h")],
+)
+def test_a_duration_is_said_with_its_unit(seconds, said):
+    assert show.duration(seconds) == said
+
+
 def test_cost_has_a_row_for_each_function_and_compares_with_the_first():
     calls = []
     table = show.cost({"one": lambda: calls.append("one"), "two": lambda: calls.append("two")}, samples=3)

@@ -3,6 +3,7 @@ costs, here and in ``make bench``.
 """
 
 import ast
+import datetime
 import inspect
 import textwrap
 import time
@@ -103,6 +104,13 @@ def _counts(difference: dict) -> str:
     higher = difference["won"] >= 0.5
     won = difference["n"] * (difference["won"] if higher else 1 - difference["won"])
     return f"{'higher' if higher else 'lower'} on {round(won, 1):g} of {difference['n']} seeds, "
+
+
+def duration(seconds: float) -> str:
+    """``0.46 seconds``, ``45 seconds`` or, from a minute on, ``0:12:33 h``."""
+    if seconds < 60:
+        return f"{seconds:.2g} seconds"
+    return f"{datetime.timedelta(seconds=round(seconds))} h"
 
 
 def cost(functions: dict, samples: int = 15):

@@ -39,8 +39,8 @@ def comparison(
         ValueError: as the reader of the table; a trick or a metric that there is not, or that does not fit
             the labels.
     """
-    given = {"batch_size": batch_size, "max_length": max_length} | ({} if steps is None else {"steps": steps})
-    for name, value in given.items():
+    first = 1 if steps is None else steps
+    for name, value in (("batch_size", batch_size), ("max_length", max_length), ("steps", first)):
         number(name, value, 1, accepted="a positive integer", integer=True)
     task = tokens.prepare(source, model, max_length)
     metrics = fitting(task.kind, task.names)

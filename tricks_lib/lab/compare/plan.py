@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tricks_lib.lab import show
 from tricks_lib.lab.compare import arms, statistics, tokens, train
 from tricks_lib.lab.compare.comparison import LEAST_TUNING_SEEDS, Comparison
 
@@ -82,7 +83,8 @@ class Plan:
         """The plan as it is printed."""
         c = self.comparison
         width = max(map(len, c.arms))
-        run = c.steps * self.step + self.rows["test"] * self.evaluation
+        seconds = self.step, c.steps * self.step + self.rows["test"] * self.evaluation, self.seconds
+        step, run, whole = map(show.duration, seconds)
         rates = ", ".join(f"{rate:g}" for rate in c.rates) or "none, nothing is trained"
         distinct = len(trainings(c))
         lines = [
@@ -96,22 +98,14 @@ class Plan:
             f"{len(c.arms)} arms, read from {distinct} training{'s' * (distinct > 1)}; rates {rates}; "
             f"{len(c.tuning_seeds)} tuning seeds, {len(c.seeds)} seeds; "
             f"from {c.steps} steps" + (f" of {batch}" if (batch := c.training.get("batch_size")) else ""),
-            f"{self.step:.3f} s per step, {spoken(run)} per run; {self.tuning_runs + self.test_runs} runs, "
-            f"{spoken(self.seconds)} of one core in all (two or four times that if the baseline gains "
-            f"from more steps)",
+            f"{step} per step, {run} per run; {self.tuning_runs + self.test_runs} runs, {whole} of one core "
+            f"in all (two or four times that if the baseline gains from more steps)",
         ]
         if c.metric == "accuracy":
             smallest = f"{100 * self.smallest:.1f} points" if math.isfinite(self.smallest) else "none"
             supposed = "if two arms disagree on a tenth of the test rows"
             lines += [f"smallest difference it could show: {smallest}, {supposed}"]
         return "\n".join(lines + [f"note: {each}" for each in self.warnings])
-
-
-def spoken(seconds: float) -> str:
-    """``45 s``, ``12 min`` or ``3.4 h``."""
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def measured(comparison: Comparison) -> Plan:

@@ -3,7 +3,6 @@
 Both say what the record says and nothing else; see :mod:`.records` for its fields.
 """
 
-import datetime
 from pathlib import Path
 
 from tricks_lib.lab import show
@@ -253,20 +252,15 @@ def cost(record: dict) -> list[str]:
         trials = sum(len(row["scores"]) for row in arm["tuning"])
         with_ = arm["shares"] or ""
         rows.append([name, f"{arm['passes']:g}", f"{seconds:.1f}", f"{trials}", with_])
+    took = show.duration(record["wall_seconds"])
     header = ["arm", "passes", "seconds per run", "tuning runs", "shares its training with"]
     return [
-        page.paragraph(f"{duration(record['wall_seconds'])} in all, on {record['environment']['device']}."),
+        page.paragraph(f"{took} in all, on {record['environment']['device']}."),
         page.table(
             "Passes: forward and backward passes of a training, in multiples of the baseline's", header, rows,
             words=("shares its training with",),
         ),
     ]  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    return (
-        str(datetime.timedelta(seconds=round(seconds))) + " h" if seconds >= 60 else f"{seconds:.0f} seconds"
-    )
 
 
 def measured(record: dict) -> dict[str, str]:

@@ -81,14 +81,9 @@ def arms_of(tricks: list[str], kind: str, classes: int) -> dict[str, Arm]:
     """
     arms = {BASELINE: Arm()}
     for trick in tricks:
-        if trick not in KINDS:
-            raise ValueError(
-                f"tricks: {trick!r} given; accepted are {', '.join(fitting(kind))}, or all alone"
-            )
-        if kind not in KINDS[trick]:
-            raise ValueError(
-                f"tricks: {trick!r} given for {kind}; accepted are {', '.join(fitting(kind))}, or all alone"
-            )
+        if kind not in KINDS.get(trick, ()):
+            given = f"{trick!r} given" + f" for {kind}" * (trick in KINDS)
+            raise ValueError(f"tricks: {given}; accepted are {', '.join(fitting(kind))}, or all alone")
         arms |= {name: arm for name, arm in ARMS[trick].items() if name != THRESHOLD or classes == 2}
     dearest = max(
         passes({**arm.settings, **candidate}) for arm in arms.values() for candidate in arm.candidates
