@@ -1,6 +1,7 @@
 """The reader's question: which tricks fit, what it would cost, what hours buy, and what is pasted."""
 
 import dataclasses
+import json
 import math
 import shlex
 from pathlib import Path
@@ -10,7 +11,19 @@ import pytest
 
 from tricks_lib import lab
 from tricks_lib.lab import __main__ as cli
-from tricks_lib.lab.compare import arms, ask, classifier, comparison, pasted, plan, tokens, train, tricks
+from tricks_lib.lab.compare import (
+    arms,
+    ask,
+    classifier,
+    comparison,
+    pasted,
+    plan,
+    run,
+    statistics,
+    tokens,
+    train,
+    tricks,
+)  # fmt: skip
 from tricks_lib.lab.compare.statistics import seeds_needed
 from tricks_lib.lab.studies import tournament
 from tricks_lib.trainer import TricksArguments
@@ -76,7 +89,7 @@ def test_what_is_pasted_is_what_is_trained(settings):
     TricksArguments(
         "out", use_cpu=True, report_to="none", **{k: v for k, v in given.items() if k not in extra}
     )
-    made, own = classifier.chosen(settings, "classes", Task.labels["train"])
+    made, own = classifier.chosen(settings, "classes", Task.num_labels, Task.labels["train"])
     assert (
         eval(model, {made.__name__: lambda encoder, **fields: fields, "encoder": 0})
         == {"num_labels": 4} | own
@@ -142,13 +155,39 @@ def test_hours_buy_seeds_then_tuning_seeds_then_tricks():
         c = found.comparison
         return len(c.seeds), len(c.tuning_seeds), {arm.trick for arm in c.arms.values()} - {None}
 
-    least = plan.seeds_for_a_verdict(5)
+    least = statistics.seeds_for_a_verdict(5)
     assert 2 ** (1 - least) * 5 <= 0.05 < 2 ** (2 - least) * 5
     assert cut(0.99) == (least, 3, {"ema", "layer_decay"})
     assert cut(0.75) == (least, 2, {"ema", "layer_decay"})
     assert cut(0.45)[2] == {"ema"}
     with pytest.raises(ValueError, match="hours: .* given; ema alone with 7 seeds, .* takes 0"):
         cut(0.01)
+
+
+def test_what_hours_have_cut_before_is_not_cut_anew(tmp_path, monkeypatch):
+    """A step is never measured twice alike; what was interrupted goes on, what is finished stays."""
+    given, file = ["ema", "layer_decay"], tmp_path / ask.RECORD
+    monkeypatch.setattr(ask, "comparison", lambda source, model, some, **options: made([*some]).comparison)
+    monkeypatch.setattr(comparison.Comparison, "prepared", lambda self: SimpleNamespace(kind="classes"))
+    monkeypatch.setattr(run, "defined", lambda c: c.definition())
+
+    def planned(seconds, hours):
+        monkeypatch.setattr(
+            plan, "measured", lambda c: dataclasses.replace(made(given, seconds), comparison=c)
+        )
+        return ask.planned(None, "m", given, hours, tmp_path).comparison
+
+    hours = 0.99 * made(given).seconds / 3600
+    first = planned(1.0, hours)
+    assert planned(1.5, hours) != first
+    for name, content in (
+        ("record.partial.json", {"definition": first.definition(), "code": "", "seconds": 0.0, "runs": {}}),
+        (ask.RECORD, {"definition": run.digest(first)}),
+    ):
+        (tmp_path / name).write_text(json.dumps(content))
+        assert planned(1.5, hours) == first
+        assert run.is_finished(first, file) == (name == ask.RECORD)
+        (tmp_path / name).unlink()
 
 
 def test_the_plan_counts_every_training_once():
@@ -182,6 +221,8 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path, monkeypatch, capsys):
         (["--tricks", "all", "fgm"], "tricks: 'all' given; accepted are rdrop, fgm, "),
         (["--metric", "rmse"], "metric: 'rmse' given for classes; accepted are accuracy, macro_f1, mcc"),
         (["--metric", "f1"], "metric: 'f1' given for classes; accepted are accuracy, macro_f1, mcc"),
+        (["--max-length", "600"], "max_length: 600 given, at most the model's 512 positions are accepted"),
+        (["--rare", "nope"], "rare: 'nope' given, one of ["),
         (["--model", "nope"], "name: 'nope' given; accepted are"),
         (["--data", "nope.csv"], "data: nope.csv is no file or folder here"),
     ],
@@ -205,6 +246,7 @@ CALLS = [
     {"text": "review text", "text_b": "b", "kind": "numbers", "split": "part", "encoding": "latin-1"},
     {"data": ["a.csv", "b c.csv"], "hours": 2.5},
     {"steps": 40, "batch_size": 8, "max_length": 64, "metric": "mcc"},
+    {"metric": "f1", "rare": "hate speech"},
 ]
 
 
@@ -213,7 +255,7 @@ def test_the_command_of_a_call_asks_the_same(given, monkeypatch, capsys):
     """It is parsed by the command line; what is usual is left out."""
     asked = []
 
-    def planned(source, model, names, hours, **options):
+    def planned(source, model, names, hours, out, **options):
         command = options.pop("command")
         asked.append((source, model, [*names], hours, {k: v for k, v in options.items() if v is not None}))
         return dataclasses.replace(made(["ema"]), comparison=small(command=command))

@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from tricks_lib.lab.compare import data, splits
+from tricks_lib.lab.compare.labels import names_of
 from tricks_lib.lab.compare.metrics import entity_f1
 
 NOUNS = ["room", "bed", "soup", "lift", "view", "pool", "desk", "lamp", "towel", "tea"]
@@ -332,6 +333,7 @@ SIZES = {
     "glue": [("train", 0, 80), ("validation", 80, 100), ("test", 100, 120)],
     "imdb": [("train", 0, 60), ("test", 60, 80), ("unsupervised", 80, 120)],
     "one": [("train", 0, 80), ("test", 80, 120)],
+    "whole": [("all", 0, 120)],
 }
 
 
@@ -348,7 +350,9 @@ def hub(monkeypatch):
     def load_dataset(*arguments, **options):
         asked.append((arguments, options))
         made = {}
-        without = {"glue": ["test"], "imdb": ["unsupervised"], "one": ["test"]}[arguments[0].split("/")[1]]
+        without = {"glue": ["test"], "imdb": ["unsupervised"], "one": ["test"], "whole": []}[
+            arguments[0].split("/")[1]
+        ]
         for split, start, stop in SIZES[arguments[0].split("/")[1]]:
             labels = [-1] * (stop - start) if split in without else [i % 2 for i in range(start, stop)]
             made[split] = datasets.Dataset.from_dict(
@@ -381,6 +385,11 @@ def test_where_train_alone_has_labels_it_is_split(hub):
     found = data.read("some/one", text="sentence")
     assert found.sizes == {"train": 56, "validation": 8, "test": 16}
     assert [told.split(" ")[0] for told in found.warnings] == ["test", "split"]
+
+
+def test_a_single_split_of_another_name_is_split(hub):
+    found = data.read("some/whole", text="sentence")
+    assert found.sizes == {"train": 84, "validation": 12, "test": 24}
 
 
 def test_a_hub_that_does_not_answer_is_said():
@@ -448,6 +457,16 @@ BAD = {
     "UTF-16": ("a.csv", CAFE.encode("utf-16"), "a.csv is not UTF-8"),
     "open quote": ("a.csv", 'text,label\n"fine,good\n', "a.csv cannot be read: .*EOF inside string"),
     "too many cells": ("a.csv", "text,label\na,b\nc,d,e\n", "data: a.csv cannot be read: .*line 3"),
+    "too many cells in every row": (
+        "a.csv",
+        "text,label\n" + "fine, really,good\n" * 9,
+        "data: a.csv cannot be read: .*index_col=False",
+    ),
+    "a word that is no text": (
+        "a.jsonl",
+        table([["O", "B-x"]] * 30).assign(text=[["a", "b"]] * 4 + [["a", None]] + [["a", "b"]] * 25),
+        "data: 'text' holds a word that is no text in row 5$",
+    ),
     "no JSON": ("a.jsonl", '{"text": "a", "label": 1}\n{"text"', "data: a.jsonl cannot be read: "),
     "no Parquet": ("a.parquet", b"PAR1 or not", "data: a.parquet cannot be read: "),
     "50 MB of one line": (
@@ -490,6 +509,19 @@ def test_bad_data_is_refused_and_the_place_is_named(tmp_path, name, content, mes
     with pytest.raises(ValueError, match=message) as error:
         data.read(file, text="number" if content is NUMBERED else "text")
     assert len(str(error.value)) < 600
+
+
+def test_running_text_of_the_registry_is_no_table():
+    with pytest.raises(
+        FileNotFoundError, match="data: en_tinyshakespeare is no file or folder here"
+    ) as error:
+        data.read("en_tinyshakespeare")
+    assert "en_trec" in str(error.value) and str(error.value).count("en_tinyshakespeare") == 1
+
+
+def test_names_that_are_equal_as_numbers_keep_their_order():
+    """The order of a set is another in each process, and with it the index of a class."""
+    assert names_of(["01", "1", "2", "1.0"], "classes") == ["01", "1", "1.0", "2"]
 
 
 def test_latin_1_is_read_where_it_is_said(tmp_path):

@@ -278,7 +278,17 @@ def another_guess(record, predictions):
     record["guess"] = 0.1
 
 
+def a_comparison_left_out(record, predictions):
+    record["families"]["baseline"] = record["families"]["baseline"][:1]
+
+
+def the_other_way_round(record, predictions):
+    record["higher_is_better"] = False
+
+
 MESSAGES = {
+    a_comparison_left_out: "families: other comparisons than those of all arms",
+    the_other_way_round: "higher_is_better: False given with accuracy",
     too_few_seeds: "seeds: 9 for 5 comparisons, at least 10 are accepted",
     two_tuning_seeds: "tuning_seeds: 2 given, at least 3",
     three_rates: "rates: .* at least 4",

@@ -286,6 +286,7 @@ def test_the_smallest_difference_grows_with_power_and_comparisons_and_shrinks_wi
 def test_so_few_seeds_show_nothing():
     c = components(matrix(S=5))
     assert statistics.smallest_difference(c) == np.inf  # 2 / 2^5 is above 0.05
+    assert statistics.smallest_difference(Components(0.0, 6, 50, 0.0, 1.0, 0.5), level=0.01) == np.inf
     assert statistics.smallest_difference(components(matrix(S=6))) < np.inf
     assert statistics.family({"a": matrix(S=5)})["a"]["smallest"] is None
 

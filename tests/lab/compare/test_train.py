@@ -5,6 +5,7 @@ From a file to its record: oracles are scikit-learn and SciPy, on the prediction
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -14,7 +15,17 @@ import sklearn.metrics
 import torch
 from transformers import BertModel
 
-from tricks_lib.lab.compare import arms, ask, comparison, records, run, tokens, train, verify
+from tricks_lib.lab.compare import (
+    arms,
+    ask,
+    classifier,
+    comparison,
+    records,
+    run,
+    tokens,
+    train,
+    verify,
+)  # fmt: skip
 
 from ..conftest import WORDS, tiny_config, tiny_tokenizer
 from .test_metrics import entities
@@ -211,3 +222,34 @@ def test_how_a_training_is_read_does_not_change_it(table, model):
     assert [*together] == [arms.key(reading) for reading in everything]
     np.testing.assert_array_equal(alone["predictions"], together[name]["predictions"])
     assert alone["score"] == together[name]["score"] == alone["accuracy"]
+
+
+@pytest.mark.parametrize("steps, first", [(100, 13), (150, 19), (23, 3), (15, 2), (5, 1)])
+def test_the_last_of_the_checkpoints_is_the_end(steps, first):
+    seen = []
+    watch = train.Watch(steps, False, lambda model: seen.append(state.global_step))
+    state, model = SimpleNamespace(global_step=0), SimpleNamespace(train=lambda: None)
+    for state.global_step in range(1, steps + 1):
+        watch.on_step_end(None, state, None, model=model)
+    assert seen[0] == first and seen[-1] == steps and len(seen) == min(steps, train.CHECKPOINTS)
+
+
+@pytest.mark.parametrize("center, spread", [(125.0, 15.0), (10_000.0, 2.0), (250_000.0, 80_000.0)])
+def test_numbers_are_chosen_and_kept_in_the_unit_of_the_labels(tmp_path, model, center, spread):
+    """Also where float16 would not hold them, or not tell them apart."""
+    rows = [{"text": t, "label": center + spread * np.sin(i)} for i, t in enumerate(dict.fromkeys(texts(90)))]
+    file = tmp_path / "notes.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = tokens.Source(str(file))
+    task = tokens.prepare(source, model, 16)
+    one = train.Run(dataclasses.replace(job(source, model, {}), metric="rmse"), task)
+    exact = (task.labels["test"] - task.center) / task.spread
+    assert one.score(exact, "test") < 1e-6 * center
+    assert one.score(np.zeros_like(exact), "test") == pytest.approx(task.labels["test"].std(), rel=0.5)
+    kept = one.kept(exact.astype(np.float32))
+    assert np.abs(kept.astype(float) - task.labels["test"]).max() < 0.01 * task.spread
+
+
+def test_prior_bias_has_a_number_for_a_class_that_train_lacks():
+    _, given = classifier.chosen({"prior_bias": True}, "classes", 3, np.array([0, 1, 1]))
+    assert given["head_bias"] == pytest.approx(np.log([1 / 3, 2 / 3, 1 / 3]), abs=1e-4)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tricks_lib._checks import number
+from tricks_lib._documents import positions
 from tricks_lib.lab.compare import plan, run, tokens, tricks
 from tricks_lib.lab.compare.comparison import TRAINING, Comparison
 from tricks_lib.lab.compare.metrics import fitting
@@ -43,6 +44,8 @@ def comparison(
     for name, value in (("batch_size", batch_size), ("max_length", max_length), ("steps", first)):
         number(name, value, 1, accepted="a positive integer", integer=True)
     task = tokens.prepare(source, model, max_length)
+    if max_length > (most := positions(task.encoder)):
+        raise ValueError(f"max_length: {max_length} given, at most the model's {most} positions are accepted")
     metrics = fitting(task.kind, task.names)
     if metric not in (None, *metrics):
         raise ValueError(f"metric: {metric!r} given for {task.kind}; accepted are {', '.join(metrics)}")
@@ -65,18 +68,28 @@ def listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else [*names]
 
 
-def planned(source, model, names=("all",), hours: float | None = None, **options) -> plan.Plan:
-    """The plan of :func:`comparison`, cut to so many hours."""
+def planned(
+    source, model, names=("all",), hours: float | None = None, out: Path | None = None, **options
+) -> plan.Plan:
+    """The plan of :func:`comparison`, cut to so many hours; what has been cut before, in ``out``, is not cut
+    anew: how long a step takes is never measured twice alike.
+    """
     if hours is not None:
         number("hours", hours, 1e-6, accepted="a positive number")
-    whole = comparison(source, model, names, **options)
+
+    def make(some):
+        return comparison(source, model, some, **options)
+
+    whole = make(names)
     made = plan.measured(whole)
-    if hours is None or made.seconds <= 3600 * hours:
+    if hours is None:
         return made
-    task = tokens.prepare(source, model, options.get("max_length", 128))
-    return plan.bought_down(
-        made, hours, wanted(names, task.kind), lambda some: comparison(source, model, some, **options)
-    )
+    given = hours, wanted(names, whole.prepared().kind), make
+    if out is not None and (there := run.there(out / RECORD)) is not None:
+        for cut in (whole, *plan.cuts(*given)):
+            if run.digest(cut) == there:
+                return dataclasses.replace(made, comparison=cut)
+    return made if made.seconds <= 3600 * hours else plan.bought_down(made, *given)
 
 
 def compare(
@@ -90,6 +103,7 @@ def compare(
     split: str = "split",
     kind: str | None = None,
     encoding: str = "utf-8-sig",
+    rare: str | None = None,
     hours: float | None = None,
     out: str | Path = "report",
     jobs: int = 1,
@@ -101,6 +115,8 @@ def compare(
 
     Args:
         data, text, text_b, label, split, kind, encoding: as :func:`tricks_lib.lab.compare.data.read`.
+        rare: name of the class that f1, average precision and thresholds are of, against all others; default:
+            of two classes the later one by name or size.
         model: embedded, local or on the hub. tricks: names, or "all" that fit the labels.
         hours: to which the plan is cut, those of one process. out: folder of the report. jobs: processes.
         progress: print the plan, and show a bar. plan_only: print the plan, and stop.
@@ -114,12 +130,12 @@ def compare(
     """
     spec = str(data) if isinstance(data, (str, os.PathLike)) else tuple(map(str, data))
     tricks = listed(tricks)
-    source = tokens.Source(spec, text, text_b, label, split, kind, encoding)
+    source = tokens.Source(spec, text, text_b, label, split, kind, encoding, rare)
     command = terminal(source, model, tricks, hours=hours, out=out, jobs=jobs, **options)
-    made = planned(source, model, tricks, hours, command=command, **options)
+    made = planned(source, model, tricks, hours, Path(out), command=command, **options)
     if progress or plan_only:
         print(made.text())
-    return made if plan_only else finished(made, Path(out), jobs, progress)
+    return made if plan_only else run_and_report(made, Path(out), jobs, progress)
 
 
 def terminal(source: tokens.Source, model: str, tricks: Sequence[str], **options) -> str:
@@ -136,11 +152,14 @@ def terminal(source: tokens.Source, model: str, tricks: Sequence[str], **options
     return shlex.join(words)
 
 
-def finished(made: plan.Plan, out: Path, jobs: int, progress: bool) -> dict:
-    """Run a plan, write its report, and return its record."""
+def run_and_report(made: plan.Plan, out: Path, jobs: int, progress: bool) -> dict:
+    """Run a plan unless its record is in ``out`` already, write its report, and return its record."""
     from tricks_lib.lab.compare import records, report
 
-    run.run(made.comparison, out / RECORD, jobs, progress)
+    if run.is_finished(made.comparison, out / RECORD):
+        print(f"{out / RECORD} is the record of this comparison; move it away to train anew")
+    else:
+        run.run(made.comparison, out / RECORD, jobs, progress)
     record, _ = records.load_file(out / RECORD)
     report.write(record, out)
     return record

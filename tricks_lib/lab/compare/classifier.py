@@ -83,18 +83,19 @@ class TagClassifier(EncoderClassifier):
 
 
 def chosen(
-    settings: dict, kind: str, labels: np.ndarray | None = None
+    settings: dict, kind: str, num_labels: int, labels: np.ndarray | None = None
 ) -> tuple[type[EncoderClassifier], dict]:
     """The class of an arm's classifier and its arguments.
 
     Args:
-        settings: of the arm. kind: of the data. labels: (N,) class indices of the training rows, for
-            ``prior_bias``: the head starts at the logarithm of their frequencies.
+        settings: of the arm. kind, num_labels: of the data.
+        labels: (N,) class indices of the training rows, for ``prior_bias``: the head starts at the logarithm
+            of their frequencies.
     """
     pool, layers = settings.get("pool", "mean"), settings.get("layers", "last")
     bias = {}
     if settings.get("prior_bias"):
-        counts = np.bincount(labels)
+        counts = np.bincount(labels, minlength=num_labels)
         bias = {"head_bias": np.log(np.maximum(counts, 1) / len(labels)).round(4).tolist()}
     if kind == "tags":
         return TagClassifier, bias
@@ -110,7 +111,7 @@ def build(
 ) -> nn.Module:
     """A fresh classifier around a copy of ``encoder``; ``seed`` draws the head."""
     encoder = with_dropout(encoder, settings["dropout"]) if "dropout" in settings else copy.deepcopy(encoder)
-    made, given = chosen(settings, kind, labels)
+    made, given = chosen(settings, kind, num_labels, labels)
     torch.manual_seed(seed)
     return made(encoder, num_labels, **given)
 

@@ -103,6 +103,9 @@ def read_texts(column: pandas.Series, name: str, split: str) -> list:
     refuse(other, split, f"{name!r}", f"is no {kind.__name__}")
     if kind is str and all(labels.is_number(cell) for cell in there):
         raise ValueError(f"data: the column {name!r} holds numbers, texts are accepted")
+    if kind is list:
+        wrong = [i for i, cell in enumerate(cells) if not all(isinstance(word, str) for word in cell)]
+        refuse(wrong, split, f"{name!r}", "holds a word that is no text")
     long = [i for i, cell in enumerate(cells) if len(cell) > LONGEST]
     refuse(long, split, f"{name!r}", f"has more than {LONGEST:,} characters")
     return cells

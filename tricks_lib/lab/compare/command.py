@@ -24,6 +24,7 @@ def add_to(commands) -> None:
     c.add_argument("--label", default="label", help="column of the label (default: label)")
     c.add_argument("--split", default="split", help="column of the splits, if there is one (default: split)")
     c.add_argument("--kind", choices=KINDS, help="kind of the labels (default: seen from the column)")
+    c.add_argument("--rare", help="class that f1 and thresholds are of, against all others")
     c.add_argument("--encoding", default="utf-8-sig", help="of CSV, TSV and JSONL (default: UTF-8)")
     c.add_argument(
         "--model",
@@ -47,15 +48,17 @@ def execute(args) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     spec = args.data[0] if len(args.data) == 1 else tuple(args.data)
-    source = tokens.Source(spec, args.text, args.text_b, args.label, args.split, args.kind, args.encoding)
+    source = tokens.Source(
+        spec, args.text, args.text_b, args.label, args.split, args.kind, args.encoding, args.rare
+    )
     made = ask.planned(
-        source, args.model, args.tricks, args.hours, metric=args.metric, steps=args.steps,
+        source, args.model, args.tricks, args.hours, args.out, metric=args.metric, steps=args.steps,
         batch_size=args.batch_size, max_length=args.max_length,
         command=f"python -m tricks_lib.lab {shlex.join(sys.argv[1:])}",
     )  # fmt: skip
     print(made.text(), flush=True)
     if not args.plan:
-        ask.finished(made, args.out, args.jobs, not args.quiet)
+        ask.run_and_report(made, args.out, args.jobs, not args.quiet)
         print(shown(args.out / ask.RECORD))
         print(f"wrote {args.out}: index.html and {ask.RECORD}")
 

@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import pandas
 
@@ -94,12 +95,12 @@ def read(
             if len(frames) > 1
             else splits.of_column(*next(iter(frames.items())), column=split)
         )
-    elif str(spec) in (*tasks.TASKS, "guest_book"):
+    elif str(spec) in registered():
         name, digests = str(spec), tasks.digests(str(spec))  # of the rows, wherever they come from
         given, kind = _registered(name)
         text, text_b, label = "text", "text_b" if "text_b" in given["train"] else None, "label"
     elif paths[0].suffix in READABLE or not HUB_ADDRESS.fullmatch(str(spec)):
-        known = ", ".join(sorted({*tasks.TASKS, "guest_book"}))
+        known = ", ".join(registered())
         raise FileNotFoundError(
             f"data: {brief(str(spec))} is no file or folder here; accepted are {', '.join(READABLE)} files, "
             f"a hub address org/name[:config], and {known}"
@@ -110,6 +111,13 @@ def read(
     kind, names, rows, warnings = columns.to_rows(given, wanted, kind)
     rows, done = splits.complete(rows, kind)
     return Table(name, kind, rows, names, digests, [*told, *warnings, *done])
+
+
+def registered() -> list[str]:
+    """Names of the data sets with labels in the registry."""
+    return sorted(
+        {"guest_book", *(name for name, task in tasks.TASKS.items() if task.kind in REGISTRY_KINDS)}
+    )
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -145,9 +153,11 @@ def _frame(file: Path, encoding: str) -> pandas.DataFrame:
             frame = pandas.read_json(file, lines=True, dtype=False, encoding=encoding, precise_float=True)
         else:
             separator = "," if file.suffix == ".csv" else "\t"
-            frame = pandas.read_csv(
-                file, sep=separator, dtype=str, keep_default_na=False, encoding=encoding, index_col=False
-            )
+            with catch_warnings():  # of a row with more fields than the header: they would be lost
+                simplefilter("error", pandas.errors.ParserWarning)
+                frame = pandas.read_csv(
+                    file, sep=separator, dtype=str, keep_default_na=False, encoding=encoding, index_col=False
+                )
     except UnicodeDecodeError as error:
         byte, wanted = error.object[error.start], encoding.upper().removesuffix("-SIG")
         raise ValueError(
@@ -156,7 +166,11 @@ def _frame(file: Path, encoding: str) -> pandas.DataFrame:
         ) from error
     except LookupError as error:
         raise ValueError(f"encoding: {encoding!r} given, one that Python knows is accepted") from error
-    except (OSError, ValueError) as error:  # what pandas and pyarrow raise is a ValueError
+    except (
+        OSError,
+        ValueError,
+        pandas.errors.ParserWarning,
+    ) as error:  # what pandas and pyarrow raise is a ValueError
         raise ValueError(f"data: {file.name} cannot be read: {brief(first_line(error), 200)}") from error
     if not len(frame):
         raise ValueError(f"data: {file.name} has a header but no rows")
@@ -186,10 +200,12 @@ def _from_hub(spec: str) -> tuple[dict[str, pandas.DataFrame], list[str]]:
             f"data: {spec} could not be had from the hub ({brief(first_line(error), 200)})"
         ) from error
     known = {split: _named(rows) for split, rows in loaded.items() if split in splits.ALIASES}
-    told = [
-        f"{split} is no train, validation or test and is left out" for split in loaded if split not in known
+    other = [split for split in loaded if split not in known]
+    if not known:
+        return splits.by_name({split: _named(loaded[split]) for split in other}, spec), []
+    return splits.by_name(known, spec), [
+        f"{split} is no train, validation or test and is left out" for split in other
     ]
-    return splits.by_name(known or dict(loaded), spec), told
 
 
 def _named(rows) -> pandas.DataFrame:

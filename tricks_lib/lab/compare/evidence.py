@@ -24,7 +24,7 @@ COLUMNS = (
 )
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
-TRAINED = ("tournament", "rare", "tail", "regression")  # records that an overview prefers, in this order
+TRAINED = ("tournament", "rare", "tail", "regression")  # whose tables come first in a chapter
 
 
 def book(where: Path | None = None) -> list[dict]:

@@ -165,7 +165,9 @@ def names_of(values: list, kind: str) -> list[str]:
     if kind == "tags" and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in known):
         types = sorted({tag[2:] for tag in known if tag != "O"})
         return ["O", *(f"{position}-{type_}" for type_ in types for position in "BI")]
-    return sorted(known, key=float) if all(map(is_number, known)) else sorted(known)
+    if all(map(is_number, known)):
+        return sorted(known, key=lambda name: (float(name), name))  # "1" and "01" are two classes
+    return sorted(known)
 
 
 def to_index(value, index: dict[str, int], kind: str):

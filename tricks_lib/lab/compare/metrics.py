@@ -42,12 +42,14 @@ class Metric:
         if self.kinds == ("numbers",):
             return float(self.score(np.full(labels.shape, labels.mean()), labels))
         kept = labels != IGNORED
-        drawn = np.tile(labels, (GUESSES, *[1] * labels.ndim))
-        if labels.ndim == 2 and "labels" in self.kinds:
-            drawn = np.random.default_rng(0).permuted(drawn, axis=1)  # each label by its own frequency
-        else:
-            drawn[:, kept] = np.random.default_rng(0).permuted(drawn[:, kept], axis=1)
-        return float(np.mean(self.score(drawn, labels)))
+        rng, drawn, scores = np.random.default_rng(0), labels[None].copy(), []
+        for _ in range(GUESSES):  # one at a time: of tags all together would fill the memory
+            if labels.ndim == 2 and "labels" in self.kinds:
+                drawn = rng.permuted(labels[None], axis=1)  # each label by its own frequency
+            else:
+                drawn[:, kept] = rng.permuted(labels[None][:, kept], axis=1)
+            scores.append(self.score(drawn, labels)[0])
+        return float(np.mean(scores))
 
 
 def constant(labels, kind: str) -> np.ndarray:

@@ -1,8 +1,11 @@
 """An arm as code to paste: its encoder, its classifier and its ``TricksArguments``."""
 
+import math
+
 from tricks_lib.lab import models
 from tricks_lib.lab.compare import arms, classifier, tokens, train
 
+NUMBERS = "# on labels less their mean in the training split, divided by their standard deviation there"
 SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
 THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
 
@@ -11,11 +14,15 @@ def pasted(comparison, task: tokens.Prepared, settings: dict, learning_rate: flo
     """Lines of Python that make what an arm of a :class:`.comparison.Comparison` trains."""
     given = train.arguments(settings, comparison.training, learning_rate, steps)
     reading = arms.reading_of(settings)
-    comments = [SWA] * (reading["weights"] == "swa") + [THRESHOLD] * (reading["threshold"] == "tuned")
+    comments = (
+        [NUMBERS] * (task.kind == "numbers")
+        + [SWA] * (reading["weights"] == "swa")
+        + [THRESHOLD] * (reading["threshold"] == "tuned")
+    )
     if reading["weights"] == "ema":
         given.setdefault("ema_decay", arms.fitted_decay(given["max_steps"]))
     if reading["weights"] == "best checkpoint":
-        every = max(1, given["max_steps"] // train.CHECKPOINTS)
+        every = math.ceil(given["max_steps"] / train.CHECKPOINTS)
         given |= {
             "eval_strategy": "steps",
             "eval_steps": every,
@@ -28,12 +35,12 @@ def pasted(comparison, task: tokens.Prepared, settings: dict, learning_rate: flo
         for name in classifier.dropouts(task.encoder.config)
         if "dropout" in settings
     }
-    made, own = classifier.chosen(settings, task.kind, task.labels["train"])
+    made, own = classifier.chosen(settings, task.kind, task.num_labels, task.labels["train"])
     place = address(comparison.model)
     lines = [
         *["from tricks_lib.lab import models"] * isinstance(place, Code),
         f"encoder = {call('AutoModel.from_pretrained', place, **dropout)}",
-        f"model = {call(made.__name__, num_labels=task.num_labels, **own)}".replace("(", "(encoder, ", 1),
+        f"model = {call(made.__name__, Code('encoder'), num_labels=task.num_labels, **own)}",
         f"args = {call('TricksArguments', 'out', **given)}",
     ]
     return "\n".join([*lines, *comments])

@@ -35,9 +35,9 @@ Schema 2. Every number that a page shows is recomputed from these two files::
     git_commit, environment, command, wall_seconds, date
 
 The ``.npz`` holds ``labels`` (N, ...) and ``predictions`` (N, ..., arms, seeds) of the test rows: class
-indices (-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers. Where
-calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of the predicted class before
-and after the temperature.
+indices (-100 pads the tags of a text), 0 and 1 for several labels a text, float16 for numbers (float32 where
+that is too coarse). Where calibration is measured, ``confidence`` (N, arms, seeds, 2), float16, is that of
+the predicted class before and after the temperature.
 """
 
 import base64

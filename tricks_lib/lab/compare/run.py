@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tricks_lib._checks import number
 from tricks_lib.lab import models, parallel
 from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
 from tricks_lib.lab.compare.comparison import Comparison
@@ -42,6 +43,28 @@ def defined(comparison: Comparison) -> dict:
     """The definition with the digests of table and model; an interrupted run goes on under the same only."""
     digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
     return {**comparison.definition(), "sha256": digests}
+
+
+def digest(comparison: Comparison) -> str:
+    """sha256 of :func:`defined`: what a record says it is of."""
+    return _digest(defined(comparison))
+
+
+def _digest(definition: dict) -> str:
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+
+def there(file: Path) -> str | None:
+    """The digest of what is at a record's place, interrupted or finished; None where there is nothing."""
+    partial = file.with_suffix(".partial.json")
+    if partial.exists():
+        return _digest(records.read_partial(partial)["definition"])
+    return records.read(file).get("definition") if file.exists() else None
+
+
+def is_finished(comparison: Comparison, file: Path) -> bool:
+    """Whether the record of this comparison is there."""
+    return not file.with_suffix(".partial.json").exists() and there(file) == digest(comparison)
 
 
 class Results:
@@ -94,8 +117,10 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
         progress: show a bar with the time left.
 
     Raises:
+        TypeError, ValueError: ``jobs`` is not a positive integer.
         ValueError: the partial file there is damaged, of another definition, or made by other code.
     """
+    number("jobs", jobs, 1, accepted="a positive integer", integer=True)
     started = time.perf_counter()
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.json")
@@ -120,6 +145,7 @@ def run(comparison: Comparison, file: Path, jobs: int = 1, progress: bool = True
             state["seconds"] = round(before + time.perf_counter() - started, 1)
             records.write(partial, state)
     record, predictions = assembly.assemble(comparison, *found, state)
+    record["definition"] = _digest(state["definition"])
     records.save(file, record, predictions)
     partial.unlink(missing_ok=True)
 

@@ -70,6 +70,11 @@ def seeds_needed(comparisons: int) -> int:
     return max(LEAST_SEEDS, 1 + int(np.ceil(np.log2(100 * comparisons))))
 
 
+def seeds_for_a_verdict(comparisons: int) -> int:
+    """The least number of seeds, six or more, with which the smallest p-value stands such a family at all."""
+    return max(LEAST_COUNTED, 1 + int(np.ceil(np.log2(comparisons / LEVEL))))
+
+
 def smallest_difference(c: Components, level: float = LEVEL, power: float = 0.8) -> float:
     """The smallest true difference that is shown with probability ``power``: the interval excludes zero and
     the sign-flip p-value is at most ``level``.
@@ -90,6 +95,8 @@ def smallest_difference(c: Components, level: float = LEVEL, power: float = 0.8)
     if S == 1:  # only the examples are random: they stand where seeds stood
         return smallest_difference(Components(c.mean, N, 1, c.example, 0.0, 0.0), level, power)
     center, spread, critical = _unit_seeds(S, level)  # (R,)
+    if np.isinf(critical).all():
+        return np.inf
     rng = np.random.default_rng(1)
     of_examples = max(c.example - c.residual, 0) / (S * N)  # variance of the examples' mean
     shared = np.sqrt(of_examples) * rng.normal(size=DRAWS)

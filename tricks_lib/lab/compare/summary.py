@@ -1,6 +1,5 @@
 """The statistics of a record, from its raw scores and predictions."""
 
-import json
 import statistics as st
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from tricks_lib.lab.compare.calibration import ERRORS, paired
 from tricks_lib.lab.compare.metrics import METRICS, constant, ece
 from tricks_lib.lab.compare.statistics import contributions, failed, family, interval, pseudo_values
+from tricks_lib.lab.records import rounded
 
 AT_THE_EDGE, NOT_LEARNED = "no verdict: at the edge of its grid", "no verdict: the baseline has not learned"
 
@@ -129,8 +129,7 @@ def failed_runs(record: dict, name: str) -> int:
 
 def has_learned(record: dict, baseline: np.ndarray, labels: np.ndarray) -> bool:
     """Whether at most half of the baseline's runs have failed, and it is better than the best answer that
-    knows no text: the interval of the difference, over seeds and examples, excludes zero. What has learned
-    nothing is no better for twice the steps either.
+    knows no text: the interval of the difference, over seeds and examples, excludes zero.
 
     Args:
         baseline: its contributions, (S, N) or (S, K). labels: of the test.
@@ -148,7 +147,3 @@ def has_learned(record: dict, baseline: np.ndarray, labels: np.ndarray) -> bool:
 def spoken(record: dict, verdict: str, arm: str, other: str) -> str:
     """The verdict, or why there is none."""
     return AT_THE_EDGE if any(record["arms"][name]["edge"] for name in (arm, other)) else verdict
-
-
-def rounded(content):
-    return json.loads(json.dumps(content), parse_float=lambda x: round(float(x), 6))

@@ -87,6 +87,10 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
+    def as_given(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions in the unit of the labels: numbers no longer standardised."""
+        return predictions * self.spread + self.center if self.kind == "numbers" else predictions
+
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """A batch: ids, mask and labels, padded to the longest row."""
         T = max(len(row["input_ids"]) for row in rows)
@@ -112,12 +116,12 @@ class Prepared:
 
 
 @functools.lru_cache(maxsize=2)
-def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Prepared:
+def prepare(source: Source, model: str, max_length: int) -> Prepared:
     """Read, tokenise and load; once in a process.
 
     Args:
-        model: name for :func:`tricks_lib.lab.models.load_encoder`. max_length: in tokens.
-        cut: cut the table of word embeddings to the tokens that occur, where the architecture allows it.
+        model: name for :func:`tricks_lib.lab.models.load_encoder`; its table of word embeddings is cut to
+            the tokens that occur, where the architecture allows it. max_length: in tokens.
 
     Raises:
         ValueError: as the two readers; ``source.rare`` is the name of no class.
@@ -126,8 +130,9 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
     names, splits = list(table.names), dict(table.splits)
     splits["validation"] = fit.draw(splits["validation"], VALIDATION_ROWS, seed=0)
     if source.rare is not None:
-        if source.rare not in names:
-            raise ValueError(f"rare: {source.rare!r} given, one of {names} is accepted")
+        if table.kind != "classes" or source.rare not in names:
+            accepted = f"one of {names}" if table.kind == "classes" else f"None for {table.kind}"
+            raise ValueError(f"rare: {source.rare!r} given, {accepted} is accepted")
         index = names.index(source.rare)
         splits = {
             s: [{**row, "label": int(row["label"] == index)} for row in rows] for s, rows in splits.items()
@@ -142,15 +147,19 @@ def prepare(source: Source, model: str, max_length: int, cut: bool = True) -> Pr
         for row in (row for split in rows.values() for row in split):
             row["labels"] = (row["labels"] - center) / spread
     parameters = sum(p.numel() for p in encoder.parameters())
-    if cut and encoder.config.model_type in CUTTABLE:
+    if encoder.config.model_type in CUTTABLE:
         encoder = cut_table(encoder, rows, tokenizer)
     gc.freeze()  # what stays for good is not searched for garbage at the start of every training
-    too_long = data.too_long(table, tokenizer, max_length)
+    told = [*table.warnings]
+    if source.rare is None and table.kind == "classes" and len(names) == 2:
+        told.append(f"f1, average precision and a tuned threshold are those of class {names[1]!r}")
+    if too_long := data.too_long(table, tokenizer, max_length):
+        told.append(too_long)
     return Prepared(
         table.name, table.kind, 1 if numbers else len(names), rows, labels, center, spread, encoder,
         parameters, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         tokenizer.padding_side == "left",
-        (*table.warnings, *([too_long] if too_long else [])), tuple(names),
+        tuple(told), tuple(names),
     )  # fmt: skip
 
 

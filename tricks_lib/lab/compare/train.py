@@ -32,7 +32,7 @@ class Job:
     Attributes:
         source, model, metric: what is trained on what, and what chooses. training: what all arms share.
         settings: of the training, see :mod:`tricks_lib.lab.compare.arms`. readings: settings of reading.
-        learning_rate, steps, seed: ``steps`` before ``times``. split: "validation" or "test".
+        learning_rate, steps, seed: ``steps`` after ``times``. split: "validation" or "test".
     """
 
     source: tokens.Source
@@ -102,7 +102,7 @@ class Watch(TrainerCallback):
         if self.mean and step > self.steps // 2:
             self.average = self.average or AveragedModel(model)
             self.average.update_parameters(model)
-        if self.look and step % max(1, self.steps // CHECKPOINTS) == 0:
+        if self.look and (step % math.ceil(self.steps / CHECKPOINTS) == 0 or step == self.steps):
             self.look(model)
             model.train()
 
@@ -114,9 +114,7 @@ def perform(job: Job) -> dict[str, dict]:
     of validation and scored on the other, both ways; in the test, on the whole of validation.
     """
     started = time.perf_counter()
-    task = tokens.prepare(
-        job.source, job.model, job.training["max_length"], cut=job.settings.get("adversarial") != "awp"
-    )
+    task = tokens.prepare(job.source, job.model, job.training["max_length"])
     run = Run(job, task)
     run.train()
     read = {arms.key(reading): run.read(reading) for reading in job.readings}
@@ -170,6 +168,7 @@ class Run:
         return (max if METRICS[self.job.metric].higher_is_better else min)(scores)
 
     def score(self, predictions, split: str, rows=slice(None)) -> float:
+        predictions = self.task.as_given(predictions)
         return float(METRICS[self.job.metric].score(predictions[None], self.task.labels[split][rows])[0])
 
     def outputs(self, split: str, model) -> np.ndarray:
@@ -236,7 +235,11 @@ class Run:
     def kept(self, predictions) -> np.ndarray:
         """As small as they may be kept."""
         if self.task.kind == "numbers":
-            return (predictions * self.task.spread + self.task.center).astype(np.float16)
+            given = self.task.as_given(predictions)
+            with np.errstate(over="ignore"):  # to infinity, where a number is too large
+                small = given.astype(np.float16)
+            near = np.abs(small - given).max() < 0.01 * self.task.spread
+            return small if near else given.astype(np.float32)
         return smallest(predictions, self.task.num_labels)
 
 

@@ -9,10 +9,11 @@ and the variance of its mean is estimated from the mean squares of the two-way l
 
     Var(mean) = (MS_seed + max(MS_example - MS_residual, 0)) / (S N),                                 (2)
 
-with Satterthwaite's degrees of freedom (Satterthwaite 1946, *Biometrics Bulletin* 2:110): for few seeds a t
-interval, where a bootstrap over seeds is too narrow. A metric that is not a mean over examples enters as the
-pseudo-values of a jackknife over groups of examples (Tukey 1958; Busing et al. 1999, *Statistics and
-Computing* 9:3): their mean is the metric, and (1) and (2) hold for them as for any score.
+with Satterthwaite's degrees of freedom (Satterthwaite 1946, *Biometrics Bulletin* 2:110), but at least the
+smaller of S - 1 and N - 1, as the difference in (2) makes them too few: for few seeds a t interval, where a
+bootstrap over seeds is too narrow. A metric that is not a mean over examples enters as the pseudo-values of a
+jackknife over groups of examples (Tukey 1958; Busing et al. 1999, *Statistics and Computing* 9:3): their mean
+is the metric, and (1) and (2) hold for them as for any score.
 """
 
 from dataclasses import dataclass

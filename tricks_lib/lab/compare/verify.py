@@ -8,7 +8,7 @@ from tricks_lib.lab.compare import calibration, protocol, summary
 from tricks_lib.lab.compare.comparison import LEAST_RATES, LEAST_TUNING_SEEDS
 from tricks_lib.lab.compare.metrics import METRICS
 from tricks_lib.lab.compare.records import check_fields
-from tricks_lib.lab.compare.statistics import LEVEL, seeds_needed
+from tricks_lib.lab.compare.statistics import seeds_for_a_verdict, seeds_needed
 
 
 def verify(record: dict, predictions: dict[str, np.ndarray], file: str) -> None:
@@ -22,12 +22,25 @@ def verify(record: dict, predictions: dict[str, np.ndarray], file: str) -> None:
     """
     check_fields(record, file)
     try:
-        for rule in (seeds, rates, steps, choices, runs, kept, one_code, statistics):
+        for rule in (families, seeds, rates, steps, choices, runs, kept, one_code, statistics):
             rule(record, predictions)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{file}: a field is missing or of another type: {error!r}") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def families(record, predictions) -> None:
+    """Rule 7: the two families follow from the arms, and which way is better from the metric."""
+    arms, baseline = record["arms"], record["baseline"]
+    fixed = {
+        "baseline": [name for name in arms if name != baseline],
+        "rivals": [[name, arm["rival"]] for name, arm in arms.items() if arm["rival"]],
+    }
+    if record["families"] != fixed:
+        raise ValueError("families: other comparisons than those of all arms and of all rivals")
+    if record["higher_is_better"] != METRICS[record["metric"]].higher_is_better:
+        raise ValueError(f"higher_is_better: {record['higher_is_better']} given with {record['metric']}")
 
 
 def seeds(record, predictions) -> None:
@@ -36,11 +49,8 @@ def seeds(record, predictions) -> None:
     if len({*given, *tuning}) < len(given) + len(tuning):
         raise ValueError("seeds, tuning_seeds: a seed stands there twice")
     comparisons = max(1, *map(len, record["families"].values()))
-    enough = (
-        2.0 ** (1 - len(given)) * comparisons <= LEVEL if cut else len(given) >= seeds_needed(comparisons)
-    )
-    if not enough:
-        needed = seeds_needed(comparisons)
+    needed = (seeds_for_a_verdict if cut else seeds_needed)(comparisons)
+    if len(given) < needed:
         raise ValueError(f"seeds: {len(given)} for {comparisons} comparisons, at least {needed} are accepted")
     if record["rates"] and len(tuning) < LEAST_TUNING_SEEDS - cut:
         raise ValueError(f"tuning_seeds: {len(tuning)} given, at least {LEAST_TUNING_SEEDS} are accepted")
