@@ -18,9 +18,9 @@ CHECKS = {"require": require, "require_now": require_now}
 
 
 class OnCuda(torch.Tensor):
-    """A tensor that says it is on CUDA and counts how often its value is read."""
+    """A tensor that says it is on a device and counts how often its value is read."""
 
-    is_cuda = True
+    device = torch.device("cuda")
     reads = 0
 
     def __bool__(self):
@@ -48,7 +48,9 @@ def test_a_check_that_fails_names_what_was_given(check):
     CHECKS[check](torch.tensor(True), "{}", torch.tensor([5]))
 
 
-def test_on_cuda_a_check_does_not_wait_for_the_device():
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu"])
+def test_a_check_does_not_wait_for_a_device(device, monkeypatch):
+    monkeypatch.setattr(OnCuda, "device", torch.device(device))
     require(on_cuda(False), "{} given", torch.tensor([1]))
     assert OnCuda.reads == 0
 

@@ -472,3 +472,58 @@ def test_several_texts_packed_into_one_row_are_refused(name):
         model(ids[:, :3]).logits, rtol=1e-4, atol=1e-5,
     )  # fmt: skip
     model(ids, torch.tensor([[0, 0, 0, 1, 1, 1, 1]]), position_ids=left)
+
+
+# ---- Encoders as they come
+
+
+@ALL
+def test_an_encoder_that_returns_tuples(make):
+    model = make().eval()
+    expected = model(IDS, IDS.ne(0).long()).logits
+    model.config.return_dict = False
+    assert torch.equal(model(IDS, IDS.ne(0).long()).logits, expected)
+
+
+def test_the_head_is_where_the_encoder_is():
+    on_meta = encoder().to("meta")
+    for model in (MeanPoolingClassifier(on_meta, 3), SlidingWindowClassifier(on_meta, 3, pool="attention")):
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_an_encoder_without_its_pooler_comes_back_without_it(tmp_path):
+    torch.manual_seed(0)
+    model = MeanPoolingClassifier(t.BertModel(t.BertConfig(**SIZE), add_pooling_layer=False), 3)
+    model.save_pretrained(tmp_path)
+    loaded = MeanPoolingClassifier.from_pretrained(tmp_path)
+    assert loaded.encoder.pooler is None
+    assert torch.equal(loaded(IDS).logits, model.eval()(IDS).logits)
+
+
+def test_relative_positions_alone_limit_no_window():
+    relative = dict(position_biased_input=False, relative_attention=True, max_position_embeddings=4)
+    model = SlidingWindowClassifier(encoder("DeBERTa", **relative), 3, window_length=7).eval()
+    assert model(IDS).logits.shape == (2, 3)
+
+
+@ALL
+@pytest.mark.parametrize("average", [False, True], ids=["plain", "average"])
+def test_what_the_trainer_saved_is_loaded_and_a_run_resumes_from_it(make, average, tmp_path):
+    from tricks_lib.trainer import TricksArguments, TricksTrainer
+
+    rows = [{"input_ids": row, "attention_mask": row.ne(0).long(), "labels": i} for i, row in enumerate(IDS)]
+    given = dict(report_to="none", max_steps=4, save_steps=2, use_cpu=True, disable_tqdm=True)
+    given |= dict(ema_decay=0.25) if average else {}
+
+    def trained(checkpoint=None):
+        trainer = TricksTrainer(make(), TricksArguments(str(tmp_path), **given), train_dataset=rows)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return trainer
+
+    trainer = trained()
+    trainer.save_model(tmp_path / "saved")
+    loaded = type(trainer.model).from_pretrained(tmp_path / "saved")
+    with trainer.average_parameters():
+        assert torch.equal(loaded(IDS).logits, trainer.model.eval()(IDS).logits)
+    resumed = trained(str(tmp_path / "checkpoint-2")).model
+    assert all(map(torch.equal, resumed.parameters(), trainer.model.parameters()))

@@ -584,6 +584,40 @@ def test_diverse_beam_search_equals_a_plain_float64_loop(seed):
     assert found.tolist() == plain_diverse(model, ids[0].tolist(), 5, beams, groups, penalty)
 
 
+def test_contrastive_search_compares_states_in_float32_under_autocast():
+    """The model alone answers in half precision: cosines near 1 differ in digits that bfloat16 lacks."""
+    model, ids = tiny_gpt2(0, vocab_size=40).float(), prompts(0, 2, vocab_size=40, padded=False)[0]
+    forward = model.forward
+
+    def without(*args, **kwargs):
+        with torch.autocast("cpu", enabled=False):
+            return forward(*args, **kwargs)
+
+    options = {"penalty_alpha": 0.9, "top_k": 8, "eos_token_id": []}
+    expected = contrastive_search(model, ids, 26, **options)
+    model.forward = without
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(contrastive_search(model, ids, 26, **options), expected)
+
+
+def test_contrastive_search_of_the_generation_config():
+    """A config that asks for the penalty asks for its candidates too; a top_k for sampling is none."""
+    model, ids = tiny_gpt2(0, vocab_size=40).float(), prompts(0, 2, vocab_size=40, padded=False)[0]
+    model.generation_config.penalty_alpha, model.generation_config.top_k = 0.9, 12
+    given = {"eos_token_id": []}
+    asked = contrastive_search(model, ids, 12, **given)
+    assert torch.equal(asked, contrastive_search(model, ids, 12, 0.9, 12, **given))
+    four = contrastive_search(model, ids, 12, 0.9, **given)
+    assert torch.equal(four, contrastive_search(model, ids, 12, 0.9, 4, **given))
+    assert not torch.equal(asked, four)
+
+
+def test_filters_under_vmap():
+    logits = torch.randn(3, 2, 9)
+    for keep in (lambda x: top_p_filter(x, 0.7), lambda x: top_k_filter(x, 3)):
+        torch.testing.assert_close(torch.func.vmap(keep)(logits), keep(logits))
+
+
 def test_contrastive_search_without_penalty_or_choice_is_greedy():
     for seed in range(4):
         model, (ids, mask) = tiny_gpt2(seed), prompts(seed, 2)

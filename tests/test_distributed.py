@@ -64,6 +64,7 @@ CASES |= {
     "dice plus cross-entropy": ("tokens", {"loss": "dice_ce"}),
     "FGM, relative": ("classes", {"adversarial": "fgm", "adversarial_relative": True}),
     "FreeLB": ("classes", {"adversarial": "freelb"}),
+    "FreeLB, accumulated": ("classes", {"adversarial": "freelb", "gradient_accumulation_steps": 2}),
     "several labels": ("multi", {"rdrop_alpha": 1.5}),
     "average with a warm-up": ("classes", {"ema_decay": 0.8, "ema_warmup": "power"}),
 }

@@ -775,6 +775,12 @@ def test_numbers_of_numpy_are_accepted_and_stored_as_python_s():
     file.seek(0)
     ema.load_state_dict(torch.load(file, weights_only=True))
     assert ema.share_of_start(np.int64(0)) == 1
+    # settings that come with a state are as those of the constructor
+    ema.load_state_dict({**ema.state_dict(), "decay": np.float64(0.25), "num_updates": np.int64(3)})
+    file = io.BytesIO()
+    torch.save(ema.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["decay"] == 0.25
 
 
 GOOD = nn.Linear(2, 2)

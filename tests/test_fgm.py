@@ -540,6 +540,22 @@ def test_per_example_does_not_depend_on_the_rest_of_the_batch():
     torch.testing.assert_close(together, torch.cat(alone[:2]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (0.0, 1.0), (0.25, 0.75)], ids=str)
+def test_per_example_takes_the_gradient_of_both_passes_of_one_batch(shares):
+    """As R-Drop reads it: r is that of one pass with the same loss, whichever pass the loss weighs."""
+    found = []
+    for parts in (shares, (1.0,)):
+        model = Net()
+        fgm = FGM(model, epsilon=0.5, per_example=True)
+        for _ in range(2):  # nothing of the first step is left in the second
+            sum(part * loss for part, loss in [(part, loss_of(model, A)) for part in parts]).backward()
+            with fgm.perturbed():
+                r = model.tokens(A).detach() - model.tokens.weight[A].detach()
+        found.append(r)
+    torch.testing.assert_close(*found)
+    assert found[0].norm() > 0.5
+
+
 @pytest.mark.parametrize("other", [B, A[:1]], ids=["other words", "other shape"])
 def test_per_example_with_another_batch_is_an_error(other):
     model = Net()

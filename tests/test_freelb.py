@@ -278,6 +278,25 @@ def test_two_processes_with_half_of_the_batch_equal_one(tmp_path):
         torch.testing.assert_close(of_rank, grads(model))
 
 
+def accumulated(rank):
+    """The first micro-batch stays with its process, as gradient accumulation leaves it."""
+    parallel = nn.parallel.DistributedDataParallel(model := Net())
+    with parallel.no_sync():
+        loss_of(parallel, (A, B)[rank]).backward()
+    for _ in FreeLB(parallel, epsilon=0.5, alpha=0.4).passes():
+        loss_of(parallel, (B, A)[rank]).backward()
+    return grads(model)
+
+
+def test_two_processes_that_accumulate_equal_one(tmp_path):
+    model = Net()
+    loss_of(model, torch.cat([A, B])).backward()
+    for _ in FreeLB(model, epsilon=0.5, alpha=0.4).passes():
+        loss_of(model, torch.cat([B, A])).backward()
+    for of_rank in run_ranks(accumulated, 2, tmp_path):
+        torch.testing.assert_close(of_rank, grads(model))
+
+
 GOOD = Net()
 BAD_INPUT = {
     "model is None": ((None,), {}, TypeError, "model"),

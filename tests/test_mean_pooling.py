@@ -50,6 +50,17 @@ def ragged(lengths=(5, 1, 9, 3), H=6, side="right", dtype=torch.float32, fill=7.
     return hidden_states, mask, kept
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("finite", [True, False], ids=["in one read", "padding is infinite"])
+@pytest.mark.parametrize("pool", POOLS, ids=lambda pool: pool.__name__)
+def test_autocast_changes_nothing(pool, finite, dtype):
+    """The weights of 512 tokens sum to more than float16 holds."""
+    hidden_states, mask, _ = ragged((512, 3), fill=7.0 if finite else float("inf"))
+    with torch.autocast("cpu", dtype=dtype):
+        found = pool(hidden_states, mask)
+    assert torch.equal(found, pool(hidden_states, mask))
+
+
 def test_examples_of_the_docstrings_hold():
     for module in (tricks_lib.mean_pooling.pools, tricks_lib.mean_pooling.masks):
         result = doctest.testmod(module)

@@ -15,6 +15,9 @@ from scipy.special import expit, rel_entr, softmax
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
+from tricks_lib import _batch_loss
+from tricks_lib.dice_loss import DiceLoss
+from tricks_lib.focal_loss import FocalLoss
 from tricks_lib.rdrop import bernoulli_kl, divergence, forward, loss, rdrop_forward, rdrop_loss, symmetric_kl
 
 TOLERANCE = {
@@ -875,7 +878,7 @@ BAD_FORWARD = {
     "numbers for classes": (
         (Lenient(), {"input_ids": IDS, "labels": torch.zeros(3)}, 1.0),
         ValueError,
-        "batch",
+        "labels",
     ),
     "two_passes is a number": ((bert(), {**BATCH}, 1.0, 1), TypeError, "two_passes"),
     "labels are a scalar": (
@@ -951,3 +954,46 @@ def test_gradients_of_single_examples_by_vmap():
         for gradient, x, *others in zip(each, p, q, y):
             x = x.clone().requires_grad_()
             torch.testing.assert_close(gradient, torch.autograd.grad(f(x, *others), x)[0])
+
+
+def test_several_numbers_are_compared_by_squares_and_none_is_ignored():
+    """As the model's own loss compares them, and as the Trainer's R-Drop does (problem_type "regression")."""
+    p, q = torch.randn(2, 5, 3, dtype=torch.float64)
+    labels = torch.randn(5, 3, dtype=torch.float64)
+    labels[0] = -100.0
+    for found in (
+        divergence.divergence_of_own_loss(p, q, labels, "regression"),
+        _batch_loss.divergence(None, p, q, labels, "regression"),
+    ):
+        torch.testing.assert_close(found, F.mse_loss(p, q))
+
+
+def test_divergence_of_a_loss_ignores_what_the_loss_ignores():
+    p, q = torch.randn(2, 6, 3, dtype=torch.float64)
+    labels, keep = torch.tensor([0, 1, 2, 7, 7, 0]), torch.tensor([0, 1, 2, 5])
+    for criterion in (FocalLoss(ignore_index=7), DiceLoss(ignore_index=7)):
+        found = _batch_loss.divergence(criterion, p, q, labels, None)
+        torch.testing.assert_close(found, symmetric_kl(p[keep], q[keep]))
+
+
+def test_divergence_of_class_indices_under_a_sigmoid_is_that_of_yes_and_no():
+    """A shift of all logits changes sigmoids, and no softmax."""
+    p = torch.randn(4, 3, dtype=torch.float64)
+    loss, labels, kept = (
+        DiceLoss(activation="sigmoid"),
+        torch.tensor([0, 2, -100, 1]),
+        torch.tensor([0, 1, 3]),
+    )
+    found = _batch_loss.divergence(loss, p, p + 5, labels, None)
+    torch.testing.assert_close(found, bernoulli_kl(p[kept], p[kept] + 5))
+
+
+def test_dice_plus_cross_entropy_of_soft_labels_and_of_none():
+    logits = torch.randn(3, 4, dtype=torch.float64)
+    soft = torch.rand(3, 4, dtype=torch.float64).softmax(dim=-1)
+    soft[1] = -100.0
+    kept, both = torch.tensor([0, 2]), _batch_loss.DiceCE()
+    torch.testing.assert_close(both(logits, soft), both(logits[kept], soft[kept]))
+    cross_entropy = both(logits[kept], soft[kept]) - DiceLoss()(logits[kept], soft[kept])
+    torch.testing.assert_close(cross_entropy, F.cross_entropy(logits[kept], soft[kept]))
+    assert torch.isfinite(both(logits, torch.full((3,), -100)))

@@ -1322,6 +1322,11 @@ def test_bad_trainer(tmp_path):
     for args in (None, TrainingArguments(str(tmp_path), **QUIET)):
         with pytest.raises(TypeError, match="^args: .* accepted"):
             TricksTrainer(model=make(), args=args)
+    for arguments in ({"layer_decay": 0.9}, {"head_learning_rate": 0.1}):
+        args, model = TricksArguments(str(tmp_path), **QUIET, **arguments), make()
+        optimizers = torch.optim.SGD(model.parameters(), lr=0.1), None
+        with pytest.raises(ValueError, match=f"^optimizers: .*{next(iter(arguments))}.* accepted"):
+            TricksTrainer(model=model, args=args, optimizers=optimizers)
     for arguments in ({"loss": "focal"}, {"rdrop_alpha": 1.0}):
         with pytest.raises(ValueError, match="^compute_loss_func: .* accepted"):
             TricksTrainer(
@@ -1331,13 +1336,74 @@ def test_bad_trainer(tmp_path):
             )
 
 
+def test_attack_that_would_begin_after_the_last_step(tmp_path):
+    """Of a training by epochs the number of steps is known when it begins."""
+    arguments = {**QUIET, **SGD, "max_steps": -1, "num_train_epochs": 1}
+    with pytest.raises(ValueError, match="^adversarial_start_step: .* accepted"):
+        train(tmp_path, make(), data(), **arguments, adversarial="fgm", adversarial_start_step=10**6)
+
+
+def test_optimizer_with_layer_decay_is_made_by_trainer(tmp_path, monkeypatch):
+    """What Trainer does around an optimizer (32 bits for embeddings, beside 8) is done with groups too."""
+    made = []
+
+    class Ours(torch.optim.SGD):
+        def __init__(self, params, **kwargs):
+            made.append(params)
+            super().__init__(params, **kwargs)
+
+    args = TricksArguments(str(tmp_path), layer_decay=0.5, **QUIET, **SGD)
+    kwargs = {"model": make(), "args": args, "train_dataset": data(), "data_collator": pad}
+    trainer = TricksTrainer(**kwargs, optimizer_cls_and_kwargs=(Ours, {"lr": 0.05, "momentum": 0.5}))
+    groups = trainer.create_optimizer().param_groups
+    assert len(made) == 1 and {group["momentum"] for group in groups} == {0.5}
+    assert sorted({group["lr"] for group in groups}) == pytest.approx([0.0125, 0.025, 0.05])
+
+
+def test_loss_outside_training_in_training_mode(tmp_path):
+    args = TricksArguments(str(tmp_path), gradient_accumulation_steps=4, **QUIET, **SGD)
+    trainer = TricksTrainer(model=make(), args=args, train_dataset=data(), data_collator=pad)
+    batch = pad(data(n=4))
+    assert_close({"": trainer.compute_loss(trainer.model.train(), batch)}, {"": trainer.model(**batch).loss})
+
+
+def test_weights_are_counted_in_the_dataset_of_now(tmp_path):
+    rows, args = data(), TricksArguments(str(tmp_path), loss="weighted", **QUIET, **SGD)
+    trainer = TricksTrainer(model=make(), args=args, train_dataset=rows, data_collator=pad)
+    before = trainer._loss.weight
+    assert trainer._loss.weight is before
+    trainer.train_dataset = [row for row in rows if row["labels"] != 0] + rows[:1]
+    assert not torch.equal(trainer._loss.weight, before)
+
+
+def test_ignored_label_of_ones_own(tmp_path):
+    """It is ignored by the loss, the counting of classes, and R-Drop."""
+    rows = data("tokens")
+    named = [{**row, "labels": row["labels"].masked_fill(row["labels"] == -100, -1)} for row in rows]
+
+    def batch(rows):
+        inputs = pad(rows)
+        return inputs | {"labels": inputs["labels"].masked_fill(inputs["labels"] == -100, -1)}
+
+    found = []
+    for given, collate, kwargs in ((rows, pad, {}), (named, batch, {"ignore_index": -1})):
+        args = TricksArguments(
+            str(tmp_path), loss="weighted", loss_kwargs=kwargs, rdrop_alpha=1.0, **{**QUIET, **SGD}
+        )
+        model = make("tokens")
+        model.dropout.which = "both"
+        TricksTrainer(model=model, args=args, train_dataset=given, data_collator=collate).train()
+        found.append(weights(model))
+    assert_close(*found)
+
+
 def test_bad_batches(tmp_path):
     unlabelled = [{"input_ids": row["input_ids"][:4]} for row in data()]
     for arguments in ({"loss": "focal"}, {"rdrop_alpha": 1.0}):
         args = TricksArguments(str(tmp_path), **QUIET, **SGD, **arguments)
         with pytest.raises(ValueError, match="^inputs: .* accepted"):
             TricksTrainer(model=make(), args=args, train_dataset=unlabelled).train()
-    with pytest.raises(ValueError, match="^labels: .*rdrop_alpha.* accepted"):
+    with pytest.raises(ValueError, match="^labels: .*R-Drop.* accepted"):
         train(tmp_path, Constant(), data("numbers"), rdrop_alpha=1.0, **SGD)
     with pytest.raises(ValueError, match="^model: .*without logits.* accepted"):
         TricksTrainer(

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tricks_lib.dice_loss import DiceLoss, SelfAdjustingDiceLoss
-from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
+from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss, focal_loss
 from tricks_lib.mse_corr_loss import CCCLoss, MSECorrLoss
-from tricks_lib.rdrop.divergence import divergence_of
+from tricks_lib.rdrop.divergence import divergence_of, divergence_of_own_loss
 
 
 class WeightedCrossEntropy(FocalLoss):
@@ -50,11 +50,8 @@ class DiceCE(nn.Module):
             raise ValueError(f"activation: {self.dice.activation!r} given, 'softmax' is accepted")
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        rows = logits.flatten(0, -2).float()  # (N, C)
-        labels_of_rows = labels.flatten(0, -2) if labels.is_floating_point() else labels.flatten()
-        return self.dice(logits, labels) + F.cross_entropy(
-            rows, labels_of_rows, ignore_index=self.ignore_index
-        )
+        cross_entropy = focal_loss(logits, labels, gamma=0.0, ignore_index=self.ignore_index)
+        return self.dice(logits, labels) + cross_entropy
 
 
 LOSSES = {
@@ -95,8 +92,8 @@ def make_loss(name: str, kwargs: Mapping | None) -> nn.Module | None:
         ) from error
 
 
-def labels_of(dataset) -> Tensor:
-    """All class indices (N,) of a dataset of rows, those of tokens too, without -100."""
+def labels_of(dataset, ignore_index: int) -> Tensor:
+    """All class indices (N,) of a dataset of rows, those of tokens too, without ``ignore_index``."""
     if not hasattr(dataset, "__len__"):
         raise ValueError(
             f"train_dataset: {type(dataset).__name__} given with loss 'weighted', one with a length and "
@@ -112,7 +109,7 @@ def labels_of(dataset) -> Tensor:
         raise ValueError(
             f"train_dataset: labels of {labels.dtype} given with loss 'weighted', class indices are accepted"
         )
-    return labels[labels != -100]
+    return labels[labels != ignore_index]
 
 
 def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Tensor:
@@ -124,28 +121,28 @@ def loss_of(loss: nn.Module, logits: Tensor, labels: Tensor, gather: bool) -> Te
     return loss(logits, labels, labels != -100) if isinstance(loss, OF_NUMBERS) else loss(logits, labels)
 
 
-def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor) -> Tensor:
-    """R-Drop's D, the mean over the labelled examples or tokens, of what ``loss`` takes logits for."""
+def divergence(loss: nn.Module | None, p: Tensor, q: Tensor, labels: Tensor, problem: str | None) -> Tensor:
+    """R-Drop's D, the mean over the labelled examples or tokens, of what ``loss`` takes logits for; None is
+    the own loss of a model with that ``problem_type``.
+    """
+    if loss is None:
+        return divergence_of_own_loss(p, q, labels, problem)
     (p, labels), (q, _) = _fit(p, labels), _fit(q, labels)
-    alike = p.shape == labels.shape
-    if alike and (isinstance(loss, OF_NUMBERS) or (loss is None and p.shape[-1] == 1)):
-        return divergence_of(p, q, labels, "numbers")
-    if alike and (
-        loss is None or isinstance(loss, BinaryFocalLoss) or getattr(loss, "activation", "") == "sigmoid"
-    ):
-        return divergence_of(p, q, labels, "yes or no")
-    if not alike and (labels.is_floating_point() or labels.shape != p.shape[:-1]):
-        raise ValueError(
-            f"labels: {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; with "
-            f"rdrop_alpha one class index, one number, or a yes or no for each class is accepted"
-        )
-    return divergence_of(p, q, labels, "classes")
+    ignore_index = getattr(loss, "ignore_index", -100)
+    if isinstance(loss, OF_NUMBERS):
+        return divergence_of(p, q, labels, "numbers", ignore_index)
+    if isinstance(loss, BinaryFocalLoss) or getattr(loss, "activation", "") == "sigmoid":
+        labels = labels if labels.shape == p.shape else labels.unsqueeze(-1).expand_as(p)  # class indices
+        return divergence_of(p, q, labels, "yes or no", ignore_index)
+    return divergence_of(p, q, labels, "classes", ignore_index)
 
 
 def items(loss: nn.Module | None, labels: Tensor) -> Tensor:
-    """What the mean divides by: the number of labels that are not ignored or, with class weights, the sum of
-    theirs.
+    """What the mean divides by: the number of labels that are not ignored (numbers that a model's own loss
+    takes are all counted) or, with class weights, the sum of theirs.
     """
+    if loss is None and labels.is_floating_point():
+        return torch.tensor(float(labels.numel()), device=labels.device)
     keep = labels != getattr(loss, "ignore_index", -100)
     if not isinstance(loss, FocalLoss) or loss.weight is None or labels.is_floating_point():
         return keep.sum(dtype=torch.float32)

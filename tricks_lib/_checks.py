@@ -55,10 +55,11 @@ def require_now(condition: Tensor, message: str, given: Tensor) -> None:
 
 
 def require(condition: Tensor, message: str, given: Tensor) -> None:
-    """As :func:`require_now` where looking at a value is free, so not on CUDA: nothing is checked there, and
-    a function that checks by ``require`` says so in its docstring. Shapes and dtypes are checked everywhere.
+    """As :func:`require_now` where looking at a value is free (:func:`readable`), so not on CUDA: nothing is
+    checked there, and a function that checks by ``require`` says so in its docstring. Shapes and dtypes are
+    checked everywhere.
     """
-    if not condition.is_cuda:
+    if readable(condition):
         require_now(condition, message, given)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tricks_lib._checks import require, tensor
-from tricks_lib._folder import drop_second_names, fill_second_names, load, save
+from tricks_lib._folder import drop_second_names, fill_second_names, load, save_config, save_weights
 from tricks_lib._head import classification_head, classification_loss
 
 
@@ -70,8 +70,14 @@ class EncoderClassifier(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones(tokens.shape[:2], dtype=torch.long, device=tokens.device)
         refuse_packed(attention_mask, inputs.get("position_ids"))
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs, "return_dict": None}
-        return attention_mask, self.encoder(**{k: x for k, x in given.items() if x is not None})
+        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
+        return attention_mask, self.run_encoder(**inputs)
+
+    def run_encoder(self, **inputs):
+        """The encoder's output, never a tuple; inputs that are ``None`` are not passed on."""
+        # an encoder of one's own may not know the keyword
+        inputs["return_dict"] = None if getattr(self.config, "return_dict", True) else True
+        return self.encoder(**{name: value for name, value in inputs.items() if value is not None})
 
     def classify(
         self,
@@ -160,13 +166,19 @@ class EncoderClassifier(nn.Module):
             folder: is made if it is not there.
             state_dict: weights to write in place of the model's own, e.g. averaged ones.
         """
+        self.save_config(folder)
+        save_weights(folder, self.state_dict() if state_dict is None else state_dict)
+
+    def save_config(self, folder: str | os.PathLike) -> None:
+        """Write ``config.json`` alone: with the weights that a Trainer has saved it can be loaded."""
         own = {name: getattr(self, name) for name in self.settings}
-        arguments = {"num_labels": self.classifier.out_features, "dropout": self.dropout.p, **own}
-        save(self, folder, arguments, self.state_dict() if state_dict is None else state_dict)
+        save_config(
+            self, folder, {"num_labels": self.classifier.out_features, "dropout": self.dropout.p, **own}
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, encoder: nn.Module | None = None):
-        """Load what :meth:`save_pretrained` wrote.
+        """Load what :meth:`save_pretrained` or a ``TricksTrainer`` wrote.
 
         Args:
             folder: a local one.

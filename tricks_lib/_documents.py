@@ -26,8 +26,7 @@ class LongClassifier(EncoderClassifier):
         return_dict: bool | None = None,
         **others,
     ):
-        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`; the logits (B, C) are not passed
-        through a sigmoid.
+        """As :meth:`tricks_lib.mean_pooling.MeanPoolingClassifier.forward`.
 
         Args:
             input_ids, attention_mask: (B, T), whole documents of 1 token up, padded on any side; a row of
@@ -62,6 +61,8 @@ def tokens_first(keep: Tensor) -> Tensor:
 
 def positions(encoder: nn.Module) -> float:
     """Tokens that the encoder has positions for; infinity if it has no limit."""
+    if not getattr(encoder.config, "position_biased_input", True):  # DeBERTa, by relative positions alone
+        return float("inf")
     limit = getattr(encoder.config, "max_position_embeddings", None) or -1  # XLNet says -1
     tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
     unused = max(
@@ -75,8 +76,8 @@ def check_documents(input_ids, attention_mask, token_type_ids=None) -> Tensor:
     tensor("input_ids", input_ids, floating=False)
     if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
         raise ValueError(
-            f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a "
-            f"zero is accepted"
+            f"input_ids: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int32 or int64 (B, T) "
+            f"without a zero is accepted"
         )
     for name, value, floating in (
         ("attention_mask", attention_mask, None),

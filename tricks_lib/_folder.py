@@ -1,6 +1,7 @@
 """A classifier as a folder: ``config.json``, which says how to build it, and ``model.safetensors``."""
 
 import importlib
+import inspect
 import json
 import os
 from itertools import chain
@@ -12,28 +13,30 @@ from torch import Tensor, nn
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(model: Any, folder: str | os.PathLike, arguments: dict, tensors: dict[str, Tensor]) -> None:
-    """Write the folder.
+def save_config(model: Any, folder: str | os.PathLike, arguments: dict) -> None:
+    """Write ``config.json``.
 
     Args:
         model: holds an ``encoder``.
         folder: is made if it is not there.
         arguments: of the constructor of ``model``, beside the encoder.
-        tensors: the weights, each tensor under one name.
     """
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
     described = {"class": type(model).__name__, "arguments": arguments, "encoder": describe(model.encoder)}
     text = json.dumps(described, indent=2) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / CONFIG).write_text(text)
+
+
+def save_weights(folder: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
+    """Write ``model.safetensors``, each tensor under one name, into a folder that is there."""
+    from safetensors.torch import save_file
+
     tensors = {name: x.contiguous() for name, x in tensors.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(text)
+    save_file(tensors, Path(folder) / WEIGHTS, metadata={"format": "pt"})
 
 
 def load(cls: type, folder: str | os.PathLike, encoder: nn.Module | None) -> nn.Module:
-    """A ``cls`` from the folder that :func:`save` wrote, around ``encoder`` or one built from its config.
+    """A ``cls`` from the folder that was written, around ``encoder`` or one built from its config.
 
     Raises:
         ValueError: ``folder`` holds no ``cls``, or its weights do not fit the encoder.
@@ -69,7 +72,11 @@ def describe(encoder: nn.Module) -> dict | None:
         return None
     config: Any = encoder.config
     config = json.loads(config.to_json_string(use_diff=False))
-    return {"class": f"{cls.__module__}.{cls.__qualname__}", "config": config}
+    described = {"class": f"{cls.__module__}.{cls.__qualname__}", "config": config}
+    option = "add_pooling_layer"  # of the constructor, not of the config
+    if option in inspect.signature(cls).parameters and getattr(encoder, "pooler", None) is None:
+        described[option] = False
+    return described
 
 
 def build(described: dict | None) -> nn.Module:
@@ -93,7 +100,7 @@ def build(described: dict | None) -> nn.Module:
         )
     kind: Any = cls
     config = kind.config_class.from_dict(described["config"])
-    encoder = kind(config)
+    encoder = kind(config, **{k: v for k, v in described.items() if k == "add_pooling_layer"})
     if encoder.get_input_embeddings() is None:  # a T5Stack of transformers 4 is given its table
         encoder.set_input_embeddings(nn.Embedding(config.vocab_size, config.hidden_size))
     return encoder

@@ -36,9 +36,9 @@ def classification_head(
     num_labels = number("num_labels", num_labels, 1, accepted="a positive integer", integer=True)
     dropout = getattr(config, "hidden_dropout_prob", 0.1) if dropout is None else dropout
     dropout = number("dropout", dropout, 0.0, 1.0)
-    # a checkpoint stored in half precision may be loaded as such
-    dtype = next((p.dtype for p in encoder.parameters()), None)
-    linear = nn.Linear(vectors * config.hidden_size, num_labels, dtype=dtype)
+    linear = nn.Linear(vectors * config.hidden_size, num_labels)
+    # a checkpoint may be loaded in half precision, or to a GPU
+    linear.to(next(encoder.parameters(), linear.weight))
     nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", 0.02))
     with torch.no_grad():
         linear.bias.copy_(initial_bias(bias, num_labels))

@@ -26,13 +26,13 @@ def shifts_labels(model: nn.Module, batch: Mapping) -> bool:
     labels = batch.get("labels")
     if not isinstance(labels, Tensor) or labels.ndim != 2 or labels.is_floating_point():
         return False
-    model = _unwrapped(model)
+    model = unwrapped(model)
     if model not in SHIFTING:
         SHIFTING[model] = _predicts_tokens(model) and not _counts_first_label(model, batch)
     return SHIFTING[model]
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """Without ``DistributedDataParallel``, ``DataParallel`` and ``torch.compile`` around it."""
     while isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or hasattr(
         model, "_orig_mod"

@@ -28,7 +28,7 @@ def contrastive_search(
     input_ids: Tensor,
     max_new_tokens: int | None = None,
     penalty_alpha: float | None = None,
-    top_k: int = 4,
+    top_k: int | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     """Equation (13) at each step, as ``model.generate(penalty_alpha=..., top_k=...)`` did until transformers
@@ -37,7 +37,8 @@ def contrastive_search(
     Args:
         model, input_ids, max_new_tokens, options: as :func:`~tricks_lib.decoding.greedy_search`.
         penalty_alpha: a, in [0, 1]; default: the generation config's, else 0.6.
-        top_k: k, at least 1, the candidates of a step. All forwards are of B * k rows.
+        top_k: k, at least 1, the candidates of a step; default: the generation config's if ``penalty_alpha``
+            is its own too, else 4. All forwards are of B * k rows.
 
     Returns:
         (B, T + new), the prompts and their continuations.
@@ -53,11 +54,16 @@ def contrastive_search(
         torch.Size([1, 7])
     """
     left_to_right(model)
-    k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
+    if top_k is not None:
+        number("top_k", top_k, 1, accepted="a positive integer", integer=True)
     if penalty_alpha is not None:
         penalty_alpha = number("penalty_alpha", penalty_alpha, 0.0, 1.0)
     own = ("penalty_alpha",)
     with Run(model, input_ids, max_new_tokens, own, looks_at_last=True, **options) as run:
+        if top_k is None:
+            of_config = penalty_alpha is None and run.asked_for("penalty_alpha", None, None) is not None
+            top_k = run.asked_for("top_k", None, 4) if of_config else 4
+        k = number("top_k", top_k, 1, accepted="a positive integer", integer=True)
         a = number("penalty_alpha", run.asked_for("penalty_alpha", penalty_alpha, 0.6), 0.0, 1.0)
         run.repeat(k)  # k rows of each prompt, one for each candidate
         logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, T, H)
@@ -78,7 +84,8 @@ def contrastive_search(
             run.append(candidates.flatten())
             logits, states = run.next_logits(hidden=True)  # (B*k, V), (B*k, 1, H)
             directions = F.normalize(states[:, -1].to(wide), dim=-1).view(B, k, -1)  # (B, k, H)
-            likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
+            with torch.autocast(directions.device.type, enabled=False):
+                likeness = directions @ past[:, :t].transpose(1, 2)  # (B, k, t)
             if padding is not None:
                 likeness[..., : padding.shape[-1]].masked_fill_(padding, -2.0)  # below any cosine
             score = (1 - a) * p - a * likeness.amax(dim=-1)[:, :n]  # (B, n), equation (13)

@@ -80,8 +80,8 @@ def check_prompt(model, input_ids, attention_mask, name: str = "input_ids") -> N
     tensor(name, input_ids, floating=False)
     if input_ids.ndim != 2 or 0 in input_ids.shape or input_ids.dtype not in (torch.int32, torch.int64):
         raise ValueError(
-            f"{name}: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int64 (B, T) without a "
-            f"zero is accepted"
+            f"{name}: {input_ids.dtype} of shape {tuple(input_ids.shape)} given, int32 or int64 (B, T) "
+            f"without a zero is accepted"
         )
     embedding = model.get_input_embeddings()
     same_device(name, input_ids, "model", embedding.weight)

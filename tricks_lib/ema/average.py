@@ -230,7 +230,7 @@ class EMA:
             kept = {name: weights.start(value) for name, value in state_dict["buffers"].items()}
             new = {name: weights.start(value) for name, value in self._buffers().items()}
             self._shadow_buffers = new | kept
-        self.num_updates = state_dict["num_updates"]
+        self.num_updates = int(state_dict["num_updates"])
         for name, value in settings.items():
             setattr(self, name, value)
 

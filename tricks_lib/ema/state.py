@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor
 
 from tricks_lib._checks import number
@@ -10,7 +11,9 @@ from tricks_lib.ema.weights import same
 
 
 def checked(state_dict: Mapping, shadow: Mapping[str, Tensor], settings: Mapping) -> dict:
-    """The settings in the state, those it lacks from ``settings``; an error unless the whole state fits."""
+    """The settings in the state, those it lacks from ``settings``, none a NumPy number, which ``torch.load``
+    would refuse in the next checkpoint; an error unless the whole state fits.
+    """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict: {type(state_dict).__name__} given, a mapping is accepted")
     if missing := {"decay", "warmup", "num_updates", "shadow", "buffers"} - set(state_dict):
@@ -21,6 +24,7 @@ def checked(state_dict: Mapping, shadow: Mapping[str, Tensor], settings: Mapping
     count = state_dict["num_updates"]
     number("state_dict", count, 0, accepted="a count of updates, 0 or more,", integer=True)
     settings = {name: state_dict.get(name, value) for name, value in settings.items()}
+    settings = {name: v.item() if isinstance(v, np.generic) else v for name, v in settings.items()}
     schedule.check("state_dict: ", **settings)
     for key in ("shadow", "buffers"):
         given = state_dict[key]

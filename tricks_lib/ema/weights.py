@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tricks_lib._shift import unwrapped
+
 # What torch.compile, activation checkpointing and FSDP put into the names of the modules they wrap.
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 
@@ -30,23 +32,15 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
-    return _by_name(_unwrap(model).named_parameters())
+    return _by_name(unwrapped(model).named_parameters())
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
-    return _by_name(_unwrap(model).named_buffers())
+    return _by_name(unwrapped(model).named_buffers())
 
 
 def _by_name(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return {_WRAPPERS.sub("", name): value for name, value in pairs}
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    while isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or hasattr(
-        model, "_orig_mod"
-    ):
-        model = getattr(model, "_orig_mod" if hasattr(model, "_orig_mod") else "module")
-    return model
 
 
 def start(value: Tensor, device: torch.device | None = None) -> Tensor:

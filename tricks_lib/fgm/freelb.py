@@ -10,7 +10,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from tricks_lib._checks import number
 from tricks_lib.fgm.one_step import FGM
-from tricks_lib.fgm.pgd import PGD, gradients
+from tricks_lib.fgm.pgd import PGD
 
 
 class FreeLB(PGD):
@@ -61,7 +61,6 @@ class FreeLB(PGD):
         relative: bool = False,
     ):
         self.steps = number("steps", steps, 1, accepted="a positive integer", integer=True)
-        self._passes = 0
         super().__init__(model, epsilon, target, per_example, alpha, relative)
 
     def passes(self) -> Generator[int, None, None]:
@@ -84,24 +83,25 @@ class FreeLB(PGD):
         if not self._active:
             for site in self._sites:
                 site.restore()  # forgets the gradients of earlier passes
-            self._active, self._passes = True, 1
-            self._clean_gradients, self._generators = gradients(self.model), _Generators(self.model)
+            self._active, self._generators = True, _Generators(self.model)
+            self._scale(self.steps)  # in place: DDP may average .grad over the processes in any pass
             return
         FGM.attack(self)  # PGD's would drop the gradient of the pass before
-        self._passes += 1
         self._generators.replay()
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the clean weights back and the mean gradient of the passes into ``.grad``; without an attack it
-        does nothing.
+        """Put the clean weights back and the mean gradient of the K passes into ``.grad``; without an attack
+        it does nothing.
         """
-        for parameter, before in self._clean_gradients:
-            if parameter.grad is not None:
-                parameter.grad.div_(self._passes)  # (4)
-                if before is not None:
-                    parameter.grad.add_(before, alpha=1 - 1 / self._passes)
+        if self._active:
+            self._scale(1 / self.steps)  # (4)
         super().restore()
+
+    def _scale(self, factor: float) -> None:
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
 
 class _Generators:

@@ -93,6 +93,8 @@ class LookUps:
         self.clean: Any = None
         self.gradient: Any = None
         self.r: Tensor | None = None
+        # look-ups before one backward pass share a turn; that of the gradient; whether the next has begun
+        self.turn, self.of, self.begun = 0, 0, False
         self.handles = [module.register_forward_hook(self._forward, with_kwargs=True)]
 
     def _forward(self, module, args, kwargs, output):
@@ -105,17 +107,24 @@ class LookUps:
                 )
             output = output + self.r.to(output.dtype)
         if torch.is_grad_enabled():
+            if self.fresh and not self.begun:  # the first look-up after a backward pass
+                self.turn, self.begun = self.turn + 1, True
+            turn = self.turn
             if not output.requires_grad:  # the table is frozen: what is looked up begins the graph
                 output.requires_grad_()
-            output.register_hook(lambda gradient: self._backward(gradient, ids, clean))
+            output.register_hook(lambda gradient: self._backward(gradient, ids, clean, turn))
         return output
 
-    def _backward(self, gradient, ids, clean):
-        self.gradient, self.ids, self.clean, self.fresh = gradient.detach(), ids, clean, True
+    def _backward(self, gradient, ids, clean, turn):
+        # the same look-up twice before one backward pass, as R-Drop's two passes have it
+        twice = self.gradient is not None and self.of == turn and torch.equal(ids, self.ids)
+        self.gradient = self.gradient + gradient if twice else gradient.detach()
+        self.ids, self.clean, self.of, self.fresh, self.begun = ids, clean, turn, True, False
 
     def perturb(self, gradient: Tensor, move, group) -> None:
         wide = torch.promote_types(gradient.dtype, torch.float32)
         self.r = move(self.r, gradient.to(wide), self.clean.to(wide))
+        self.gradient = None
 
     def restore(self) -> None:
-        self.clean, self.gradient, self.r, self.fresh = None, None, None, False
+        self.clean, self.gradient, self.r, self.fresh, self.begun = None, None, None, False, False

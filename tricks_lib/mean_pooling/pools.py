@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tricks_lib._checks import truth
+from tricks_lib._checks import readable
 from tricks_lib.mean_pooling.masks import kept_tokens, one_run
 
 
@@ -133,25 +133,23 @@ def weighted_mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def weighted_sum(hidden_states: Tensor, weights: Tensor) -> Tensor:
-    """sum_t w_t h_t in float32 at least: (B, T, H) states, (B, T) bool or integer weights -> (B, H).
+    """sum_t w_t h_t in float32 at least, under autocast too: (B, T, H) states, (B, T) bool or integer
+    weights -> (B, H).
 
     Where the weight is 0, the states may be infinite or NaN.
     """
     wide = torch.promote_types(hidden_states.dtype, torch.float32)
-    if (
-        hidden_states.dtype == wide
-        and hidden_states.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    ):
+    if hidden_states.dtype == wide and readable(hidden_states):
         # One read of the states, no copy of them: w (B, 1, T) @ h (B, T, H). But 0 * inf is NaN, so
         # a sum that is not finite is done again below, where padding cannot meet the sum.
-        total = torch.bmm(weights.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
-        if truth(torch.isfinite(total).all()):
+        with torch.autocast("cpu", enabled=False):
+            total = torch.bmm(weights.unsqueeze(1).to(wide), hidden_states).squeeze(1)  # (B, H)
+        if torch.isfinite(total).all():
             return total
     states = hidden_states.masked_fill((weights == 0).unsqueeze(-1), 0)
     if weights.dtype == torch.bool:
         return states.sum(dim=1, dtype=wide)
-    return torch.einsum("bt,bth->bh", weights.to(wide), states.to(wide))
+    return (weights.unsqueeze(-1) * states.to(wide)).sum(dim=1)  # autocast leaves it in float32
 
 
 POOLS = {

@@ -79,19 +79,41 @@ def bernoulli_kl(
     return _reduced(0.5 * (z.sigmoid() - w.sigmoid()) * (z - w), keep, reduction)  # (3)
 
 
-def divergence_of(logits_p: Tensor, logits_q: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """The mean divergence of two passes over the labels that are not -100.
+def divergence_of_own_loss(p: Tensor, q: Tensor, labels: Tensor, problem: str | None) -> Tensor:
+    """The mean divergence of what the loss of a Hugging Face model compares with the labels: numbers if it
+    predicts one, or its ``problem_type`` is "regression"; else a yes or no for each class, or class indices.
+
+    Raises:
+        ValueError: the labels are none of these.
+    """
+    one = p.ndim == 1 or p.shape[-1] == 1
+    if (one or problem == "regression") and labels.numel() == p.numel():
+        return divergence_of(p, q, labels.view(p.shape), "numbers", None)
+    if labels.is_floating_point() and labels.shape == p.shape:
+        return divergence_of(p, q, labels, "yes or no", None)
+    if labels.is_floating_point() or labels.shape != p.shape[:-1]:
+        raise ValueError(
+            f"labels: {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; with "
+            f"R-Drop one class index, one number, or a yes or no for each class is accepted"
+        )
+    return divergence_of(p, q, labels, "classes")
+
+
+def divergence_of(
+    logits_p: Tensor, logits_q: Tensor, labels: Tensor, kind: str, ignore_index: int | None = -100
+) -> Tensor:
+    """The mean divergence of two passes over the labels that are not ``ignore_index``; None: over all.
 
     Args:
         kind: of the labels: "numbers", by squared differences; "yes or no", equation (3); "classes", (1).
     """
-    keep = labels != -100
+    keep = None if ignore_index is None else labels != ignore_index
     if kind == "numbers":
         x, y = (x.to(wide(x)) for x in without_padding(logits_p, logits_q, keep))
         return mean((x - y).square(), keep)
     if kind == "yes or no":
         return bernoulli_kl(logits_p, logits_q, keep)
-    if labels.shape == logits_p.shape:  # (B, C) soft labels
+    if keep is not None and labels.shape == logits_p.shape:  # (B, C) soft labels
         keep = keep.all(dim=-1)
     return symmetric_kl(logits_p, logits_q, keep)
 

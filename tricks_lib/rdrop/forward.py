@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tricks_lib._checks import number
-from tricks_lib._shift import shifts_labels
-from tricks_lib.rdrop.divergence import divergence_of
+from tricks_lib._shift import shifts_labels, unwrapped
+from tricks_lib.rdrop.divergence import divergence_of_own_loss
 from tricks_lib.rdrop.dropout import warn_without_dropout
 
 
@@ -104,14 +104,5 @@ def _between(model: nn.Module, batch: Mapping, p: Tensor, q: Tensor) -> Tensor:
     labels = batch["labels"]
     if shifts_labels(model, batch):
         p, q, labels = p[:, :-1], q[:, :-1], labels[:, 1:]
-    problem = getattr(getattr(model, "config", None), "problem_type", None)
-    if problem == "regression" or p.shape in {(len(p),), (len(p), 1)}:
-        return divergence_of(p, q, labels.view(p.shape), "numbers")
-    if labels.is_floating_point() and labels.shape == p.shape:
-        return divergence_of(p, q, labels, "yes or no")
-    if labels.is_floating_point() or labels.shape != p.shape[:-1]:
-        raise ValueError(
-            f"batch: labels {tuple(labels.shape)} of {labels.dtype} given with logits {tuple(p.shape)}; one "
-            f"class index for each is accepted"
-        )
-    return divergence_of(p, q, labels, "classes")
+    problem = getattr(getattr(unwrapped(model), "config", None), "problem_type", None)
+    return divergence_of_own_loss(p, q, labels, problem)

@@ -88,6 +88,11 @@ class TricksArguments(TrainingArguments):
         self.check_tricks()
         self._warn_of_micro_batches()
 
+    @property
+    def of_layers(self) -> list[str]:
+        """Which arguments ask for parameter groups by layer."""
+        return [name for name in ("layer_decay", "head_learning_rate") if getattr(self, name) is not None]
+
     def check_tricks(self) -> None:
         """Raise as the class says; after ``__post_init__``, wherever a field may have been set since."""
         self._check_loss()
@@ -106,8 +111,8 @@ class TricksArguments(TrainingArguments):
 
     def _check_ranges(self):
         _one_of("adversarial", self.adversarial, ATTACKS)
-        number("rdrop_alpha", self.rdrop_alpha, 0.0)
-        number(
+        self.rdrop_alpha = number("rdrop_alpha", self.rdrop_alpha, 0.0)
+        self.adversarial_start_step = number(
             "adversarial_start_step",
             self.adversarial_start_step,
             0,
@@ -122,7 +127,7 @@ class TricksArguments(TrainingArguments):
             ("head_learning_rate", 0.0, sys.float_info.max, "a finite number of at least 0, or None,"),
         ):
             if getattr(self, name) is not None:
-                number(name, getattr(self, name), low, high, accepted=accepted)
+                setattr(self, name, number(name, getattr(self, name), low, high, accepted=accepted))
         for name in (
             "gather_batch_losses",
             "adversarial_per_example",
@@ -154,24 +159,26 @@ class TricksArguments(TrainingArguments):
             raise ValueError("rdrop_two_passes: True given with rdrop_alpha 0, False is accepted")
         if self.ema_warmup and self.ema_decay is None:
             raise ValueError(f"ema_warmup: {self.ema_warmup!r} given without ema_decay, False is accepted")
-        if 0 < self.max_steps <= self.adversarial_start_step:
-            raise ValueError(
-                f"adversarial_start_step: {self.adversarial_start_step} given, less than max_steps, "
-                f"{self.max_steps}, is accepted"
-            )
+        self.check_attack_begins(self.max_steps)
+        if not self.gather_batch_losses and self.loss not in OF_THE_BATCH:
+            raise ValueError(f"gather_batch_losses: False given with loss {self.loss!r}, True is accepted")
         if self.loss != "cross_entropy" and self.label_smoothing_factor:
             raise ValueError(
                 f"label_smoothing_factor: {self.label_smoothing_factor} given with loss {self.loss!r}, 0 is "
                 f"accepted"
             )
 
+    def check_attack_begins(self, steps: int) -> None:
+        """Raise if the attack would begin after the end of a training of so many steps (-1: not known)."""
+        if 0 < steps <= self.adversarial_start_step:
+            raise ValueError(
+                f"adversarial_start_step: {self.adversarial_start_step} given, less than the number of "
+                f"steps, {steps}, is accepted"
+            )
+
     def _check_weights_are_whole(self):
         tricks = ["adversarial"] if self.adversarial != "none" else []
-        tricks += [
-            name
-            for name in ("ema_decay", "layer_decay", "head_learning_rate")
-            if getattr(self, name) is not None
-        ]
+        tricks += ([] if self.ema_decay is None else ["ema_decay"]) + self.of_layers
         if tricks and (self.fsdp or self.deepspeed):
             with_what = "FSDP, which splits the weights and their gradients"
             if self.deepspeed:

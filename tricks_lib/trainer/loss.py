@@ -16,7 +16,7 @@ from tricks_lib._batch_loss import (
     loss_of,
     make_loss,
 )
-from tricks_lib._shift import shifts_labels
+from tricks_lib._shift import shifts_labels, unwrapped
 from tricks_lib.rdrop.dropout import warn_without_dropout
 from tricks_lib.rdrop.forward import doubled
 
@@ -28,7 +28,9 @@ class LossTrainer(Trainer):
         super().__init__(*args, **kwargs)
         # To Trainer: the loss is a mean, to be divided by the number of micro-batches.
         self.model_accepts_loss_kwargs = False
+        self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
         self._made_loss: tuple = (("cross_entropy", {}), None)  # what it was made of, and the loss
+        self._counted: object = None  # the dataset whose labels its weights were counted in
         self._clean = True  # not at attacked weights
         self._parts: dict[str, tuple] = {}  # since the last log: name -> sum, number of optimizer steps
         self._check_loss_func()
@@ -45,10 +47,12 @@ class LossTrainer(Trainer):
     def _loss(self) -> torch.nn.Module | None:
         """The loss that the arguments name now, a search may have changed them; None: the model's own."""
         of = (self.args.loss, dict(self.args.loss_kwargs or {}))
-        if of != self._made_loss[0]:
-            loss = make_loss(*of)
+        stale = self._counted is not None and self._counted is not self.train_dataset
+        if of != self._made_loss[0] or stale:
+            loss, self._counted = make_loss(*of), None
             if isinstance(loss, WeightedCrossEntropy) and loss.weight is None:
-                loss.count(labels_of(self.train_dataset))
+                loss.count(labels_of(self.train_dataset, loss.ignore_index))
+                self._counted = self.train_dataset
             self._made_loss = of, loss and loss.to(self.args.device)
         return self._made_loss[1]
 
@@ -86,7 +90,8 @@ class LossTrainer(Trainer):
             loss = loss.masked_fill(of_loss == 0, 0) * of_loss  # the mean over nothing is NaN
             if rdrop:
                 warn_without_dropout(model, *passes)
-                extra = args.rdrop_alpha * divergence(self._loss, *passes, labels) * share
+                problem = getattr(getattr(unwrapped(model), "config", None), "problem_type", None)
+                extra = args.rdrop_alpha * divergence(self._loss, *passes, labels, problem) * share
                 self._log_part(f"loss_{args.loss}", loss)
                 self._log_part("loss_rdrop", extra)
                 loss = loss + extra

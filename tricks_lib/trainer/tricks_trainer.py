@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager
 import torch
 from transformers import TrainerCallback
 
+from tricks_lib._classifier import EncoderClassifier
+from tricks_lib._shift import unwrapped
 from tricks_lib.fgm import FGM
 from tricks_lib.layer_decay import layer_decay_groups
 from tricks_lib.trainer.arguments import TricksArguments
@@ -51,6 +53,11 @@ class TricksTrainer(LossTrainer):
         if not isinstance(args, TricksArguments):
             raise TypeError(f"args: {type(args).__name__} given, TricksArguments is accepted")
         super().__init__(model, args, *more, **kwargs)
+        if self.optimizer is not None and args.of_layers:
+            raise ValueError(
+                f"optimizers: an optimizer given with {args.of_layers[0]}, None is accepted: its parameter "
+                f"groups are made here"
+            )
         self._ema: Average | None = None
         self._attack: FGM | None = None
         self._resumed: str | None = None  # the checkpoint that a training goes on with
@@ -81,8 +88,8 @@ class TricksTrainer(LossTrainer):
         """Trainer's; with layer decay or a rate for the head, of the groups of
         :func:`~tricks_lib.layer_decay.layer_decay_groups`.
         """
-        a = self.args
-        if self.optimizer is None and (a.layer_decay is not None or a.head_learning_rate is not None):
+        a, by_layer = self.args, self.optimizer is None and bool(self.args.of_layers)
+        if by_layer:
             kind, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(a, self.model)
             if (
                 not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer))
@@ -96,10 +103,13 @@ class TricksTrainer(LossTrainer):
             groups = layer_decay_groups(
                 self.model, a.learning_rate, decay, a.head_learning_rate, a.weight_decay
             )
-            self.optimizer = kind(
-                sorted(groups, key=lambda group: group["lr"] != a.learning_rate), **kwargs
-            )  # the first one's rate is logged
-        return super().create_optimizer(*args)
+            groups.sort(key=lambda group: group["lr"] != a.learning_rate)  # the first one's rate is logged
+        optimizer = super().create_optimizer(*args)
+        if by_layer:  # Trainer's optimizer, with what it does around it, on other groups
+            optimizer.param_groups.clear()
+            for group in groups:
+                optimizer.add_param_group(group)
+        return optimizer
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
@@ -126,6 +136,13 @@ class TricksTrainer(LossTrainer):
         """Trainer's, with the average."""
         with self.average_parameters():
             super().save_model(*args, **kwargs)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if isinstance(
+            model := unwrapped(self.model), EncoderClassifier
+        ):  # to Trainer a model without a config
+            model.save_config(output_dir or self.args.output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -169,6 +186,7 @@ class _Steps(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         args.check_tricks()  # a search may have changed them
+        args.check_attack_begins(state.max_steps)
         trainer = self.trainer
         trainer._check_loss_func()
         trainer._parts, trainer._attack, trainer._clean = {}, None, True

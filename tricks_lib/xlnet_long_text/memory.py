@@ -85,9 +85,10 @@ class XLNetLongClassifier(LongClassifier):
             alive = counts[rows, s] > 0  # shorter documents leave: padding enters no memory
             rows = rows[alive]
             mems = mems and [m[-M:, alive] for m in mems]  # each (M, rows, H)
-            inputs = {} if types is None else {"token_type_ids": types[rows, s * L : (s + 1) * L]}
+            inputs: dict = {} if types is None else {"token_type_ids": types[rows, s * L : (s + 1) * L]}
             mask = keep_s[rows].float()  # XLNetModel crashes on a bool mask
-            out = self.encoder(ids_s[rows], attention_mask=mask, mems=mems, use_mems=M > 0, **inputs)
+            inputs |= {"attention_mask": mask, "mems": mems, "use_mems": M > 0, "return_dict": True}
+            out = self.encoder(ids_s[rows], **inputs)
             vector, mems = pool(out.last_hidden_state, mask), out.mems  # (rows, H)
             vectors.append(vector.new_zeros(len(ids), vector.shape[1]).index_copy(0, rows, vector))
         vectors = torch.stack(vectors, dim=1)  # (B, S, H)
@@ -96,4 +97,4 @@ class XLNetLongClassifier(LongClassifier):
         share = counts.to(torch.promote_types(vectors.dtype, torch.float32)) / counts.sum(
             dim=1, keepdim=True
         )  # (B, S), of the document's tokens
-        return torch.einsum("bs,bsh->bh", share, vectors.to(share.dtype)).to(vectors.dtype)
+        return (share.unsqueeze(-1) * vectors).sum(dim=1).to(vectors.dtype)

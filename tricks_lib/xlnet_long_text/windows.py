@@ -77,10 +77,8 @@ class SlidingWindowClassifier(LongClassifier):
         self.window_length, self.stride, self.pool = window_length, stride, pool
         self.windows_at_once = windows_at_once
         if pool == "attention":
-            H, dtype = self.config.hidden_size, self.classifier.weight.dtype
-            self.attention = nn.Sequential(
-                nn.Linear(H, H, dtype=dtype), nn.Tanh(), nn.Linear(H, 1, bias=False, dtype=dtype)
-            )
+            H, weight = self.config.hidden_size, self.classifier.weight
+            self.attention = nn.Sequential(nn.Linear(H, H), nn.Tanh(), nn.Linear(H, 1, bias=False)).to(weight)
 
     def document_vectors(self, ids: Tensor, keep: Tensor, types: Tensor | None) -> Tensor:
         """(B, T) ids, mask and types, tokens first and at least one per row -> (B, H)."""
@@ -104,7 +102,8 @@ class SlidingWindowClassifier(LongClassifier):
         vectors = []
         for n in range(0, len(inputs["input_ids"]), self.windows_at_once):
             some = {name: x[n : n + self.windows_at_once] for name, x in inputs.items()}
-            vectors.append(mean_pool(self.encoder(**some).last_hidden_state, some["attention_mask"]))
+            states = self.run_encoder(**some).last_hidden_state
+            vectors.append(mean_pool(states, some["attention_mask"]))
         vectors = torch.cat(vectors)  # (N, H)
         vectors = vectors.new_zeros(*real.shape, vectors.shape[1]).index_put(
             real.nonzero(as_tuple=True), vectors
