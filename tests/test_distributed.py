@@ -73,7 +73,7 @@ APART = {"dice, tokens": ("tokens", "dice"), "ccc": ("numbers", "ccc")}  # witho
 
 
 def run(folder, kind, batch, resume=None, **arguments):
-    warnings.filterwarnings("ignore", "adversarial 'fgm'|ema_decay: with", UserWarning)
+    warnings.filterwarnings("ignore", "adversarial '(fgm|freelb)'|ema_decay: with", UserWarning)
     args = TricksArguments(
         str(folder),
         per_device_train_batch_size=batch,
