@@ -36,6 +36,11 @@ def test_best_threshold_is_the_best_of_all_cuts(digits):
         assert f1_score(labels, scores > study.best_threshold(scores, labels)) == pytest.approx(best)
 
 
+def test_best_threshold_that_takes_all():
+    cut = study.best_threshold(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
+    assert (np.array([0.9, 0.8, 0.1]) > cut).all()
+
+
 def test_splits_hold_everything_once_and_the_same_share():
     labels = np.arange(100) % 10 == 0
     parts = study.stratified(labels, seed=1)

@@ -114,8 +114,7 @@ def perform(job: Job) -> dict[str, dict]:
     of validation and scored on the other, both ways; in the test, on the whole of validation.
     """
     started = time.perf_counter()
-    task = tokens.prepare(job.source, job.model, job.training["max_length"])
-    run = Run(job, task)
+    run = Run(job, tokens.prepare(job.source, job.model, job.training["max_length"]))
     run.train()
     read = {arms.key(reading): run.read(reading) for reading in job.readings}
     seconds = round(time.perf_counter() - started, 3)
@@ -255,7 +254,7 @@ def all_scores(task: tokens.Prepared, chooses: str, predictions: np.ndarray, spl
 
 def smallest(classes: np.ndarray, num_labels: int) -> np.ndarray:
     """Class indices, and perhaps -100, in the smallest type that holds them."""
-    return classes.astype(np.int8 if num_labels <= 127 and classes.min() >= -128 else np.int16)
+    return classes.astype(np.int8 if num_labels <= 127 else np.int16)
 
 
 def decided(logits: np.ndarray, kind: str, threshold: float | None = None) -> np.ndarray:

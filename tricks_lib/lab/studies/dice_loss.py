@@ -56,7 +56,9 @@ def best_threshold(scores, labels) -> float:
     value = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     value[:-1][ordered[:-1] == ordered[1:]] = -1  # no cut between equals
     k = int(value.argmax())
-    return float(ordered[k : k + 2].mean()) if k + 1 < len(ordered) else -np.inf  # below the last: all
+    if k + 1 == len(ordered):  # all of them
+        return float(np.nextafter(ordered[k], -np.inf))
+    return float(ordered[k : k + 2].mean())
 
 
 # ---- Vectors, splits, training ----
