@@ -72,11 +72,10 @@ def describe(encoder: nn.Module) -> dict | None:
         return None
     config: Any = encoder.config
     config = json.loads(config.to_json_string(use_diff=False))
-    described = {"class": f"{cls.__module__}.{cls.__qualname__}", "config": config}
     option = "add_pooling_layer"  # of the constructor, not of the config
-    if option in inspect.signature(cls).parameters and getattr(encoder, "pooler", None) is None:
-        described[option] = False
-    return described
+    without = option in inspect.signature(cls).parameters and getattr(encoder, "pooler", None) is None
+    arguments = {option: False} if without else {}
+    return {"class": f"{cls.__module__}.{cls.__qualname__}", "config": config, "arguments": arguments}
 
 
 def build(described: dict | None) -> nn.Module:
@@ -100,7 +99,7 @@ def build(described: dict | None) -> nn.Module:
         )
     kind: Any = cls
     config = kind.config_class.from_dict(described["config"])
-    encoder = kind(config, **{k: v for k, v in described.items() if k == "add_pooling_layer"})
+    encoder = kind(config, **described.get("arguments", {}))  # folders of the first edition have none
     if encoder.get_input_embeddings() is None:  # a T5Stack of transformers 4 is given its table
         encoder.set_input_embeddings(nn.Embedding(config.vocab_size, config.hidden_size))
     return encoder

@@ -104,5 +104,9 @@ def _between(model: nn.Module, batch: Mapping, p: Tensor, q: Tensor) -> Tensor:
     labels = batch["labels"]
     if shifts_labels(model, batch):
         p, q, labels = p[:, :-1], q[:, :-1], labels[:, 1:]
-    problem = getattr(getattr(unwrapped(model), "config", None), "problem_type", None)
-    return divergence_of_own_loss(p, q, labels, problem)
+    return divergence_of_own_loss(p, q, labels, problem_type(model))
+
+
+def problem_type(model: nn.Module) -> str | None:
+    """What the model's config says of its labels; None where it says nothing."""
+    return getattr(getattr(unwrapped(model), "config", None), "problem_type", None)

@@ -16,9 +16,9 @@ from tricks_lib._batch_loss import (
     loss_of,
     make_loss,
 )
-from tricks_lib._shift import shifts_labels, unwrapped
+from tricks_lib._shift import shifts_labels
 from tricks_lib.rdrop.dropout import warn_without_dropout
-from tricks_lib.rdrop.forward import doubled
+from tricks_lib.rdrop.forward import doubled, problem_type
 
 
 class LossTrainer(Trainer):
@@ -90,8 +90,8 @@ class LossTrainer(Trainer):
             loss = loss.masked_fill(of_loss == 0, 0) * of_loss  # the mean over nothing is NaN
             if rdrop:
                 warn_without_dropout(model, *passes)
-                problem = getattr(getattr(unwrapped(model), "config", None), "problem_type", None)
-                extra = args.rdrop_alpha * divergence(self._loss, *passes, labels, problem) * share
+                apart = divergence(self._loss, *passes, labels, problem_type(model))
+                extra = args.rdrop_alpha * apart * share
                 self._log_part(f"loss_{args.loss}", loss)
                 self._log_part("loss_rdrop", extra)
                 loss = loss + extra

@@ -139,9 +139,8 @@ class TricksTrainer(LossTrainer):
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
-        if isinstance(
-            model := unwrapped(self.model), EncoderClassifier
-        ):  # to Trainer a model without a config
+        model = unwrapped(self.model)
+        if isinstance(model, EncoderClassifier):  # of which Trainer writes the weights alone
             model.save_config(output_dir or self.args.output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir):

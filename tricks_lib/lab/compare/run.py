@@ -10,7 +10,7 @@ import numpy as np
 
 from tricks_lib._checks import number
 from tricks_lib.lab import models, parallel
-from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, train
+from tricks_lib.lab.compare import arms, assembly, plan, protocol, records, tokens, train
 from tricks_lib.lab.compare.comparison import Comparison
 
 APART = ("lab", "decoding")  # of tricks_lib: all else may train
@@ -41,8 +41,13 @@ def code(more: tuple[str, ...] = ()) -> str:
 
 def defined(comparison: Comparison) -> dict:
     """The definition with the digests of table and model; an interrupted run goes on under the same only."""
-    digests = {"data": comparison.source.read().sha256, "model": models.describe(comparison.model)["sha256"]}
-    return {**comparison.definition(), "sha256": digests}
+    return {**comparison.definition(), "sha256": digests(comparison.source, comparison.model)}
+
+
+@functools.lru_cache(maxsize=2)
+def digests(source: tokens.Source, model: str) -> dict:
+    """sha256 of the table's files and of the model's weights, read once in a process as both are."""
+    return {"data": source.read().sha256, "model": models.describe(model)["sha256"]}
 
 
 def digest(comparison: Comparison) -> str:
