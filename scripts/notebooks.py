@@ -31,7 +31,7 @@ def chapters(folder: Path) -> list[Path]:
     return sorted((folder / "chapters").glob("*.ipynb"))
 
 
-def source_hash(notebook, path: Path) -> str:
+def source_hash(notebook) -> str:
     """Everything a chapter's outputs depend on."""
     digest = hashlib.sha256()
     for cell in notebook.cells:
@@ -39,11 +39,9 @@ def source_hash(notebook, path: Path) -> str:
             # The address and the release may change without changing an output.
             digest.update(re.sub(r'(?m)^(REPOSITORY|RELEASE) = ".*"$', "", cell.source).encode())
             digest.update(b"\0")
-    number, _, trick = path.stem.partition("_")
-    name = trick if number.isdigit() else "*"  # a page that is no trick's chapter may show every record
     files = [f for f in (ROOT / "tricks_lib").rglob("*") if f.is_file() and "__pycache__" not in f.parts]
-    files += (ROOT / "chapters" / "evidence").glob(f"{name}__*.json")
-    files += (ROOT / "chapters" / "evidence").glob("bench_*.json")
+    evidence = ROOT / "chapters" / "evidence"  # one record may serve many chapters
+    files += [*evidence.glob("*__*.json"), *evidence.glob("bench_*.json")]
     for file in sorted(
         f for f in files if ".partial" not in f.suffixes
     ):  # an experiment under way is no evidence
@@ -80,7 +78,7 @@ def execute(path: Path) -> float:
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     clean(notebook)
-    notebook.metadata["tricks_lib"] = {"outputs_of": source_hash(notebook, path)}
+    notebook.metadata["tricks_lib"] = {"outputs_of": source_hash(notebook)}
     part = path.with_suffix(".part")
     nbformat.write(notebook, part)
     part.replace(path)
@@ -128,7 +126,7 @@ def store(arguments) -> int:
             continue
         notebook = nbformat.read(path, as_version=4)
         if arguments.all or notebook.metadata.get("tricks_lib", {}).get("outputs_of") != source_hash(
-            notebook, path
+            notebook
         ):
             changed.append(path)
         else:

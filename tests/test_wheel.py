@@ -92,7 +92,7 @@ def test_installed_package_works_outside_the_checkout(site):
         "models.load_encoder('mini_bert'); print(len(tasks.load_task('guest_notes/topic')['train'])); "
         "print(records.names())"
     ))  # fmt: skip
-    assert str(site) in out and "mini_bert: " in out and "embedded" in out and "rdrop/en_trec" in out
+    assert str(site) in out and "mini_bert: " in out and "embedded" in out and "mini_bert/en_trec" in out
 
 
 def test_a_trick_imports_torch_and_not_transformers(site):

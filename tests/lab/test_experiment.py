@@ -250,7 +250,7 @@ def test_a_backend_that_gives_lists_only_loses_no_more_than_a_round(place, refer
 
 def test_all_experiments_of_the_book_are_registered():
     known = lab.registry()
-    assert {"rdrop/en_trec", "ema/en_hate_davidson"} <= known.keys()
+    assert {"mini_bert/en_trec", "mini_xlnet/guest_book"} <= known.keys()
     for name, each in known.items():
         assert each.name == name and each.baseline in each.arms
         assert len(each.seeds) >= 10

@@ -522,3 +522,12 @@ HIDDEN_REFUSED = {
 def test_hidden_states_refuse(texts, arguments, error, message):
     with pytest.raises(error, match=message):
         list(fit.hidden_states(classifier().encoder, tiny_tokenizer(), texts, **arguments))
+
+
+def test_draw_gives_each_row_once():
+    rows = list(range(9))
+    assert (
+        sorted(fit.draw(rows, 20, 0)) == rows
+        and len(set(fit.draw(rows, 4, 1))) == 4
+        and fit.draw(rows, 4, 1) != fit.draw(rows, 4, 2)
+    )

@@ -406,13 +406,12 @@ def test_an_experiment_under_way_is_no_evidence_of_a_notebook(tmp_path, monkeypa
     notebooks = load_script("notebooks")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     (tmp_path / "chapters" / "evidence").mkdir(parents=True)
-    page = tmp_path / "chapters" / "evidence.ipynb"
     notebook = nbformat.v4.new_notebook()
-    before = notebooks.source_hash(notebook, page)
+    before = notebooks.source_hash(notebook)
     (tmp_path / "chapters" / "evidence" / "toy__own.partial.json").write_text("{}")
-    assert notebooks.source_hash(notebook, page) == before
+    assert notebooks.source_hash(notebook) == before
     (tmp_path / "chapters" / "evidence" / "toy__own.json").write_text("{}")
-    assert notebooks.source_hash(notebook, page) != before
+    assert notebooks.source_hash(notebook) != before
 
 
 @pytest.mark.parametrize("folder, ignored", [("chapters/evidence", False), ("report", True)])

@@ -41,7 +41,7 @@ def rates(monkeypatch, schedule, steps=10):
         lambda self, *a, **k: (step(self, *a, **k), seen.append(self.param_groups[0]["lr"]))[0],
     )
     study.train(
-        Net(), ROWS, stack, schedule=schedule, averages={}, steps=steps, lr=1.0, batch_size=4, warmup=0.2
+        Net(), ROWS, stack, schedule=schedule, decays={}, steps=steps, lr=1.0, batch_size=4, warmup=0.2
     )
     return seen
 
@@ -57,47 +57,34 @@ def test_constant_schedule_rises_and_stays_and_does_not_outlive_its_training(mon
 
 def test_unknown_schedule_is_an_error():
     with pytest.raises(ValueError, match="^schedule: 'cosine' given, .* accepted"):
-        study.train(Net(), ROWS, stack, schedule="cosine", steps=1, lr=1.0)
+        study.train(Net(), ROWS, stack, schedule="cosine", decays={}, steps=1, lr=1.0)
 
 
 def test_averages_do_not_change_the_training_and_equal_the_closed_form():
     alone, model, path = Net(), Net(), []
     start = model.linear.bias.detach().clone()
-    fit.fit(alone, ROWS, stack, steps=6, lr=0.1, batch_size=4)
-    followed = study.train(
-        model,
-        ROWS,
-        stack,
-        schedule="linear",
-        averages={"last": None, "EMA": {"decay": 0.5}},
-        steps=6,
-        lr=0.1,
-        batch_size=4,
-        watch=lambda followed: path.append((model.linear.bias.detach().clone(), model.eval())),
-    )
-    assert torch.equal(
-        alone.linear.weight, model.linear.weight
-    )  # watching left the model in evaluation mode, training went on with dropout
-    expected = 0.5**6 * start + sum(0.5 ** (6 - i) * w for i, (w, _) in enumerate(path))
-    assert list(followed) == ["EMA"]
-    torch.testing.assert_close(followed["EMA"].state_dict()["shadow"]["linear.bias"], expected)
+    size, decays = {"steps": 6, "lr": 0.1, "batch_size": 4}, {"short": 0.5, "long": 0.9}
+
+    def watch(averages):
+        path.append(model.linear.bias.detach().clone())
+        model.eval()  # and training must go on with dropout
+
+    fit.fit(alone, ROWS, stack, **size)
+    averages = study.train(model, ROWS, stack, schedule="linear", decays=decays, watch=watch, **size)
+    assert torch.equal(alone.linear.weight, model.linear.weight)
+    assert list(averages) == list(decays)
+    for name, d in decays.items():
+        expected = d**6 * start + (1 - d) * sum(d ** (6 - i) * w for i, w in enumerate(path, 1))
+        torch.testing.assert_close(averages[name].state_dict()["shadow"]["linear.bias"], expected)
 
 
-def test_evaluate_scores_every_average_and_puts_the_weights_back():
-    model = Net()
-    followed = study.train(
-        model,
-        ROWS,
-        stack,
-        schedule="linear",
-        averages={"EMA": {"decay": 0.999}},
-        steps=9,
-        lr=0.5,
-        batch_size=4,
-    )
+def test_predictions_are_of_every_average_and_the_weights_come_back():
+    model, size = Net(), {"steps": 9, "lr": 0.5, "batch_size": 4}
+    averages = study.train(model, ROWS, stack, schedule="linear", decays={"EMA": 0.999}, **size)
     before = model.linear.weight.detach().clone()
-    scores = study.evaluate(model, followed, ROWS, stack)
-    assert list(scores) == ["last", "EMA"] and scores["last"]["loss"] < scores["EMA"]["loss"]
+    found = study.predictions(model, averages, ROWS, stack)
+    loss = {name: study.losses(*outputs).mean() for name, outputs in found.items()}
+    assert list(loss) == ["last", "EMA"] and loss["last"] < loss["EMA"]
     assert torch.equal(model.linear.weight, before)
 
 
@@ -132,23 +119,6 @@ def test_follow_and_noisy_descent():
     )
 
 
-def test_every_arm_takes_its_scores_from_the_training_with_its_own_rate(monkeypatch):
-    monkeypatch.setattr(
-        study,
-        "trained",
-        lambda model, data, split, schedule, lr, seed: {
-            name: (split, schedule, lr, seed, name) for name in study.AVERAGES
-        },
-    )
-    (experiment,) = study.EXPERIMENTS
-    for arm, settings in experiment.arms.items():
-        found = study.run(experiment, {**settings, "lr": 5e-4}, 3, "test")
-        assert (
-            found == ("test", settings["schedule"], 5e-4, 3, settings["average"])
-            and arm == f"{found[1]}, {found[4]}"
-        )
-
-
 def test_last_weights_and_average_of_a_head_learn_from_the_vectors_of_a_frozen_encoder():
     import datasets
     from transformers import BertModel
@@ -163,7 +133,7 @@ def test_last_weights_and_average_of_a_head_learn_from_the_vectors_of_a_frozen_e
     assert [row["labels"].item() for row in rows] == [0, 1] * 4 and rows[0]["vectors"].shape == (H,)
     collate, size = torch.utils.data.default_collate, {"steps": 60, "lr": 1e-2, "batch_size": 8}
     head = heads.Head(H, 2)
-    followed = study.train(head, rows, collate, schedule="constant", averages={"EMA": {"decay": 0.9}}, **size)
-    found = study.predictions(head, followed, rows, collate)
+    averages = study.train(head, rows, collate, schedule="constant", decays={"EMA": 0.9}, **size)
+    found = study.predictions(head, averages, rows, collate)
     assert list(found) == ["last", "EMA"]
     assert all((logits.argmax(1) == labels).all() for logits, labels in found.values())

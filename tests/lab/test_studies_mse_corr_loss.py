@@ -27,32 +27,26 @@ def model():
     return heads.Head(6, 1)
 
 
-def test_arms_are_squared_error_each_weight_and_ccc():
-    assert study.arms(0.5, 5.0) == {
-        "MSE": {"loss": "mse"},
-        "MSE + corr, p 0.5": {"loss": "mse_corr", "p": 0.5},
-        "MSE + corr, p 5": {"loss": "mse_corr", "p": 5.0},
-        "CCC": {"loss": "ccc"},
-    }
-
-
-def test_objectives_are_the_losses_they_name():
+def test_losses_are_what_their_names_say():
     x, y = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    expected = [F.mse_loss(x, y), mse_corr_loss(x, y, 2.0), ccc_loss(x, y)]
-    assert [study.objective(arm)(x, y) for arm in study.arms(2.0).values()] == expected
-    assert len({value.item() for value in expected}) == 3
+    found = {name: loss(x, y).item() for name, loss in study.losses(0.5, 5.0).items()}
+    assert found == {
+        "MSE": F.mse_loss(x, y).item(),
+        "MSE + corr, p 0.5": mse_corr_loss(x, y, 0.5).item(),
+        "MSE + corr, p 5": mse_corr_loss(x, y, 5.0).item(),
+        "CCC": ccc_loss(x, y).item(),
+    }
+    assert len({*found.values()}) == 4
 
 
 def test_first_loss_of_training_is_that_of_the_arm(rows, model):
     batch, model.layers[3].p = STACK(rows), 0.0
     start = model(batch["vectors"]).logits[:, 0]
-    for arm in study.arms(1.5).values():
+    for loss in study.losses(1.5).values():
         fresh = heads.Head(6, 1, dropout=0.0)
         fresh.load_state_dict(model.state_dict())
-        losses = study.train(fresh, rows, STACK, arm, seed=0, **{**SIZE, "batch_size": 24})
-        assert len(losses) == 3 and losses[0] == pytest.approx(
-            study.objective(arm)(start, batch["labels"]).item(), rel=1e-5
-        )
+        losses = study.train(fresh, rows, STACK, loss, seed=0, **{**SIZE, "batch_size": 24})
+        assert len(losses) == 3 and losses[0] == pytest.approx(loss(start, batch["labels"]).item(), rel=1e-5)
 
 
 def test_scores_equal_scipy(rows, model):
@@ -73,11 +67,9 @@ def test_watch_looks_before_and_every_so_many_steps_and_changes_nothing(rows, mo
     alone.load_state_dict(model.state_dict())
     look, seen = study.watch(task, every=2)
     look(model)
-    watched = study.train(
-        model, rows, STACK, {"loss": "mse"}, seed=0, after_step=look, **{**SIZE, "steps": 5}
-    )
+    watched = study.train(model, rows, STACK, F.mse_loss, seed=0, after_step=look, **{**SIZE, "steps": 5})
     assert [each["step"] for each in seen] == [0, 2, 4]
-    assert watched == study.train(alone, rows, STACK, {"loss": "mse"}, seed=0, **{**SIZE, "steps": 5})
+    assert watched == study.train(alone, rows, STACK, F.mse_loss, seed=0, **{**SIZE, "steps": 5})
 
 
 def test_comparison_is_of_seeds_and_texts_with_holm_over_the_arms():

@@ -14,7 +14,6 @@ import pytest
 from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab import experiment as lab
 from tricks_lib.lab import fit, records, tasks
-from tricks_lib.lab.studies import stacking
 
 from .conftest import WORDS, tiny_config, tiny_tokenizer
 
@@ -85,7 +84,6 @@ def place(tmp_path, checkpoints, monkeypatch):
         "fit",
         lambda *arguments, steps, run=fit.fit, **options: run(*arguments, steps=min(steps, 2), **options),
     )
-    monkeypatch.setattr(stacking, "STEPS", 2)
     monkeypatch.setenv("TRICKS_DATA", str(tmp_path))
     monkeypatch.setenv("TRICKS_MODELS", str(checkpoints))
     yield tmp_path
@@ -105,7 +103,6 @@ def small(experiment):
     )
 
 
-@pytest.mark.filterwarnings("ignore:ema_decay. with:UserWarning")  # in two steps
 @pytest.mark.parametrize("experiment", ALL, ids=[each.name for each in ALL])
 def test_it_runs_to_a_valid_record(place, monkeypatch, experiment):
     experiment = small(experiment)

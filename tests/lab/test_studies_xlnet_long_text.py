@@ -101,10 +101,7 @@ def test_sees_one_segment_more_with_every_layer():
         assert np.array_equal(study.sees(model, 9), (back >= 0) & (back <= (layers if memory else 0)))
 
 
-def test_largest_tensor_and_seconds():
-    with study.LargestTensor() as counted:
-        torch.ones(3, 5) @ torch.ones(5, 7)
-    assert counted.bytes == 4 * 5 * 7
+def test_seconds_of_each_way_up_to_its_length():
     ways = {"slow": nn.Identity(), "fast": nn.Identity()}
     found = study.seconds(ways, torch.ones(1, 8), (2, 4, 8), most=4)
     assert [*found["slow"]] == [2, 4] and [*found["fast"]] == [2, 4, 8]

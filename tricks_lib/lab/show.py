@@ -185,21 +185,27 @@ def allocated(function, cuda: bool) -> float:
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with _NewTensors() as counted:
+    with Tensors() as counted:
         function()
-    return counted.bytes / 2**20
+    return counted.new / 2**20
 
 
-class _NewTensors(TorchDispatchMode):
-    """Counts the bytes of every tensor that an operation returns in storage of its own."""
+class Tensors(TorchDispatchMode):
+    """Counts the bytes of what operations return.
 
-    bytes = 0
+    Attributes:
+        new: of all tensors in storage of their own. largest: of the largest tensor.
+    """
+
+    new = largest = 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
         old = {
             t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)
         }
-        new = {t.untyped_storage() for t in tree_leaves(out) if isinstance(t, torch.Tensor)}
-        self.bytes += sum(storage.nbytes() for storage in new if storage.data_ptr() not in old)
+        made = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        new = {t.untyped_storage() for t in made}
+        self.new += sum(storage.nbytes() for storage in new if storage.data_ptr() not in old)
+        self.largest = max([self.largest, *(t.numel() * t.element_size() for t in made)])
         return out

@@ -13,6 +13,7 @@ import functools
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import precision_recall_curve
 
 from tricks_lib.dice_loss import dice_loss
 from tricks_lib.lab import fit, heads, models, tasks
@@ -39,26 +40,14 @@ def losses(labels) -> dict:
     }
 
 
-def curve(scores, labels):
-    """Precision and recall (N,) of the k highest scores, k = 1 to N, and these scores; equal scores in their
-    old order.
-    """
-    order = np.argsort(-scores, kind="stable")
-    found, k = np.cumsum(labels[order]), np.arange(1, len(labels) + 1)
-    return found / k, found / max(1, found[-1]), scores[order]
-
-
 def best_threshold(scores, labels) -> float:
     """What to cut ``scores`` at for the highest F1: half-way between two neighbours, the strictest of
     equals.
     """
-    precision, recall, ordered = curve(scores, labels)
-    value = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    value[:-1][ordered[:-1] == ordered[1:]] = -1  # no cut between equals
-    k = int(value.argmax())
-    if k + 1 == len(ordered):  # all of them
-        return float(np.nextafter(ordered[k], -np.inf))
-    return float(ordered[k : k + 2].mean())
+    precision, recall, cuts = precision_recall_curve(labels, scores)  # of score >= cut, rising
+    value = (2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1]
+    k = np.flatnonzero(value == value.max())[-1]
+    return float(cuts[k - 1 : k + 1].mean() if k else np.nextafter(cuts[0], -np.inf))
 
 
 # ---- Vectors, splits, training ----

@@ -1,28 +1,15 @@
-"""Does a smaller rate for the lower layers help, once the rate itself is tuned? And what do the circulating
-groups leave behind?
-
-Few rows, two to three passes: where forgetting should hurt most. A seed draws the training rows, the head's
-start and the
-order of the batches: the same for every arm. The decays are those of the papers: 0.95 (Sun et al. 2019), 0.8
-(ELECTRA small and base), 1/2.6 (ULMFiT).
+"""What chapter 4 runs live: what the layers of an encoder hold, the groups that circulate, and a fine-tuning
+that says how far each part of the encoder moved.
 """
 
 import copy
-import functools
 
 import numpy as np
 import torch
 
 from tricks_lib.lab import fit, models, tasks
-from tricks_lib.lab.experiment import Experiment
-from tricks_lib.lab.fit import draw
-from tricks_lib.lab.pretraining.worth import classifier
-from tricks_lib.layer_decay import layer_decay_groups, places
-
-ROWS, STEPS, BATCH, MAX_LENGTH = 500, 80, 16, 40
-ULMFIT = round(1 / 2.6, 3)
-ARMS = {"flat": {"decay": 1.0}, "0.95": {"decay": 0.95}, "0.8": {"decay": 0.8}, "1/2.6": {"decay": ULMFIT}}
-SNIPPET = {"snippet 0.95": {"decay": 0.95, "snippet": True}}
+from tricks_lib.layer_decay import places
+from tricks_lib.mean_pooling import MeanPoolingClassifier
 
 
 def snippet_groups(model, lr: float, multiplier: float, head_lr: float) -> list[dict]:
@@ -40,25 +27,14 @@ def snippet_groups(model, lr: float, multiplier: float, head_lr: float) -> list[
     return [*groups, {"params": head, "lr": head_lr}]
 
 
-def groups(model, arm: dict, lr: float) -> list[dict]:
-    """Parameter groups of an arm; the head at ``lr``, or at the arm's own ``head_lr``."""
-    if arm.get("snippet"):
-        return snippet_groups(model, lr, arm["decay"], head_lr=lr)
-    return layer_decay_groups(model, lr, arm["decay"], head_lr=arm.get("head_lr"), weight_decay=0.01)
-
-
-@functools.cache
-def prepare(
-    task: str, max_length: int, model: str | None = None, head: str = "cls", labels: tuple[str, ...] = ()
-):
+def prepare(task: str, max_length: int, labels: tuple[str, ...] = ()):
     """Rows of each split, how they are stacked, and ``make(seed)``, which gives a fresh classifier.
 
     Args:
-        head: see :func:`tricks_lib.lab.pretraining.worth.classifier`.
         labels: names of the classes that are kept, in the order of their new numbers; none: all.
     """
     data = tasks.load_task(task)
-    encoder, tokenizer = models.load_encoder(model)
+    encoder, tokenizer = models.load_encoder()
     names = data["train"].features["label"].names
     new = {names.index(name): i for i, name in enumerate(labels or names)}
     rows = {s: fit.tokenize(tokenizer, data[s], max_length) for s in data}
@@ -68,7 +44,7 @@ def prepare(
 
     def make(seed: int):
         torch.manual_seed(seed)
-        return classifier(copy.deepcopy(encoder), len(new), head)
+        return MeanPoolingClassifier(copy.deepcopy(encoder), len(new))
 
     return rows, fit.collate(tokenizer), make
 
@@ -89,51 +65,21 @@ def movement(model, start: dict[str, torch.Tensor]) -> dict[str, float]:
     return {key: (moved[key] / size[key]) ** 0.5 for key in moved}
 
 
-def one_run(
-    prepared,
-    arm: dict,
-    lr: float,
-    seed: int,
-    split: str = "test",
-    rows: int = ROWS,
-    steps: int = STEPS,
-    batch_size: int = BATCH,
-) -> dict:
-    """Fine-tune one classifier; accuracy on ``split``, which texts are right, movement of each part and mean
-    of the last losses.
+def one_run(prepared, groups, seed: int, steps: int, batch_size: int) -> dict:
+    """Fine-tune one classifier; which texts of ``test`` are right, and how far each part moved.
+
+    Args:
+        prepared: of :func:`prepare`. groups: ``groups(model)`` gives the groups, each with its rate.
     """
     data, collate_fn, make = prepared
     model = make(seed)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    of_arm = groups(model, arm, lr)
-    losses = fit.fit(
-        model,
-        draw(data["train"], rows, seed),
-        collate_fn,
-        steps=steps,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        param_groups=of_arm,
-    )
-    logits, labels = fit.predict(model, data[split], collate_fn)
-    tail = losses[-max(1, steps // 5) :]
-    right = logits.argmax(1) == labels
-    return {
-        "accuracy": float(right.mean()),
-        "right": right.tolist(),
-        "movement": movement(model, start),
-        "last_loss": sum(tail) / len(tail),
-    }
-
-
-def run(experiment, settings, seed, split):
-    result = one_run(
-        prepare(experiment.data, MAX_LENGTH, experiment.model), settings, settings["lr"], seed, split
-    )
-    result.pop("right")
-    rounded = {part: round(value, 5) for part, value in result["movement"].items()}
-    return {**result, "movement": rounded, "last_loss": round(result["last_loss"], 4)}
+    own = groups(model)
+    rows = fit.draw(data["train"], len(data["train"]), seed)  # all, in an order of the seed's
+    options = {"lr": max(group["lr"] for group in own), "batch_size": batch_size, "param_groups": own}
+    fit.fit(model, rows, collate_fn, steps=steps, seed=seed, **options)
+    logits, labels = fit.predict(model, data["test"], collate_fn)
+    return {"right": logits.argmax(1) == labels, "movement": movement(model, start)}
 
 
 @torch.no_grad()
@@ -174,8 +120,8 @@ def probe_layers(encoder, tokenizer, data, max_length: int, words: int = 20) -> 
     training on ``train``.
 
     ``this word`` and ``the word before``: which of the ``words`` most frequent tokens it is, other tokens are
-    left out;
-    ``label of the text``: from one word, whichever it is. The probe is scikit-learn's ridge classifier.
+    left out; ``label of the text``: from one word, whichever it is. The probe is scikit-learn's ridge
+    classifier.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.preprocessing import StandardScaler
@@ -204,24 +150,3 @@ def probe_layers(encoder, tokenizer, data, max_length: int, words: int = 20) -> 
             probe = RidgeClassifier(alpha=100.0).fit(train, y["train"][what][kept["train"]])
             found[what].append(float(probe.score(test, y["test"][what][kept["test"]])))
     return found
-
-
-EXPERIMENTS = [
-    Experiment(
-        trick="layer_decay",
-        task="en_trec",
-        model="mini_bert",
-        data="en_trec",
-        metric="accuracy",
-        baseline="flat",
-        run=run,
-        arms=ARMS | SNIPPET,
-        grid={"lr": [2.5e-4, 5e-4, 1e-3, 2e-3]},
-        tuning_seeds=(101, 102),
-        seeds=tuple(range(10)),
-        setting=(
-            f"fine-tuned whole on {ROWS} training rows drawn by the seed: {STEPS} steps of {BATCH}, at "
-            f"most {MAX_LENGTH} tokens, [CLS] with pooler"
-        ),
-    ),
-]

@@ -21,22 +21,12 @@ from tricks_lib.mean_pooling import MeanPoolingClassifier
 from tricks_lib.mse_corr_loss import ccc_loss, mse_corr_loss
 
 
-def arms(*weights: float) -> dict[str, dict]:
-    """Settings of each arm: squared error, the same with the correlation term at each weight p, and CCC."""
-    return (
-        {"MSE": {"loss": "mse"}}
-        | {f"MSE + corr, p {p:g}": {"loss": "mse_corr", "p": p} for p in weights}
-        | {"CCC": {"loss": "ccc"}}
-    )
-
-
-def objective(arm: dict):
-    """The loss of an arm: ``f(predictions (B,), targets (B,)) -> scalar``."""
-    return {
-        "mse": F.mse_loss,
-        "mse_corr": functools.partial(mse_corr_loss, p=arm.get("p", 0.0)),
-        "ccc": ccc_loss,
-    }[arm["loss"]]
+def losses(*weights: float) -> dict:
+    """Name -> ``loss(predictions (B,), targets (B,))``: squared error, the same with the correlation term at
+    each weight p, and CCC.
+    """
+    with_term = {f"MSE + corr, p {p:g}": functools.partial(mse_corr_loss, p=p) for p in weights}
+    return {"MSE": F.mse_loss, **with_term, "CCC": ccc_loss}
 
 
 @functools.cache
@@ -72,16 +62,10 @@ def prepare(task: str, frozen: bool, max_length: int):
     return SimpleNamespace(rows=rows, stack=stack, make=make)
 
 
-def train(model, rows, collate_fn, arm: dict, **options) -> list[float]:
-    """:func:`tricks_lib.lab.fit.fit` with the loss of an arm; returns the loss at every step."""
-    loss = objective(arm)
-    return fit.fit(
-        model,
-        rows,
-        collate_fn,
-        loss_fn=fit.of_logits(lambda logits, targets: loss(logits[:, 0], targets)),
-        **options,
-    )
+def train(model, rows, collate_fn, loss, **options) -> list[float]:
+    """:func:`tricks_lib.lab.fit.fit` with a loss of :func:`losses`; returns the loss at every step."""
+    of_first = fit.of_logits(lambda logits, targets: loss(logits[:, 0], targets))
+    return fit.fit(model, rows, collate_fn, loss_fn=of_first, **options)
 
 
 def scores(model, rows, collate_fn) -> dict[str, float]:

@@ -8,8 +8,6 @@ import time
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import fit, tasks
 from tricks_lib.xlnet_long_text import (
@@ -143,22 +141,6 @@ def sees(model, T: int) -> np.ndarray:
     hook.remove()
     states = torch.cat(states, dim=1)  # (T + 1, T, H)
     return ((states[1:] - states[0]).abs().amax(-1) > 1e-9).T.numpy()
-
-
-class LargestTensor(TorchDispatchMode):
-    """Counts the bytes of the largest tensor that an operation returns."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        out = operation(*args, **(kwargs or {}))
-        self.bytes = max(
-            [
-                self.bytes,
-                *(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, torch.Tensor)),
-            ]
-        )
-        return out
 
 
 @torch.no_grad()
