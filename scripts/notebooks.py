@@ -3,7 +3,7 @@
     python scripts/notebooks.py run --into _build/book    a copy of the book, executed there
     python scripts/notebooks.py store [--all] [NAME ...]  changed chapters, executed and stored in place
 
-A chapter has changed when the hash of its source, of tricks_lib and of its evidence differs from
+A chapter has changed when the hash of its source, of tricks_lib and of the records differs from
 the one stored in the notebook's metadata by the run that made its outputs.
 """
 

@@ -157,7 +157,7 @@ def into_old_memory(device, C):
 
 
 CURVES = [
-    Curve("mean_pool", "tokens", LENGTHS, "4 texts of 768 numbers a token", pooling),
+    Curve("mean_pool", "tokens", LENGTHS, "4 texts of 768 numbers per token", pooling),
     Curve("rdrop_forward", "batch", BATCHES, "mini_bert's shape, 16 tokens", two_in_one),
     Curve("symmetric_kl", "classes", CLASSES, "128 rows", divergence),
     Curve("concat_last_layers", "batch", BATCHES, "4 layers, 32 tokens of 256 numbers", last_layers),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from statsmodels.stats.multitest import multipletests
 
 from tricks_lib.lab import records, show
 
@@ -154,3 +155,18 @@ def test_ratios_are_those_of_the_bench():
 def test_a_row_that_was_not_measured_is_named():
     with pytest.raises(ValueError, match="rows: no dice was measured; there are greedy batch 1"):
         show.ratios("dice")
+
+
+def test_verdicts_adjust_p_by_holm_over_all_comparisons():
+    against = {"plain": SHOWN | {"p": 0.03}, "rival": SHOWN | {"p": 0.04}}
+    text = show.verdicts("trick", against)
+    expected = multipletests([0.03, 0.04], method="holm")[1]
+    parts = [show.verdict("trick", o, against[o] | {"holm": p}) for o, p in zip(against, expected)]
+    assert text == "\n".join(parts) and "no difference between trick and plain" in text
+
+
+def test_tensors_counts_what_is_new_and_the_largest():
+    with show.Tensors() as counted:
+        product = torch.ones(3, 5) @ torch.ones(5, 7)
+        product.view(7, 3)  # in the same storage
+    assert counted.new == 4 * (3 * 5 + 5 * 7 + 3 * 7) and counted.largest == 4 * 5 * 7

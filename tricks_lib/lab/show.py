@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import records
+from tricks_lib.lab.compare.statistics import holm
 from tricks_lib.lab.stats import LEAST_COUNTED, direction
 
 
@@ -65,6 +66,17 @@ def verdict(
         higher_is_better: of the score.
     """
     return f"{follows(trick, baseline, difference, higher_is_better)}:\n    {size(difference, digits, unit)}"
+
+
+def verdicts(trick: str, against: dict[str, dict], **options) -> str:
+    """:func:`verdict` of a trick on each other arm, with the p-values adjusted by Holm.
+
+    Args:
+        against: name of the other arm -> difference. options: of :func:`verdict`.
+    """
+    adjusted = holm([difference["p"] for difference in against.values()])
+    pairs = zip(against.items(), adjusted)
+    return "\n".join(verdict(trick, other, d | {"holm": p}, **options) for (other, d), p in pairs)
 
 
 def follows(trick: str, baseline: str, difference: dict, higher_is_better: bool = True) -> str:

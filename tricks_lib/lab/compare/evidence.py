@@ -208,8 +208,12 @@ def overview(where: Path | None = None):
 
 
 def on(record: dict) -> str:
-    """The data, and the model where it is not the encoder of most records: ``TREC (SmolLM2)``."""
+    """The data; the score where it is in points and no accuracy, and the model where it is not the encoder of
+    most records: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
+    """
     data, model = plots.data_name(record["data"]["name"]), record["model"]["name"]
+    accurate = record["metric"] == "accuracy" or report.unit(record)[0] != "points"
+    data += "" if accurate else f", {report.metric(record)}"
     return data + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
 
 

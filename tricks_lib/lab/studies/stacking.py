@@ -14,7 +14,7 @@ TRICKS: dict[str, dict] = {
     "layer decay": {"layer_decay": 0.9},
     "EMA": {"ema_decay": 0.9},
     "focal loss": {"loss": "focal", "loss_kwargs": {"gamma": 2.0}},
-    "FGM": {"adversarial": "fgm", "adversarial_epsilon": 0.1},
+    "FGM": {"adversarial": "fgm", "adversarial_relative": True, "adversarial_epsilon": 0.05},
 }
 
 
