@@ -16,6 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 
 from tests import load_script
 from tricks_lib.lab import records, stats
@@ -532,3 +533,12 @@ def test_the_table_says_what_the_statistics_say(fresh):
     record["statistics"]["trick"]["difference"]["p"] = 0.0004
     assert records.table(record).loc["trick", "p"] == "<0.001"
     assert table.loc["plain", ["gain", "95 % interval", "p"]].tolist() == ["", "", ""]
+
+
+def test_adjusted_has_holm_over_the_arms_of_a_record(fresh):
+    record = fresh["seeds"]
+    found = records.adjusted(record)
+    assert [*found] == [arm for arm in record["arms"] if arm != record["baseline"]]
+    expected = multipletests([d["p"] for d in found.values()], method="holm")[1]
+    assert [d["holm"] for d in found.values()] == pytest.approx(expected)
+    assert all(d["mean"] == record["statistics"][arm]["difference"]["mean"] for arm, d in found.items())

@@ -243,6 +243,13 @@ def difference(record: dict, arm: str, other: str) -> dict:
     return rounded(stats.paired_difference(a, b))
 
 
+def adjusted(record: dict) -> dict[str, dict]:
+    """Arm -> its difference to the baseline, with ``"holm"``, the p-value adjusted for all of them."""
+    found = {arm: own["difference"] for arm, own in record["statistics"].items() if own["difference"]}
+    values = stats.holm([difference["p"] for difference in found.values()])
+    return {arm: d | {"holm": p} for (arm, d), p in zip(found.items(), values)}
+
+
 def rounded(content):
     return json.loads(json.dumps(content), parse_float=lambda x: round(float(x), 6))
 

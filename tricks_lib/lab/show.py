@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import records
-from tricks_lib.lab.compare.statistics import holm
-from tricks_lib.lab.stats import LEAST_COUNTED, direction
+from tricks_lib.lab.stats import LEAST_COUNTED, direction, holm
 
 
 def source(*objects):

@@ -144,3 +144,22 @@ def ranks(values) -> np.ndarray:
         )
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def holm(p) -> np.ndarray:
+    """p-values adjusted for their number by Holm's step-down procedure (Holm 1979, *Scandinavian Journal of
+    Statistics* 6:65).
+
+    Args:
+        p: (M,).
+
+    Raises:
+        ValueError: not (M,), or a number outside [0, 1].
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p: shape {p.shape} given, (M,) of numbers in [0, 1] is accepted")
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted

@@ -167,9 +167,9 @@ def test_the_overview_has_a_line_for_each_trick_and_record_by_the_arm_listed_fir
     assert said["gain"] == f"{mean} ({low} to {high}) {arms['rdrop']['baseline']['verdict']}"
     mean, low, high = report.signed(arms["dropout"]["baseline"], record)
     dropout = figures.labelled(record, "dropout")
-    assert said["cheap rival"] == f"{dropout}: {mean} ({low} to {high})"
+    assert said["rival"] == f"{dropout}: {mean} ({low} to {high})"
     assert said["against it"] == record["statistics"]["rivals"][0]["verdict"]
-    assert {*table.loc["ema", "cheap rival"]} == {""} == {*table.loc["ema", "against it"]}
+    assert {*table.loc["ema", "rival"]} == {""} == {*table.loc["ema", "against it"]}
 
 
 def test_the_picture_has_each_trick_above_its_rival_and_no_other_unit(folder, record):

@@ -184,10 +184,10 @@ def test_errors_are_given_in_their_own_unit_and_lower_is_won(doubtful):
     assert own["won"] == 0 and re.search(r"FGM .* 4 of 4 +counts only", text)
 
 
-def test_there_is_no_negative_zero(record):
+def test_a_number_that_rounds_to_zero_keeps_its_sign_and_zero_has_none(record):
     own = record["statistics"]["arms"]["R-Drop"]["baseline"]
-    own |= {"mean": -0.0001, "low": -0.03, "high": 0.03}
-    assert re.search(r"R-Drop .* \+0\.0 +-3\.0 to \+3\.0", report.table(record))
+    own |= {"mean": -0.0, "low": -0.0001, "high": 0.0001}
+    assert re.search(r"R-Drop .* \+0\.0 +-0\.0 to \+0\.0", report.table(record))
 
 
 def test_what_casts_doubt_is_told(record, doubtful):

@@ -186,7 +186,7 @@ def firsts(where: Path | None = None) -> list[tuple[dict, str]]:
 
 def overview(where: Path | None = None):
     """A line for each trick and record: the gain of the arm of :func:`firsts` over the baseline, that of its
-    cheap rival over the same one, and the verdicts.
+    rival over the same one, and the verdicts.
 
     Returns:
         ``pandas.DataFrame``, the trick as index; empty without records.
@@ -203,7 +203,7 @@ def overview(where: Path | None = None):
             f"{gained(record, name)} {own['verdict']}",
             f"{labelled(record, rival)}: {gained(record, rival)}" if rival else "", against,
         ])  # fmt: skip
-    columns = ["trick", "arm", "gain", "cheap rival", "against it"]
+    columns = ["trick", "arm", "gain", "rival", "against it"]
     return pandas.DataFrame(lines, columns=columns).set_index("trick")
 
 

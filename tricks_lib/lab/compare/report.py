@@ -92,9 +92,9 @@ def won(difference: dict, record: dict) -> str:
 
 
 def signed(difference: dict, record: dict) -> list[str]:
-    """Mean, low and high with their signs."""
+    """Mean, low and high with their signs: ``-0.0`` is just below zero."""
     _, factor, digits = unit(record)
-    values = (round(factor * difference[key], digits) + 0.0 for key in ("mean", "low", "high"))  # no -0
+    values = (factor * difference[key] + 0.0 for key in ("mean", "low", "high"))
     return [f"{value:+.{digits}f}" for value in values]
 
 

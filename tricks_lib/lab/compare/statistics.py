@@ -20,7 +20,7 @@ from tricks_lib.lab.compare.variance import (
     matrix,
     pseudo_values,
 )
-from tricks_lib.lab.stats import EXACT_UP_TO, LEAST_COUNTED, direction, share_won, sign_flip
+from tricks_lib.lab.stats import EXACT_UP_TO, LEAST_COUNTED, direction, holm, share_won, sign_flip
 
 __all__ = [
     "Components", "components", "contributions", "failed", "family", "holm", "interval", "level_left",
@@ -31,25 +31,6 @@ LEAST_SEEDS = 10
 ROUNDING = 1e-9  # of a mean of pseudo-values, relative to the largest
 DRAWS = 4000  # simulated experiments behind a smallest difference
 WORDS = {1: "better", -1: "worse", 0: "no difference shown"}
-
-
-def holm(p) -> np.ndarray:
-    """p-values adjusted for their number by Holm's step-down procedure (Holm 1979, *Scandinavian Journal of
-    Statistics* 6:65).
-
-    Args:
-        p: (M,).
-
-    Raises:
-        ValueError: not (M,), or a number outside [0, 1].
-    """
-    p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p: shape {p.shape} given, (M,) of numbers in [0, 1] is accepted")
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
 
 
 def level_left(others) -> float:
