@@ -49,8 +49,11 @@ class Job:
     more_code: ClassVar[tuple[str, ...]] = ()  # paths in the package that its result depends on, too
 
     def perform(self) -> dict[str, dict]:
-        """What :func:`perform` gives; other kinds of runs have their own."""
+        """What :func:`perform` gives; other kinds of runs have their own, as of what is :meth:`prepared`."""
         return perform(self)
+
+    def prepared(self) -> tokens.Prepared:
+        return tokens.prepare(self.source, self.model, self.training["max_length"])
 
     @property
     def key(self) -> str:
@@ -113,8 +116,7 @@ def perform(job: Job) -> dict[str, dict]:
     While the rate is chosen, what a reading chooses itself (a checkpoint, a threshold) is chosen on one half
     of validation and scored on the other, both ways; in the test, on the whole of validation.
     """
-    started = time.perf_counter()
-    run = Run(job, tokens.prepare(job.source, job.model, job.training["max_length"]))
+    started, run = time.perf_counter(), Run(job, job.prepared())
     run.train()
     read = {arms.key(reading): run.read(reading) for reading in job.readings}
     seconds = round(time.perf_counter() - started, 3)
@@ -149,9 +151,8 @@ class Run:
             disable_tqdm=True, remove_unused_columns=False, use_cpu=on_cpu, **given,
         )  # fmt: skip
         watch = Watch(steps, "swa" in wanted, self.look if "best checkpoint" in wanted else None)
-        self.trainer = Trainer(
-            model, args, [task.collate([rows[i] for i in batch]) for batch in order], [watch]
-        )
+        made = [task.collate([rows[i] for i in batch]) for batch in order]
+        self.trainer = Trainer(model, args, made, [watch])
         self.trainer.train()
         self.model = self.trainer.model
         self.average = watch.average
@@ -292,8 +293,7 @@ def outputs(model, task: tokens.Prepared, split: str, precision: str) -> np.ndar
         start += len(some)
     if task.kind != "tags":
         return np.stack(out)
-    T = task.labels[split].shape[1]
-    whole = np.full((len(out), T, task.num_labels), float(IGNORED), dtype=np.float32)
+    whole = np.full((len(out), task.labels[split].shape[1], task.num_labels), float(IGNORED), np.float32)
     for i, row in enumerate(out):
         n = len(rows[i]["input_ids"])
         whole[i, :n] = row[len(row) - n :] if task.pad_left else row[:n]

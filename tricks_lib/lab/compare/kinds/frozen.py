@@ -85,9 +85,6 @@ class ProbeJob(train.Job):
             result["predictions"] = train.smallest(predictions, task.num_labels)
         return {arms.key(reading): result for reading in self.readings}
 
-    def prepared(self) -> tokens.Prepared:
-        return tokens.prepare(self.source, self.model, self.training["max_length"])
-
 
 class ProbeComparison(Comparison):
     """A comparison whose runs are probes."""
