@@ -54,7 +54,7 @@ def test_losses_are_what_their_names_say():
     losses = study.losses(y)
     ce, dice = F.cross_entropy(x, y), DiceLoss()(x, y)
     by_class = [F.cross_entropy(x[y == c], y[y == c]) for c in (0, 1)]
-    expected = {"cross-entropy": ce, "weighted": sum(by_class) / 2, "Dice": dice, "both": ce + dice}
+    expected = {"cross-entropy": ce, "weighted": sum(by_class) / 2, "Dice": dice}
     assert {*losses} == {*expected}
     for name, loss in losses.items():
         torch.testing.assert_close(loss(x, y), expected[name])
@@ -71,19 +71,3 @@ def test_training_finds_the_rare_class_and_a_seed_repeats():
         for _ in range(2)
     )
     assert np.array_equal(one, again) and f1_score(y, one > 0.5) > 0.8
-
-
-def test_threshold_of_a_run_never_sees_what_is_scored(monkeypatch):
-    validation, test = scored(seed=1), scored(seed=2)
-    monkeypatch.setattr(study, "trained", lambda *_: {"validation": validation, "test": test})
-    (experiment,) = study.EXPERIMENTS
-    tuned, seen = {"loss": "Dice", "lr": 1e-3, "threshold": "tuned"}, []
-    monkeypatch.setattr(study, "best_threshold", lambda s, y: seen.append(s) or 0.5)
-    for split, known, asked in (
-        ("test", validation[0], test),
-        ("validation", validation[0][::2], [v[1::2] for v in validation]),
-    ):
-        result = study.run(experiment, tuned, 0, split)
-        assert np.array_equal(seen.pop(), known)
-        assert result["f1"] == pytest.approx(f1_score(asked[1], asked[0] > 0.5))
-        assert result == study.run(experiment, {**tuned, "threshold": 0.5}, 0, split) and not seen

@@ -1,24 +1,16 @@
-"""Oracles: scikit-learn's calibration curve and class weights, the model's own loss."""
+"""Oracle: scikit-learn's calibration curve."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.calibration import calibration_curve
-from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
-from transformers import BertModel
 
-from tests.lab.conftest import tiny_config, tiny_tokenizer
 from tricks_lib.focal_loss import BinaryFocalLoss, FocalLoss
 from tricks_lib.lab import fit, heads
 from tricks_lib.lab.compare.calibration import temperature
 from tricks_lib.lab.studies import focal_loss as study
 
-ROWS = [
-    {"input_ids": [2, 5 + i, 6 + i, 3][: 3 + i % 2], "attention_mask": [1] * (3 + i % 2), "labels": i % 3 % 2}
-    for i in range(12)
-]
-STACK = fit.collate(tiny_tokenizer())
 COLLATE = torch.utils.data.default_collate
 SIZE = {"steps": 4, "lr": 1e-2, "batch_size": 4, "device": "cpu"}
 
@@ -72,14 +64,6 @@ def test_score_before_and_after_a_temperature():
     assert T > 1 and scores["confidence"] > scores["accuracy"]
 
 
-def test_balanced_equals_scikit_learn_and_power_zero_is_no_weight():
-    labels = [0] * 70 + [1] * 20 + [2] * 10
-    assert study.balanced(labels, 3).numpy() == pytest.approx(
-        compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    )
-    assert (study.balanced(labels, 3, power=0.0) == 1).all() and study.balanced(labels, 4).isfinite().all()
-
-
 def test_training_takes_the_loss_it_is_given_and_its_seed():
     plain, zero, two = (
         trained(loss)[0].layers[1].weight
@@ -93,34 +77,3 @@ def test_training_takes_the_loss_it_is_given_and_its_seed():
 def test_training_on_several_labels():
     model, rows = trained(BinaryFocalLoss(), torch.arange(36).view(12, 3).remainder(2).float(), 3)
     assert fit.predict(model, rows, COLLATE)[0].shape == (12, 3)
-
-
-def test_every_arm_runs_with_every_dose_of_its_own_and_the_same_grid(monkeypatch):
-    (experiment,) = study.EXPERIMENTS
-    encoder, seen, train = BertModel(tiny_config()).eval(), [], study.train
-    monkeypatch.setattr(
-        study,
-        "prepared",
-        lambda *names: (encoder, STACK, 2, {"train": ROWS, "validation": ROWS, "test": ROWS[:6]}),
-    )
-    monkeypatch.setattr(study, "STEPS", 1)
-
-    def spy(*arguments, **options):
-        loss = arguments[3]
-        seen.append(
-            (
-                type(loss).__name__,
-                getattr(loss, "gamma", None),
-                loss.label_smoothing,
-                str(loss.weight),
-                options["weight_decay"],
-            )
-        )
-        return train(*arguments, **options, device="cpu")
-
-    monkeypatch.setattr(study, "train", spy)
-    for settings in experiment.arms.values():
-        for dose in experiment.grid["dose"]:
-            result = study.run(experiment, {**settings, "lr": 1e-3, "dose": dose}, 0, "test")
-            assert {"macro_f1", "accuracy", "ece", "ece_scaled", "temperature"} <= {*result}
-    assert len({*seen}) == len(seen) == 8 and [s[1] for s in seen[-2:]] == [2.0, 4.0]

@@ -18,7 +18,6 @@ from tricks_lib.lab import fit, records, tasks
 from .conftest import WORDS, tiny_config, tiny_tokenizer
 
 ALL, MODEL = list(lab.registry().values()), "all-MiniLM-L6-v2"
-NAMES = {"en_hate_davidson": ["hate_speech", "neither", "offensive_language"]}
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +33,13 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
-def rows(name: str, count: int, rng) -> list[dict]:
-    """Rows as those of a registered data set: its columns, its kind of labels."""
+def rows(count: int, rng) -> list[dict]:
+    """Rows as those of a registered data set."""
 
     def text():
         return [rng.choice(WORDS) for _ in range(rng.randint(3, 9))]
 
-    kind, out = tasks.TASKS[name].kind, []
-    for i in range(count):
-        label = (
-            round(rng.uniform(0, 5), 2)
-            if kind == "regression"
-            else (some := NAMES.get(name, ["A", "B"]))[i % len(some)]
-        )
-        out.append(
-            {
-                "text": " ".join(text()),
-                "label": label,
-            }
-        )
-    return out
+    return [{"text": " ".join(text()), "label": "AB"[i % 2]} for i in range(count)]
 
 
 def forget():
@@ -75,7 +61,7 @@ def place(tmp_path, checkpoints, monkeypatch):
         rng = random.Random(name)
         for split, count in zip(tasks.TASKS[name].splits, (40, 24, 24)):
             pyarrow.parquet.write_table(
-                pyarrow.Table.from_pylist(rows(name, count, rng)), tmp_path / name / f"{split}.parquet"
+                pyarrow.Table.from_pylist(rows(count, rng)), tmp_path / name / f"{split}.parquet"
             )
         monkeypatch.setitem(tasks.TASKS, name, dataclasses.replace(tasks.TASKS[name], sha256=()))
     monkeypatch.setattr(tasks, "guest_book", functools.partial(tasks.guest_book, pages=(2, 2, 2)))

@@ -245,9 +245,8 @@ def difference(record: dict, arm: str, other: str) -> dict:
 
 def adjusted(record: dict) -> dict[str, dict]:
     """Arm -> its difference to the baseline, with ``"holm"``, the p-value adjusted for all of them."""
-    found = {arm: own["difference"] for arm, own in record["statistics"].items() if own["difference"]}
-    values = stats.holm([difference["p"] for difference in found.values()])
-    return {arm: d | {"holm": p} for (arm, d), p in zip(found.items(), values)}
+    found = {arm: own["difference"] for arm, own in record["statistics"].items()}
+    return stats.with_holm({arm: difference for arm, difference in found.items() if difference})
 
 
 def rounded(content):

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tricks_lib.lab import records
-from tricks_lib.lab.stats import LEAST_COUNTED, direction, holm
+from tricks_lib.lab.stats import LEAST_COUNTED, direction, with_holm
 
 
 def source(*objects):
@@ -73,9 +73,7 @@ def verdicts(trick: str, against: dict[str, dict], **options) -> str:
     Args:
         against: name of the other arm -> difference. options: of :func:`verdict`.
     """
-    adjusted = holm([difference["p"] for difference in against.values()])
-    pairs = zip(against.items(), adjusted)
-    return "\n".join(verdict(trick, other, d | {"holm": p}, **options) for (other, d), p in pairs)
+    return "\n".join(verdict(trick, other, d, **options) for other, d in with_holm(against).items())
 
 
 def follows(trick: str, baseline: str, difference: dict, higher_is_better: bool = True) -> str:

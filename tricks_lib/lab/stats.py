@@ -163,3 +163,13 @@ def holm(p) -> np.ndarray:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted
+
+
+def with_holm(differences: dict) -> dict:
+    """The same differences, each with ``"holm"``: its p-value adjusted for all of them by :func:`holm`.
+
+    Args:
+        differences: name -> difference with ``"p"``.
+    """
+    values = holm([difference["p"] for difference in differences.values()])
+    return {name: d | {"holm": p} for (name, d), p in zip(differences.items(), values)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.lab.compare.test_frozen import ran
-from tricks_lib.lab.compare import command as cli
+from tricks_lib.lab import __main__ as cli
 from tricks_lib.lab.compare import comparison, tokens, train
 from tricks_lib.lab.compare.kinds import heads
 from tricks_lib.lab.studies import tournament
@@ -77,7 +77,7 @@ def test_losses_for_a_rare_class_in_miniature(tmp_path):
     assert record["training"]["unit"] == "steps of a linear head on the frozen encoder"
     assert record["model"]["precision"] == "fp32"
     for arm in record["arms"].values():
-        assert "computed once" in arm["pasted"] and "average_precision" in arm["runs"][0]
+        assert "computed once" in arm["arguments"] and "average_precision" in arm["runs"][0]
 
 
 def test_both_rows_are_listed():

@@ -1,8 +1,7 @@
 """The moving average of one noisy weight, and of the weights of one training, with and without learning-rate
-decay; what chapter 6 runs. Chapter 8's record trains :func:`classifier` and counts with :func:`score`.
+decay; what chapter 6 runs.
 """
 
-import copy
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -11,8 +10,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tricks_lib.ema import EMA
 from tricks_lib.lab import fit
-from tricks_lib.lab.compare.metrics import accuracy, macro_f1
-from tricks_lib.mean_pooling import MeanPoolingClassifier
 
 # ---- One weight, to look at ----
 
@@ -102,22 +99,3 @@ def losses(logits, labels) -> np.ndarray:
     """Cross-entropy of each text, (N,)."""
     wide = torch.from_numpy(logits).double()
     return torch.nn.functional.cross_entropy(wide, torch.from_numpy(labels), reduction="none").numpy()
-
-
-# ---- A classifier and its scores ----
-
-
-def classifier(encoder, num_labels: int, seed: int):
-    """A copy of the encoder under a new head, mean pooling between them."""
-    torch.manual_seed(seed)
-    return MeanPoolingClassifier(copy.deepcopy(encoder), num_labels)
-
-
-def score(logits, labels) -> dict:
-    """Macro-F1, accuracy and mean cross-entropy of logits (N, C) and labels (N,)."""
-    predicted = logits.argmax(1)
-    return {
-        "macro_f1": float(macro_f1(predicted, labels)),
-        "accuracy": float(accuracy(predicted, labels)),
-        "loss": round(float(losses(logits, labels).mean()), 4),
-    }
