@@ -24,7 +24,9 @@ COLUMNS = (
 )
 # Where the trick is the baseline, the arms that do without it.
 WITHOUT = {"mean_pooling": ("first token", "max over tokens")}
-TRAINED = ("tournament", "rare", "tail", "regression")  # whose tables come first in a chapter
+TRAINED = (  # whose tables come first in a chapter
+    "tournament", "rare", "rare_frozen", "tail", "tail_frozen", "regression",
+)  # fmt: skip
 
 
 def book(where: Path | None = None) -> list[dict]:
@@ -208,12 +210,13 @@ def overview(where: Path | None = None):
 
 
 def on(record: dict) -> str:
-    """The data; the score where it is in points and no accuracy, and the model where it is not the encoder of
-    most records: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
+    """The data; the score where it is in points and no accuracy, the model where it is not the encoder of most
+    records, and that a loss trained a head only: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
     """
     data, model = plots.data_name(record["data"]["name"]), record["model"]["name"]
     accurate = record["metric"] == "accuracy" or report.unit(record)[0] != "points"
     data += "" if accurate else f", {report.metric(record)}"
+    data += ", head only" * record["name"].split("/")[0].endswith("_frozen")
     return data + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
 
 

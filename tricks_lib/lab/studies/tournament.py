@@ -92,7 +92,7 @@ NUMBERS = {  # losses for numbers
     },
 }
 FROZEN = {"precision": "fp32", "unit": "steps of a linear head on the frozen encoder"}
-HEAD_RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+HEAD_RATES = tuple(1.25e-4 * 2**i for i in range(8))  # low rates stop early, high ones fit: both may be best
 FEW = [name for name in RARE if name not in ("self-adjusting Dice", "focal, gamma 1")]
 SST2 = [name for name in TRICKS if name not in ("R-Drop, alpha 4", "layer decay 0.8", "last four, weighted")]
 
