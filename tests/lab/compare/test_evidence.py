@@ -193,6 +193,10 @@ def test_the_picture_names_a_baseline_that_has_a_name(record, monkeypatch):
     assert label == "rdrop, letters (mini_bert)" and control[0] == "rival: dropout; both over last layer"
 
 
+def test_a_loss_on_a_frozen_encoder_says_so(record):
+    assert evidence.on({**record, "name": "rare_frozen/letters"}) == "letters, head only (mini_bert)"
+
+
 @pytest.mark.parametrize(("key", "column"), [("ece", "ECE"), ("spearman", "Spearman's rho")])
 def test_what_was_measured_beside_the_score_is_a_mean_over_seeds(record, key, column):
     for arm in record["arms"].values():

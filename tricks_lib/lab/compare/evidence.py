@@ -210,8 +210,8 @@ def overview(where: Path | None = None):
 
 
 def on(record: dict) -> str:
-    """The data; the score where it is in points and no accuracy, the model where it is not the encoder of most
-    records, and that a loss trained a head only: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
+    """The data; the score where it is in points and no accuracy; that a loss trained a head only; the model
+    where it is not the encoder of most records: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
     """
     data, model = plots.data_name(record["data"]["name"]), record["model"]["name"]
     accurate = record["metric"] == "accuracy" or report.unit(record)[0] != "points"
