@@ -9,11 +9,15 @@ import re
 import statistics
 from pathlib import Path
 
+import matplotlib.pyplot
 import nbformat
 import pytest
 from nbformat import v4
-from PIL import Image
+from PIL import Image, ImageChops
 
+from tests import load_script
+
+stored = load_script("notebooks")
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "chapters").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[:2].isdigit()]
 
@@ -181,6 +185,14 @@ def figures_are_opaque(notebook):
                 yield f"the figure of code cell {number} is transparent"
 
 
+def figures_have_a_palette(notebook):
+    # A third of the bytes of a figure in true colours.
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        for png in figures(cell):
+            if Image.open(io.BytesIO(base64.b64decode(png))).mode != "P":
+                yield f"the figure of code cell {number} has no palette; scripts/notebooks.py makes one"
+
+
 def enough_cells_are_compared(notebook):
     with_text = [cell for cell in code_cells(notebook) if any(texts(output) for output in cell.outputs)]
     compared = sum(map(is_compared, with_text))
@@ -295,6 +307,7 @@ RULES = [
     sizes_are_small,
     figures_have_alt_text_and_caption,
     figures_are_opaque,
+    figures_have_a_palette,
     enough_cells_are_compared,
     uncompared_cells_assert,
     cells_are_short,
@@ -363,7 +376,8 @@ def good():
         ]
     folded = f"<details><summary>Derivation</summary>\n\n{'a ' * 2000}\n\n</details>"
     cells += [v4.new_markdown_cell(folded), v4.new_markdown_cell(FENCE), code("train()", tags=["recipe"])]
-    cells.append(code("draw()", shown(image__png=png(255), text__plain="<Figure size 4x4>"), mystnb=FIGURE))
+    figure = shown(image__png=stored.palette(png(255)), text__plain="<Figure size 4x4>")
+    cells.append(code("draw()", figure, mystnb=FIGURE))
     for number, cell in enumerate([cell for cell in cells if cell.cell_type == "code"], start=1):
         cell.execution_count = number
     return v4.new_notebook(
@@ -445,6 +459,7 @@ BAD = {
         edited(lambda notebook: notebook.cells.append(v4.new_markdown_cell("![](a.png)"))),
     ),
     "transparent": (figures_are_opaque, bad(outputs=[shown(image__png=png(0))])),
+    "true colours": (figures_have_a_palette, bad(outputs=[shown(image__png=png(255))])),
     "few compared": (enough_cells_are_compared, edited(untagged)),
     "silent": (
         uncompared_cells_assert,
@@ -499,3 +514,17 @@ def test_rule_refuses(case):
 
 def test_every_rule_has_a_bad_notebook():
     assert {rule for rule, _ in BAD.values()} == set(RULES)
+
+
+def test_a_palette_is_smaller_and_looks_the_same():
+    figure, ax = matplotlib.pyplot.subplots(dpi=100)
+    ax.plot([0, 1, 3], color="#0072B2", label="a curve")
+    ax.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    matplotlib.pyplot.close(figure)
+    small = base64.b64decode(stored.palette(base64.b64encode(buffer.getvalue()).decode()))
+    before, after = (Image.open(io.BytesIO(b)).convert("RGB") for b in (buffer.getvalue(), small))
+    off = ImageChops.difference(before, after)
+    assert after.size == before.size and max(high for _, high in off.getextrema()) <= 8
+    assert len(small) < 0.7 * len(buffer.getvalue())

@@ -218,7 +218,7 @@ def ratios(groups: dict[str, dict[str, list]]):
     lines = []  # from top to bottom: a trick's name alone, or a peer and its numbers
     for trick, peers in groups.items():
         lines += [(trick, []), *peers.items()]
-    _, ax = plt.subplots(figsize=(6.4, 0.6 + 0.26 * len(lines)), dpi=100)
+    _, ax = plt.subplots(figsize=(6.4, 0.6 + 0.26 * len(lines)))
     ax.axvline(1, color="#444444", linewidth=1)
     for y, (_, measured) in enumerate(lines):
         if not measured:

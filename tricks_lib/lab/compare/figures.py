@@ -22,7 +22,7 @@ def figure(record: dict, names: list[str] | None = None):
     """
     measure, factor, _ = report.unit(record)
     statistics, names = record["statistics"], ordered(record, names)
-    _, ax = plt.subplots(figsize=(6.4, 1.2 + ROW * len(names)), dpi=100)  # many and tall
+    _, ax = plt.subplots(figsize=(6.4, 1.2 + ROW * len(names)))
     ax.axvline(0, color="#444444", linewidth=1)
     rivals = {d["arm"]: d for d in statistics["rivals"] if d["rival"] != record["baseline"]}
     for y, name in enumerate(names):
