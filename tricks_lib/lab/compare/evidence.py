@@ -16,7 +16,8 @@ from tricks_lib.lab.compare.tricks import BASELINE
 
 WIDTH = 80
 BESIDE = (  # shown beside the score, where a record has them
-    "average_precision", "spearman", "rmse", "ece", "ece_scaled", "log_prob", "distinct_2", "repetition",
+    "average_precision", "spearman", "rmse", "ece", "ece_scaled", "temperature", "log_prob", "distinct_2",
+    "repetition",
 )  # fmt: skip
 COLUMNS = (
     "The interval is over seeds and test rows, p over seeds alone: a verdict needs both. Won: seeds ahead, a "
