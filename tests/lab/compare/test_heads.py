@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.lab.compare.test_frozen import ran
-from tricks_lib.lab import __main__ as cli
-from tricks_lib.lab.compare import comparison, tokens, train
+from tricks_lib.lab.compare import comparison, run, tokens, train
+from tricks_lib.lab.compare.arms import Arm
 from tricks_lib.lab.compare.kinds import heads
 from tricks_lib.lab.studies import tournament
 
@@ -29,29 +29,33 @@ def job(source=TOPICS, **changes) -> heads.HeadJob:
 
 def test_the_table_holds_the_standardised_mean_vector_of_each_text(read):
     task = tokens.prepare(TOPICS, "mini_bert", 16)
-    known = heads.vectors(task.encoder, task, task.rows["train"])
+
+    def mean(row):
+        ids = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            return task.encoder(ids).last_hidden_state.mean(dim=1)
+
+    known = torch.cat([mean(row) for row in task.rows["train"]])
     for split in task.rows:
         assert [row["labels"] for row in read.rows[split]] == [row["labels"] for row in task.rows[split]]
         for i in (0, 7, -1):
-            ids = torch.tensor([task.rows[split][i]["input_ids"]])
-            with torch.no_grad():
-                mean = task.encoder(ids).last_hidden_state.mean(dim=1)
-            expected = (mean - known.mean(dim=0)) / known.std(dim=0)
+            expected = (mean(task.rows[split][i]) - known.mean(dim=0)) / known.std(dim=0)
             batch = read.collate([read.rows[split][i]])
             found = read.encoder(**batch).last_hidden_state
-            assert found.shape == (1, 1, mean.shape[1])
+            assert found.shape == (1, 1, known.shape[1])
             torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-4)
     numbers = [row["input_ids"][0] for rows in read.rows.values() for row in rows]
     assert sorted(numbers) == list(range(len(read.encoder.table)))
 
 
 def test_only_the_head_is_trained_and_it_learns(read):
-    run = train.Run(job(), job().prepared())
-    run.train()
-    assert {name.split(".")[0] for name, _ in run.model.named_parameters()} == {"classifier"}
-    assert torch.equal(run.model.encoder.table, read.encoder.table)
-    logits = run.outputs("test", run.model)
-    head = run.model.classifier
+    one = train.Run(job(), job().prepared())
+    one.train()
+    assert {name.split(".")[0] for name, _ in one.model.named_parameters()} == {"classifier"}
+    assert one.model.dropout.p > 0
+    assert torch.equal(one.model.encoder.table, read.encoder.table)
+    logits = one.outputs("test", one.model)
+    head = one.model.classifier
     x = read.encoder.table[[row["input_ids"][0] for row in read.rows["test"]]]
     assert logits == pytest.approx(head(x).detach().numpy(), abs=1e-4)
     majority = np.bincount(read.labels["test"]).max() / len(logits)
@@ -65,23 +69,56 @@ def test_a_run_repeats_and_another_loss_gives_another_head():
     assert not np.array_equal(a["predictions"], c["predictions"])
 
 
-def test_losses_for_a_rare_class_in_miniature(tmp_path):
-    name = "rare_frozen/en_hate_davidson"
+@pytest.mark.parametrize(
+    ("name", "kept", "rare", "beside"),
+    [
+        (
+            "rare_frozen/en_hate_davidson",
+            ("prior bias, threshold", "Dice", "weighted"),
+            "food",
+            "average_precision",
+        ),
+        (
+            "tail_frozen/en_banking77",
+            ("label smoothing 0.1", "focal, gamma 2", "weighted"),
+            None,
+            "ece_scaled",
+        ),
+    ],
+)
+def test_a_row_in_miniature(tmp_path, name, kept, rare, beside):
     made = tournament.COMPARISONS[name]()
-    arms = {k: made.arms[k] for k in ("cross-entropy", "cross-entropy, threshold", "Dice, threshold")}
+    arms = {k: arm for k, arm in made.arms.items() if k == made.baseline or k in kept}
+    rows = {"tail": [40, 10]} if rare is None else {"rows": 200}
     small = dataclasses.replace(
-        made, name="rare_frozen/mini", source=tokens.Source("guest_notes/safety_issue"), model="mini_bert",
-        arms=arms, training=made.training | {"max_length": 16, "rows": {"rows": 200}}, steps=4,
+        made, name=name.split("/")[0] + "/mini", source=tokens.Source("guest_notes/topic", rare=rare),
+        model="mini_bert", arms=arms, training=made.training | {"max_length": 16, "rows": rows}, steps=4,
     )  # fmt: skip
     record = ran(small, tmp_path)
-    assert record["training"]["unit"] == "steps of a linear head on the frozen encoder"
     assert record["model"]["precision"] == "fp32"
     for arm in record["arms"].values():
-        assert "computed once" in arm["arguments"] and "average_precision" in arm["runs"][0]
+        assert arm["arguments"].startswith("task = heads.read(tokens.Source(spec='guest_notes/topic'")
+        assert beside in arm["runs"][0]
+    assert len({str([run["score"] for run in arm["runs"]]) for arm in record["arms"].values()}) > 2
 
 
-def test_both_rows_are_listed():
-    for name in ("rare_frozen/en_hate_davidson", "tail_frozen/en_banking77"):
-        made = cli.comparisons()[name]()
-        assert isinstance(made, heads.HeadComparison) and f"run {name}" in made.command
-        assert {*made.performs.more_code} == {"lab/compare/kinds/frozen.py", "lab/compare/kinds/heads.py"}
+def test_what_is_pasted_is_what_was_read(read):
+    made = tournament.COMPARISONS["rare_frozen/en_hate_davidson"]()
+    small = dataclasses.replace(
+        made, source=TOPICS, model="mini_bert", training=made.training | {"max_length": 16}
+    )
+    lines = small.pasted(read, {}, 1e-3, 10).splitlines()
+    given = {"heads": heads, "tokens": tokens}
+    exec("\n".join(lines[:2]), given)
+    assert given["encoder"] is read.encoder and "learning_rate=0.001" in lines[-1]
+
+
+def test_settings_and_labels_that_a_head_has_not_are_refused():
+    made = tournament.COMPARISONS["rare_frozen/en_hate_davidson"]()
+    for setting in ({"pool": "cls"}, {"layer_decay": 0.8}, {"dropout": 0.2}):
+        with pytest.raises(ValueError, match=f"other: '{next(iter(setting))}' given; of a head loss"):
+            dataclasses.replace(made, arms={"baseline": Arm(), "other": Arm(setting)})
+
+
+def test_its_own_code_counts():
+    assert run.code(heads.HeadJob.more_code) != run.code()

@@ -7,6 +7,9 @@ from tricks_lib.lab.compare import arms, classifier, tokens, train
 
 NUMBERS = "# on labels less their mean in the training split, divided by their standard deviation there"
 SWA = "# read from torch.optim.swa_utils.AveragedModel(model), updated after each step of the second half"
+PRIOR = (
+    "# head_bias: the logarithm of the class shares, of all training rows; a run takes those of its own rows"
+)
 THRESHOLD = "# class 1 where its probability is above a threshold that is chosen on validation"
 
 
@@ -16,6 +19,7 @@ def pasted(comparison, task: tokens.Prepared, settings: dict, learning_rate: flo
     reading = arms.reading_of(settings)
     comments = (
         [NUMBERS] * (task.kind == "numbers")
+        + [PRIOR] * bool(settings.get("prior_bias"))
         + [SWA] * (reading["weights"] == "swa")
         + [THRESHOLD] * (reading["threshold"] == "tuned")
     )

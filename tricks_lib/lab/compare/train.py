@@ -31,7 +31,7 @@ class Job:
 
     Attributes:
         source, model, metric: what is trained on what, and what chooses. training: what all arms share.
-        settings: of the training, see :mod:`tricks_lib.lab.compare.arms`. readings: settings of reading.
+        settings: of the training, see :mod:`.arms`. readings: settings of reading.
         learning_rate, steps, seed: ``steps`` after ``times``. split: "validation" or "test".
     """
 
@@ -49,10 +49,11 @@ class Job:
     more_code: ClassVar[tuple[str, ...]] = ()  # paths in the package that its result depends on, too
 
     def perform(self) -> dict[str, dict]:
-        """What :func:`perform` gives; other kinds of runs have their own, as of what is :meth:`prepared`."""
+        """What :func:`perform` gives; other kinds of runs have their own."""
         return perform(self)
 
     def prepared(self) -> tokens.Prepared:
+        """Rows and encoder; other kinds of runs have their own."""
         return tokens.prepare(self.source, self.model, self.training["max_length"])
 
     @property
@@ -116,7 +117,8 @@ def perform(job: Job) -> dict[str, dict]:
     While the rate is chosen, what a reading chooses itself (a checkpoint, a threshold) is chosen on one half
     of validation and scored on the other, both ways; in the test, on the whole of validation.
     """
-    started, run = time.perf_counter(), Run(job, job.prepared())
+    started = time.perf_counter()
+    run = Run(job, job.prepared())
     run.train()
     read = {arms.key(reading): run.read(reading) for reading in job.readings}
     seconds = round(time.perf_counter() - started, 3)
@@ -154,8 +156,7 @@ class Run:
         made = [task.collate([rows[i] for i in batch]) for batch in order]
         self.trainer = Trainer(model, args, made, [watch])
         self.trainer.train()
-        self.model = self.trainer.model
-        self.average = watch.average
+        self.model, self.average = self.trainer.model, watch.average
 
     def look(self, model) -> None:
         """Keep what the weights of now give on validation and, for the test, the best weights."""
@@ -180,15 +181,13 @@ class Run:
             if weights == "ema":
                 with self.trainer.average_parameters():
                     found = self.outputs(split, self.model)
-            elif weights == "swa":
-                found = self.outputs(split, self.average.module)
             elif weights == "best checkpoint":
                 last = copy.deepcopy(self.model.state_dict())
                 self.model.load_state_dict(self.best)
                 found = self.outputs(split, self.model)
                 self.model.load_state_dict(last)
             else:
-                found = self.outputs(split, self.model)
+                found = self.outputs(split, self.average.module if weights == "swa" else self.model)
             self.outputs_of[weights, split] = found
         return self.outputs_of[weights, split]
 
