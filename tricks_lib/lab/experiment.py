@@ -5,10 +5,8 @@ then every arm runs on the test split with the same fresh seeds.
 """
 
 import datetime
-import importlib
 import itertools
 import json
-import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +18,8 @@ from tricks_lib.lab import machine, models, parallel, records, tasks
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table row of the book's evidence.
+    """Arms of a demonstration on the book's own checkpoints; the table of evidence has
+    :class:`tricks_lib.lab.compare.comparison.Comparison`.
 
     Attributes:
         trick, task: its name is ``trick/task``.
@@ -77,17 +76,10 @@ class Experiment:
 
 
 def registry() -> dict[str, Experiment]:
-    """All experiments by name: the ``EXPERIMENTS`` of the modules in ``tricks_lib.lab.studies``, and what
-    pretraining is worth.
-    """
-    from tricks_lib.lab import studies
+    """All experiments by name: what pretraining is worth."""
     from tricks_lib.lab.pretraining import worth
 
-    modules = [
-        importlib.import_module(f"{studies.__name__}.{m.name}")
-        for m in pkgutil.iter_modules(studies.__path__)
-    ]
-    return {e.name: e for module in [*modules, worth] for e in getattr(module, "EXPERIMENTS", ())}
+    return {experiment.name: experiment for experiment in worth.EXPERIMENTS}
 
 
 def run(experiment: Experiment, folder: Path, jobs: int = 1, progress: bool = True) -> Path:

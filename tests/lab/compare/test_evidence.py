@@ -7,6 +7,7 @@ from matplotlib.colors import to_hex
 
 from tricks_lib.lab import plots
 from tricks_lib.lab.compare import evidence, figures, records, report, run
+from tricks_lib.lab.studies import tournament
 
 from .conftest import patched, small
 
@@ -194,7 +195,9 @@ def test_the_picture_names_a_baseline_that_has_a_name(record, monkeypatch):
 
 
 def test_a_loss_on_a_frozen_encoder_says_so(record):
-    assert evidence.on({**record, "name": "rare_frozen/letters"}) == "letters, head only (mini_bert)"
+    training = {**record["training"], **tournament.FROZEN}
+    assert evidence.on({**record, "training": training}) == "letters, head only (mini_bert)"
+    assert "steps of a linear head on the frozen encoder" in report.heading({**record, "training": training})
 
 
 @pytest.mark.parametrize(("key", "column"), [("ece", "ECE"), ("spearman", "Spearman's rho")])

@@ -146,7 +146,7 @@ def clock_of_a_core():
 
 def timed(c: Comparison) -> Plan:
     """The plan of another kind of runs, by one run of the baseline after a first one, which computes what all
-    share.
+    share: each process pays for that once more, and it is not in the plan.
     """
     settings, split = c.arms[c.baseline].settings, "validation" if c.trained else "test"
     reading = (arms.reading_of(settings),)

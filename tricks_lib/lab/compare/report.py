@@ -42,7 +42,8 @@ def aligned(rows: list[list[str]]) -> list[str]:
 def heading(record: dict) -> str:
     return (
         f"{record['model']['name']} on {record['data']['name']}: {metric(record)}, "
-        f"{record['steps']['chosen']:,} steps, {len(record['seeds'])} seeds"
+        f"{record['steps']['chosen']:,} {record['training'].get('unit', 'steps')}, "
+        f"{len(record['seeds'])} seeds"
     )
 
 

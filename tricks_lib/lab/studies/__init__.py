@@ -1,3 +1,1 @@
-"""The book's experiments: one module a trick, each with a list ``EXPERIMENTS``, and the comparisons of the
-table of evidence in ``COMPARISONS``.
-"""
+"""What the chapters run, a module a trick; and, in ``COMPARISONS``, the table of evidence."""
