@@ -85,7 +85,8 @@ def test_what_is_pasted_is_what_is_trained(settings):
     extra = {*given} - {*expected}
     assert ("ema_decay" in extra) == (reading["weights"] == "ema")
     assert ("load_best_model_at_end" in extra) == (reading["weights"] == "best checkpoint")
-    assert text.count("#") == (reading["weights"] == "swa") + (reading["threshold"] == "tuned")
+    told = reading["weights"] == "swa", reading["threshold"] == "tuned", bool(settings.get("prior_bias"))
+    assert text.count("#") == sum(told)
     TricksArguments(
         "out", use_cpu=True, report_to="none", **{k: v for k, v in given.items() if k not in extra}
     )

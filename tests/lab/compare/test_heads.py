@@ -110,7 +110,8 @@ def test_what_is_pasted_is_what_was_read(read):
     lines = small.pasted(read, {}, 1e-3, 10).splitlines()
     given = {"heads": heads, "tokens": tokens}
     exec("\n".join(lines[:2]), given)
-    assert given["encoder"] is read.encoder and "learning_rate=0.001" in lines[-1]
+    assert given["encoder"] is read.encoder and lines[2].startswith("model = MeanPoolingClassifier(encoder")
+    assert len(lines) == 4 and "learning_rate=0.001" in lines[-1]
 
 
 def test_settings_and_labels_that_a_head_has_not_are_refused():

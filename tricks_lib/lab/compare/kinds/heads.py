@@ -65,13 +65,14 @@ class HeadComparison(Comparison):
 
     def pasted(self, task, settings: dict, rate: float, steps: int) -> str:
         """An arm as code to paste, its encoder a table of vectors."""
-        encoder, *lines = super().pasted(task, settings, rate, steps).splitlines()
+        lines = super().pasted(task, settings, rate, steps).splitlines()
+        model = next(i for i, line in enumerate(lines) if line.startswith("model = "))
         source = {
             k: v for k, v in dataclasses.asdict(self.source).items() if v != getattr(tokens.Source, k, "")
         }
         given = f"{self.model!r}, {self.training['max_length']}, {self.training['precision']!r}"
         made = f"tokens.Source({', '.join(f'{k}={v!r}' for k, v in source.items())})"
-        return "\n".join([f"task = heads.read({made}, {given})", "encoder = task.encoder", *lines])
+        return "\n".join([f"task = heads.read({made}, {given})", "encoder = task.encoder", *lines[model:]])
 
 
 @functools.lru_cache(maxsize=2)
