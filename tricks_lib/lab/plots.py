@@ -125,9 +125,9 @@ def pairs(rows: list, xlabel: str):
             )
             ax.text(-0.02, y + 0.2, name, color="#777777", fontsize=10, **beside)
     ax.set_yticks([])
-    ax.set_xticks([-30, -10, -2, 0, 2, 10, 30], ["−30", "−10", "−2", "0", "+2", "+10", "+30"])
+    ax.set_xticks([-30, -10, -2, 0, 2, 10, 30], ["−30", "−10", "−2", "0", "+2", "+10", "+30"], fontsize=9)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_xlabel(xlabel)
+    ax.set_xlabel(xlabel, fontsize=10)
     return ax
 
 

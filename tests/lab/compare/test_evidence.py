@@ -196,7 +196,7 @@ def test_the_picture_names_a_baseline_that_has_a_name(record, monkeypatch):
 
 def test_a_loss_on_a_frozen_encoder_says_so(record):
     training = {**record["training"], **tournament.FROZEN}
-    assert evidence.on({**record, "training": training}) == "letters, head only (mini_bert)"
+    assert evidence.on({**record, "training": training}) == "letters (head, mini_bert)"
     assert "steps of a linear head on the frozen encoder" in report.heading({**record, "training": training})
 
 

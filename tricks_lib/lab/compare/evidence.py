@@ -211,14 +211,15 @@ def overview(where: Path | None = None):
 
 
 def on(record: dict) -> str:
-    """The data; the score where it is in points and no accuracy; that only a head was trained; the model
-    where it is not the encoder of most records: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
+    """The data; the score where it is in points and no accuracy; in brackets the model where it is not the
+    encoder of most records, or that only a head was trained: ``WNUT-17, entity F1``, ``TREC (SmolLM2)``.
     """
     data, model = plots.data_name(record["data"]["name"]), record["model"]["name"]
     accurate = record["metric"] == "accuracy" or report.unit(record)[0] != "points"
+    told = ["head"] * ("head" in record["training"].get("unit", ""))
+    told += [model.split("-")[0]] * (model != "all-MiniLM-L6-v2")
     data += "" if accurate else f", {report.metric(record)}"
-    data += ", head only" * ("head" in record["training"].get("unit", ""))
-    return data + (f" ({model.split('-')[0]})" if model != "all-MiniLM-L6-v2" else "")
+    return f"{data} ({', '.join(told)})" if told else data
 
 
 def gained(record: dict, name: str) -> str:
