@@ -121,5 +121,12 @@ def test_settings_and_labels_that_a_head_has_not_are_refused():
             dataclasses.replace(made, arms={"baseline": Arm(), "other": Arm(setting)})
 
 
+def test_tags_are_refused_because_a_text_has_one_vector(read, monkeypatch):
+    tagged = dataclasses.replace(read, kind="tags")
+    monkeypatch.setattr(heads.frozen, "to_read", lambda *given: (tagged, tagged.encoder, tagged.rows))
+    with pytest.raises(ValueError, match="source: tags given, labels of whole texts are accepted"):
+        heads.read(TOPICS, "mini_bert", 15, "fp32")
+
+
 def test_its_own_code_counts():
     assert run.code(heads.HeadJob.more_code) != run.code()
