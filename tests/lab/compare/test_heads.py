@@ -20,11 +20,11 @@ def read():
     return heads.read(TOPICS, "mini_bert", 16, "fp32")
 
 
-def job(source=TOPICS, **changes) -> heads.HeadJob:
+def job(**changes) -> heads.HeadJob:
     training = comparison.TRAINING | tournament.FROZEN | {"max_length": 16, "rows": {"rows": 200}}
     given = {"metric": "accuracy", "settings": {}, "readings": ({"weights": "last", "threshold": None},),
              "learning_rate": 1e-2, "steps": 60, "seed": 0, "split": "test"}  # fmt: skip
-    return heads.HeadJob(source, "mini_bert", training=training, **{**given, **changes})
+    return heads.HeadJob(TOPICS, "mini_bert", training=training, **{**given, **changes})
 
 
 def test_the_table_holds_the_standardised_mean_vector_of_each_text(read):
@@ -114,7 +114,7 @@ def test_what_is_pasted_is_what_was_read(read):
     assert len(lines) == 4 and "learning_rate=0.001" in lines[-1]
 
 
-def test_settings_and_labels_that_a_head_has_not_are_refused():
+def test_settings_that_a_head_has_not_are_refused():
     made = tournament.COMPARISONS["rare_frozen/en_hate_davidson"]()
     for setting in ({"pool": "cls"}, {"layer_decay": 0.8}, {"dropout": 0.2}):
         with pytest.raises(ValueError, match=f"other: '{next(iter(setting))}' given; of a head loss"):
